@@ -1,0 +1,1 @@
+"""The broker: pure core, journal, RPC, command line."""

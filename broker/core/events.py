@@ -1,0 +1,231 @@
+"""Everything that can happen to the broker core: facts in the past tense, frozen.
+
+Each event carries `at_ns`: Unix time in nanoseconds as the shell keeps it, which never goes back
+(after a restart it goes on from the journal's last). Identities in events are verified: the shell
+took them from a certificate, never from a message. The journal stores these values as JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.core.policy import Policy
+from dag.cluster import Link, PeerRates
+from dag.job import JobSpec
+from dag.placement import Infeasible, Placement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerHardware:
+    """What a peer says of its machine (mirrors `Hardware` of session.proto)."""
+
+    device: str
+    device_name: str
+    memory_bytes: int
+    rates: PeerRates
+    executor: str
+    platform: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldLease:
+    """A lease that a peer says it still runs when it registers."""
+
+    job_id: str
+    segment: int
+    token: int
+    phase: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events. `at_ns`: when the shell saw it."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerStarted(Event):
+    """The process started (first event ever, and the first after each restart)."""
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyCreated(Event):
+    """An operator made a join key. Only the hash of its secret is known."""
+
+    request_id: str
+    key_id: str
+    secret_hash: str
+    role: str
+    reusable: bool
+    expires_at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRevoked(Event):
+    """An operator revoked a join key."""
+
+    request_id: str
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolmentRequested(Event):
+    """Somebody presented a join key. Answered by `AdmitIdentity` or `Reject`.
+
+    `new_id` was drawn at random by the shell (`peer_...` or `client_...` by the key's role is the
+    core's choice: `new_id` is the part after the prefix).
+    """
+
+    request_id: str
+    key_id: str
+    secret_hash: str
+    name: str
+    new_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerConnected(Event):
+    """A peer opened its session stream and registered."""
+
+    peer_id: str
+    session_id: str
+    name: str
+    software_version: str
+    tensor_address: str
+    hardware: PeerHardware
+    leases: tuple[HeldLease, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerDisconnected(Event):
+    """A session stream ended. Older than the peer's current session: ignored."""
+
+    peer_id: str
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatsSeen(Event):
+    """Signs of life since the last tick, merged. Not journalled: kept in memory only."""
+
+    peer_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkMeasured(Event):
+    """A peer measured its link to another."""
+
+    link: Link
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSubmitted(Event):
+    """A submitter sent a job whose blobs are all stored. Answered by `Reply` or `Reject`."""
+
+    request_id: str
+    owner_id: str
+    submission_id: str
+    spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRequested(Event):
+    """The owner or an operator wants a job to end."""
+
+    request_id: str
+    job_id: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementSolved(Event):
+    """The planner answered `SolvePlacement`."""
+
+    job_id: str
+    cluster_version: int
+    answer: Placement | None
+    infeasible: Infeasible | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanningFailed(Event):
+    """The planner could not use the job: its graph is not acceptable."""
+
+    job_id: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerReport(Event):
+    """Base of reports about one segment. Numbered per peer; repeats are ignored.
+
+    `number` grows by one per report of a peer, forever.
+    """
+
+    peer_id: str
+    number: int
+    job_id: str
+    segment: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentReady(PeerReport):
+    """The segment is loaded; it can start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepsDone(PeerReport):
+    """Consecutive steps were applied. `losses` has one per step from the segment with the loss."""
+
+    first_step: int
+    count: int
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationDone(PeerReport):
+    """The validation split was evaluated after `step` optimizer steps."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentFailed(PeerReport):
+    """The segment cannot go on."""
+
+    code: str
+    message: str
+    blamed_peer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentFinished(PeerReport):
+    """All steps are applied and the segment's parameters are stored as a blob."""
+
+    result_digest: str
+    result_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentReleased(PeerReport):
+    """After a revoke: the peer holds nothing of the segment any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerFired(Event):
+    """The time that `Broker.next_wakeup_ns` named has come."""
+
+
+AnyEvent = (
+    BrokerStarted | KeyCreated | KeyRevoked | EnrolmentRequested | PeerConnected
+    | PeerDisconnected | HeartbeatsSeen | LinkMeasured | JobSubmitted | CancelRequested
+    | PlacementSolved | PlanningFailed | SegmentReady | StepsDone | EvaluationDone | SegmentFailed
+    | SegmentFinished | SegmentReleased | TimerFired
+)

@@ -1,0 +1,106 @@
+"""The planner's question and answer, and the protocol that every placer follows. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from dag.cluster import Cluster
+from dag.job import JobSpec
+from ir.graph import Graph
+from ir.segment import Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementProblem:
+    """What to place where.
+
+    Attributes:
+        graph: the checked training graph.
+        job: batch sizes, optimizer (its state takes memory), precision, peers wanted.
+        cluster: the peers and links to choose from.
+    """
+
+    graph: Graph
+    job: JobSpec
+    cluster: Cluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentPlacement:
+    """One segment on one peer, with what the planner expects of it.
+
+    Attributes:
+        segment: what to run.
+        peer_id: where.
+        in_flight: most microbatches that may be between forward and backward here, >= 1.
+        memory_bytes: predicted peak device memory.
+        forward_s: predicted time of one microbatch forward.
+        backward_s: predicted time of one microbatch backward.
+    """
+
+    segment: Segment
+    peer_id: str
+    in_flight: int
+    memory_bytes: int
+    forward_s: float
+    backward_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a peer or a candidate was not used, as data.
+
+    Attributes:
+        subject: a peer id, or the name of a candidate plan.
+        rule: stable short name: `memory`, `slower`, `count`, `no_executor`.
+        wanted: the quantity that the rule needed, in the rule's unit (bytes, seconds, peers).
+        had: the quantity that was there.
+        text: one sentence for a person.
+    """
+
+    subject: str
+    rule: str
+    wanted: float
+    had: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """An accepted plan. Peers that are not in it stay idle, each with its `Refusal`.
+
+    Attributes:
+        segments: in segment order.
+        algorithm: name of the placer that found it.
+        step_s: predicted time of one step.
+        idle: why each unused peer is unused.
+    """
+
+    segments: tuple[SegmentPlacement, ...]
+    algorithm: str
+    step_s: float
+    idle: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Infeasible:
+    """No plan exists: why, per rule and peer.
+
+    Attributes:
+        refusals: the reasons.
+        missing_bytes: device memory that is short in total; 0 when memory is not the reason.
+    """
+
+    refusals: tuple[Refusal, ...]
+    missing_bytes: int
+
+
+class Placer(Protocol):
+    """A placement algorithm: pure, deterministic."""
+
+    name: str
+
+    def place(self, problem: PlacementProblem) -> Placement | Infeasible:
+        """Place the whole job, or say why it cannot be placed."""
+        ...

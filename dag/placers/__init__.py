@@ -1,0 +1,1 @@
+"""Placement algorithms, one per file, each a `dag.placement.Placer`."""

@@ -1,0 +1,212 @@
+from homespun.v1 import job_pb2 as _job_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SubmitRequest(_message.Message):
+    __slots__ = ("spec", "request_id", "protocol_version")
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    spec: _job_pb2.JobSpec
+    request_id: str
+    protocol_version: int
+    def __init__(self, spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., request_id: _Optional[str] = ..., protocol_version: _Optional[int] = ...) -> None: ...
+
+class SubmitResponse(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class GetJobRequest(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class ListJobsRequest(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    def __init__(self, limit: _Optional[int] = ...) -> None: ...
+
+class ListJobsResponse(_message.Message):
+    __slots__ = ("jobs",)
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[JobStatus]
+    def __init__(self, jobs: _Optional[_Iterable[_Union[JobStatus, _Mapping]]] = ...) -> None: ...
+
+class CancelJobRequest(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class GetResultRequest(_message.Message):
+    __slots__ = ("job_id",)
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+
+class GetMetricsRequest(_message.Message):
+    __slots__ = ("job_id", "from_step")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    FROM_STEP_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    from_step: int
+    def __init__(self, job_id: _Optional[str] = ..., from_step: _Optional[int] = ...) -> None: ...
+
+class JobStatus(_message.Message):
+    __slots__ = ("job_id", "name", "owner_id", "state", "steps_done", "steps_total", "last_loss", "has_loss", "last_loss_step", "first_loss", "error_code", "error_message", "submitted_unix_ms", "finished_unix_ms", "segments", "idle", "algorithm", "predicted_step_s", "batch_size", "samples_done", "last_validation_loss", "has_validation_loss")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OWNER_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_DONE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    LAST_LOSS_FIELD_NUMBER: _ClassVar[int]
+    HAS_LOSS_FIELD_NUMBER: _ClassVar[int]
+    LAST_LOSS_STEP_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LOSS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
+    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_STEP_S_FIELD_NUMBER: _ClassVar[int]
+    BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_DONE_FIELD_NUMBER: _ClassVar[int]
+    LAST_VALIDATION_LOSS_FIELD_NUMBER: _ClassVar[int]
+    HAS_VALIDATION_LOSS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    name: str
+    owner_id: str
+    state: str
+    steps_done: int
+    steps_total: int
+    last_loss: float
+    has_loss: bool
+    last_loss_step: int
+    first_loss: float
+    error_code: str
+    error_message: str
+    submitted_unix_ms: int
+    finished_unix_ms: int
+    segments: _containers.RepeatedCompositeFieldContainer[SegmentStatus]
+    idle: _containers.RepeatedCompositeFieldContainer[_job_pb2.Refusal]
+    algorithm: str
+    predicted_step_s: float
+    batch_size: int
+    samples_done: int
+    last_validation_loss: float
+    has_validation_loss: bool
+    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., owner_id: _Optional[str] = ..., state: _Optional[str] = ..., steps_done: _Optional[int] = ..., steps_total: _Optional[int] = ..., last_loss: _Optional[float] = ..., has_loss: _Optional[bool] = ..., last_loss_step: _Optional[int] = ..., first_loss: _Optional[float] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., submitted_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[SegmentStatus, _Mapping]]] = ..., idle: _Optional[_Iterable[_Union[_job_pb2.Refusal, _Mapping]]] = ..., algorithm: _Optional[str] = ..., predicted_step_s: _Optional[float] = ..., batch_size: _Optional[int] = ..., samples_done: _Optional[int] = ..., last_validation_loss: _Optional[float] = ..., has_validation_loss: _Optional[bool] = ...) -> None: ...
+
+class SegmentStatus(_message.Message):
+    __slots__ = ("segment", "peer_id", "peer_name", "token", "phase", "step", "waiting_for", "waiting_ms", "nodes", "parameter_bytes", "memory_bytes", "links")
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    PEER_NAME_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
+    WAITING_MS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    PARAMETER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
+    segment: int
+    peer_id: str
+    peer_name: str
+    token: int
+    phase: str
+    step: int
+    waiting_for: str
+    waiting_ms: int
+    nodes: int
+    parameter_bytes: int
+    memory_bytes: int
+    links: _containers.RepeatedCompositeFieldContainer[LinkStatus]
+    def __init__(self, segment: _Optional[int] = ..., peer_id: _Optional[str] = ..., peer_name: _Optional[str] = ..., token: _Optional[int] = ..., phase: _Optional[str] = ..., step: _Optional[int] = ..., waiting_for: _Optional[str] = ..., waiting_ms: _Optional[int] = ..., nodes: _Optional[int] = ..., parameter_bytes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., links: _Optional[_Iterable[_Union[LinkStatus, _Mapping]]] = ...) -> None: ...
+
+class LinkStatus(_message.Message):
+    __slots__ = ("to_peer", "sent_bytes")
+    TO_PEER_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    to_peer: str
+    sent_bytes: int
+    def __init__(self, to_peer: _Optional[str] = ..., sent_bytes: _Optional[int] = ...) -> None: ...
+
+class WatchJobRequest(_message.Message):
+    __slots__ = ("job_id", "from_step")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    FROM_STEP_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    from_step: int
+    def __init__(self, job_id: _Optional[str] = ..., from_step: _Optional[int] = ...) -> None: ...
+
+class JobUpdate(_message.Message):
+    __slots__ = ("status", "steps", "evaluations")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    EVALUATIONS_FIELD_NUMBER: _ClassVar[int]
+    status: JobStatus
+    steps: _containers.RepeatedCompositeFieldContainer[StepMetric]
+    evaluations: _containers.RepeatedCompositeFieldContainer[EvaluationMetric]
+    def __init__(self, status: _Optional[_Union[JobStatus, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[StepMetric, _Mapping]]] = ..., evaluations: _Optional[_Iterable[_Union[EvaluationMetric, _Mapping]]] = ...) -> None: ...
+
+class StepMetric(_message.Message):
+    __slots__ = ("step", "loss", "unix_ms")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    loss: float
+    unix_ms: int
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ..., unix_ms: _Optional[int] = ...) -> None: ...
+
+class EvaluationMetric(_message.Message):
+    __slots__ = ("step", "loss", "unix_ms")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    loss: float
+    unix_ms: int
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ..., unix_ms: _Optional[int] = ...) -> None: ...
+
+class JobMetrics(_message.Message):
+    __slots__ = ("steps", "evaluations")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    EVALUATIONS_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[StepMetric]
+    evaluations: _containers.RepeatedCompositeFieldContainer[EvaluationMetric]
+    def __init__(self, steps: _Optional[_Iterable[_Union[StepMetric, _Mapping]]] = ..., evaluations: _Optional[_Iterable[_Union[EvaluationMetric, _Mapping]]] = ...) -> None: ...
+
+class JobResult(_message.Message):
+    __slots__ = ("job_id", "parts", "parameters")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    parts: _containers.RepeatedCompositeFieldContainer[ResultPart]
+    parameters: _containers.RepeatedCompositeFieldContainer[_job_pb2.ParameterRef]
+    def __init__(self, job_id: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[ResultPart, _Mapping]]] = ..., parameters: _Optional[_Iterable[_Union[_job_pb2.ParameterRef, _Mapping]]] = ...) -> None: ...
+
+class ResultPart(_message.Message):
+    __slots__ = ("segment", "digest", "blob_bytes")
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    BLOB_BYTES_FIELD_NUMBER: _ClassVar[int]
+    segment: int
+    digest: str
+    blob_bytes: int
+    def __init__(self, segment: _Optional[int] = ..., digest: _Optional[str] = ..., blob_bytes: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,290 @@
+from homespun.v1 import job_pb2 as _job_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class PeerMessage(_message.Message):
+    __slots__ = ("register", "heartbeat", "report", "link_measured")
+    REGISTER_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    LINK_MEASURED_FIELD_NUMBER: _ClassVar[int]
+    register: Register
+    heartbeat: Heartbeat
+    report: Report
+    link_measured: LinkMeasured
+    def __init__(self, register: _Optional[_Union[Register, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., link_measured: _Optional[_Union[LinkMeasured, _Mapping]] = ...) -> None: ...
+
+class Register(_message.Message):
+    __slots__ = ("protocol_version", "software_version", "name", "tensor_address", "hardware", "leases", "first_report")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    HARDWARE_FIELD_NUMBER: _ClassVar[int]
+    LEASES_FIELD_NUMBER: _ClassVar[int]
+    FIRST_REPORT_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    software_version: str
+    name: str
+    tensor_address: str
+    hardware: Hardware
+    leases: _containers.RepeatedCompositeFieldContainer[HeldLease]
+    first_report: int
+    def __init__(self, protocol_version: _Optional[int] = ..., software_version: _Optional[str] = ..., name: _Optional[str] = ..., tensor_address: _Optional[str] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., leases: _Optional[_Iterable[_Union[HeldLease, _Mapping]]] = ..., first_report: _Optional[int] = ...) -> None: ...
+
+class Hardware(_message.Message):
+    __slots__ = ("device", "device_name", "memory_bytes", "matmul_flops_per_s", "attention_flops_per_s", "memory_bytes_per_s", "executor", "platform", "threads")
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MATMUL_FLOPS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FLOPS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    PLATFORM_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    device: str
+    device_name: str
+    memory_bytes: int
+    matmul_flops_per_s: float
+    attention_flops_per_s: float
+    memory_bytes_per_s: float
+    executor: str
+    platform: str
+    threads: int
+    def __init__(self, device: _Optional[str] = ..., device_name: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., matmul_flops_per_s: _Optional[float] = ..., attention_flops_per_s: _Optional[float] = ..., memory_bytes_per_s: _Optional[float] = ..., executor: _Optional[str] = ..., platform: _Optional[str] = ..., threads: _Optional[int] = ...) -> None: ...
+
+class HeldLease(_message.Message):
+    __slots__ = ("job_id", "segment", "token", "phase")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    segment: int
+    token: int
+    phase: str
+    def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., token: _Optional[int] = ..., phase: _Optional[str] = ...) -> None: ...
+
+class Heartbeat(_message.Message):
+    __slots__ = ("progress", "traffic")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_FIELD_NUMBER: _ClassVar[int]
+    progress: _containers.RepeatedCompositeFieldContainer[SegmentProgress]
+    traffic: _containers.RepeatedCompositeFieldContainer[LinkTraffic]
+    def __init__(self, progress: _Optional[_Iterable[_Union[SegmentProgress, _Mapping]]] = ..., traffic: _Optional[_Iterable[_Union[LinkTraffic, _Mapping]]] = ...) -> None: ...
+
+class SegmentProgress(_message.Message):
+    __slots__ = ("job_id", "segment", "step", "waiting_for", "waiting_ms")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
+    WAITING_MS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    segment: int
+    step: int
+    waiting_for: str
+    waiting_ms: int
+    def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., step: _Optional[int] = ..., waiting_for: _Optional[str] = ..., waiting_ms: _Optional[int] = ...) -> None: ...
+
+class LinkTraffic(_message.Message):
+    __slots__ = ("job_id", "to_peer", "sent_bytes", "received_bytes")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    TO_PEER_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    to_peer: str
+    sent_bytes: int
+    received_bytes: int
+    def __init__(self, job_id: _Optional[str] = ..., to_peer: _Optional[str] = ..., sent_bytes: _Optional[int] = ..., received_bytes: _Optional[int] = ...) -> None: ...
+
+class LinkMeasured(_message.Message):
+    __slots__ = ("to_peer", "latency_s", "bandwidth_bytes_per_s")
+    TO_PEER_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_S_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTH_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    to_peer: str
+    latency_s: float
+    bandwidth_bytes_per_s: float
+    def __init__(self, to_peer: _Optional[str] = ..., latency_s: _Optional[float] = ..., bandwidth_bytes_per_s: _Optional[float] = ...) -> None: ...
+
+class Report(_message.Message):
+    __slots__ = ("number", "job_id", "segment", "token", "ready", "steps", "evaluation", "failed", "finished", "released")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    EVALUATION_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    job_id: str
+    segment: int
+    token: int
+    ready: SegmentReady
+    steps: StepsDone
+    evaluation: EvaluationDone
+    failed: SegmentFailed
+    finished: SegmentFinished
+    released: SegmentReleased
+    def __init__(self, number: _Optional[int] = ..., job_id: _Optional[str] = ..., segment: _Optional[int] = ..., token: _Optional[int] = ..., ready: _Optional[_Union[SegmentReady, _Mapping]] = ..., steps: _Optional[_Union[StepsDone, _Mapping]] = ..., evaluation: _Optional[_Union[EvaluationDone, _Mapping]] = ..., failed: _Optional[_Union[SegmentFailed, _Mapping]] = ..., finished: _Optional[_Union[SegmentFinished, _Mapping]] = ..., released: _Optional[_Union[SegmentReleased, _Mapping]] = ...) -> None: ...
+
+class SegmentReady(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StepsDone(_message.Message):
+    __slots__ = ("first_step", "count", "losses")
+    FIRST_STEP_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    LOSSES_FIELD_NUMBER: _ClassVar[int]
+    first_step: int
+    count: int
+    losses: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, first_step: _Optional[int] = ..., count: _Optional[int] = ..., losses: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class EvaluationDone(_message.Message):
+    __slots__ = ("step", "loss")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    LOSS_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    loss: float
+    def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ...) -> None: ...
+
+class SegmentFailed(_message.Message):
+    __slots__ = ("code", "message", "blamed_peer")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    BLAMED_PEER_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    blamed_peer: str
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., blamed_peer: _Optional[str] = ...) -> None: ...
+
+class SegmentFinished(_message.Message):
+    __slots__ = ("result_digest", "result_bytes")
+    RESULT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RESULT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    result_digest: str
+    result_bytes: int
+    def __init__(self, result_digest: _Optional[str] = ..., result_bytes: _Optional[int] = ...) -> None: ...
+
+class SegmentReleased(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BrokerMessage(_message.Message):
+    __slots__ = ("welcome", "reports_durable", "assign", "start", "revoke", "measure_link", "goodbye")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    REPORTS_DURABLE_FIELD_NUMBER: _ClassVar[int]
+    ASSIGN_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    REVOKE_FIELD_NUMBER: _ClassVar[int]
+    MEASURE_LINK_FIELD_NUMBER: _ClassVar[int]
+    GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    reports_durable: ReportsDurable
+    assign: AssignSegment
+    start: StartJob
+    revoke: RevokeSegment
+    measure_link: MeasureLink
+    goodbye: Goodbye
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., reports_durable: _Optional[_Union[ReportsDurable, _Mapping]] = ..., assign: _Optional[_Union[AssignSegment, _Mapping]] = ..., start: _Optional[_Union[StartJob, _Mapping]] = ..., revoke: _Optional[_Union[RevokeSegment, _Mapping]] = ..., measure_link: _Optional[_Union[MeasureLink, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("protocol_version", "software_version", "heartbeat_interval_ms")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    software_version: str
+    heartbeat_interval_ms: int
+    def __init__(self, protocol_version: _Optional[int] = ..., software_version: _Optional[str] = ..., heartbeat_interval_ms: _Optional[int] = ...) -> None: ...
+
+class ReportsDurable(_message.Message):
+    __slots__ = ("through_number",)
+    THROUGH_NUMBER_FIELD_NUMBER: _ClassVar[int]
+    through_number: int
+    def __init__(self, through_number: _Optional[int] = ...) -> None: ...
+
+class AssignSegment(_message.Message):
+    __slots__ = ("job_id", "token", "spec", "segment", "in_flight", "segments", "stall_timeout_ms")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    STALL_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    token: int
+    spec: _job_pb2.JobSpec
+    segment: _job_pb2.Segment
+    in_flight: int
+    segments: int
+    stall_timeout_ms: int
+    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[int] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., segment: _Optional[_Union[_job_pb2.Segment, _Mapping]] = ..., in_flight: _Optional[int] = ..., segments: _Optional[int] = ..., stall_timeout_ms: _Optional[int] = ...) -> None: ...
+
+class StartJob(_message.Message):
+    __slots__ = ("job_id", "segment", "token", "members")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    segment: int
+    token: int
+    members: _containers.RepeatedCompositeFieldContainer[Neighbour]
+    def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., token: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ...) -> None: ...
+
+class Neighbour(_message.Message):
+    __slots__ = ("segment", "peer_id", "token", "tensor_address")
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    segment: int
+    peer_id: str
+    token: int
+    tensor_address: str
+    def __init__(self, segment: _Optional[int] = ..., peer_id: _Optional[str] = ..., token: _Optional[int] = ..., tensor_address: _Optional[str] = ...) -> None: ...
+
+class RevokeSegment(_message.Message):
+    __slots__ = ("job_id", "segment", "token", "reason")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    segment: int
+    token: int
+    reason: str
+    def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., token: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class MeasureLink(_message.Message):
+    __slots__ = ("to_peer", "tensor_address", "probe_bytes")
+    TO_PEER_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PROBE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    to_peer: str
+    tensor_address: str
+    probe_bytes: int
+    def __init__(self, to_peer: _Optional[str] = ..., tensor_address: _Optional[str] = ..., probe_bytes: _Optional[int] = ...) -> None: ...
+
+class Goodbye(_message.Message):
+    __slots__ = ("code", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""ONNX graphs: import, check, shapes, cost, cut."""

@@ -1,0 +1,1 @@
+"""Graph rewrites over onnx_ir, one per file."""

@@ -1,0 +1,79 @@
+"""What a cut produces: segments and the tensors that cross between them. Values only.
+
+A *segment* is a convex set of nodes that one peer runs. A *boundary tensor* is one value sent from
+the segment that produces it to one other segment that consumes it; a value with consumers in two
+other segments is two boundary tensors. Nodes that depend on no parameter and no random draw (masks,
+rotary tables, slices of the data columns) are cheap and are replicated into each segment that needs
+them instead of being sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from ir.graph import TensorType
+
+
+class BoundaryKind(StrEnum):
+    """How often a boundary tensor travels."""
+
+    ACTIVATION = "activation"
+    """Once per microbatch; its gradient comes back once per microbatch."""
+    PARAMETER = "parameter"
+    """A parameter used outside its home segment (tied weights): sent once after each update; its
+    gradient, summed over the microbatches of the step, comes back once per step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoundaryTensor:
+    """One value on its way from one segment to another.
+
+    Attributes:
+        edge: number of the boundary tensor, unique in the job, from 0.
+        value: name of the value in the graph.
+        kind: how often it travels.
+        source: index of the segment that produces it (home segment for a parameter).
+        target: index of the segment that consumes it.
+        type: dtype and shape for one microbatch.
+        differentiable: whether a gradient comes back.
+        consumers: indices of the target's nodes that read it, ascending.
+        contributions: leading extent of the gradient frame. 1: the target sums its consumers'
+            gradients itself and the gradient has the value's own shape. k > 1: the gradient has
+            shape `(k, *shape)`, one slice per consumer in *descending* node index, unsummed,
+            because another segment's contribution must be added before them to keep the order of
+            floating-point additions independent of the cut (docs/adr/0008-bit-identity.md).
+    """
+
+    edge: int
+    value: str
+    kind: BoundaryKind
+    source: int
+    target: int
+    type: TensorType
+    differentiable: bool
+    consumers: tuple[int, ...]
+    contributions: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A convex part of a graph, as one peer runs it.
+
+    Attributes:
+        index: number in the job, from 0; the quotient graph is acyclic and numbered topologically.
+        nodes: indices of the nodes to run, ascending, replicated ones included.
+        parameters: parameters whose home is here, in graph order: this segment updates them.
+        data_inputs: dataset columns it reads, in graph order.
+        incoming: boundary tensors that arrive (activations and foreign parameters).
+        outgoing: boundary tensors that leave.
+        has_loss: whether the loss (first graph output) is computed here.
+    """
+
+    index: int
+    nodes: tuple[int, ...]
+    parameters: tuple[str, ...]
+    data_inputs: tuple[str, ...]
+    incoming: tuple[BoundaryTensor, ...]
+    outgoing: tuple[BoundaryTensor, ...]
+    has_loss: bool

@@ -1,0 +1,1 @@
+"""The daemon that lends a device: pure core, executor, shell."""

@@ -1,0 +1,1 @@
+"""The peer brain: a deterministic state machine, events in, commands out."""

@@ -1,0 +1,1 @@
+"""Executors: one module per framework, run in a child process of the daemon."""

@@ -1,0 +1,182 @@
+"""What every executor offers. An executor runs one process's segments on one device.
+
+Tensors at this boundary are numpy arrays (`ml_dtypes.bfloat16` for bfloat16); no framework tensor
+leaves its executor. Nothing here knows sockets, peers or the broker. Calls come one at a time, in
+the order that `peer.core` decided: forwards of a phase in microbatch order, backwards in microbatch
+order, so sums over microbatches have one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dag.job import TrainingSpec
+from ir.graph import Graph
+from ir.segment import Segment
+
+Array = npt.NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkKey:
+    """Which piece of work: random draws are keyed by it.
+
+    Attributes:
+        mode: `train` or `evaluate` (forward only, dropout off).
+        step: optimizer steps done before it, >= 0.
+        microbatch: number in the phase, >= 0.
+    """
+
+    mode: str
+    step: int
+    microbatch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentProgram:
+    """Everything an executor needs to compile one segment.
+
+    Attributes:
+        graph: the whole graph (no weights); only `segment.nodes` are run.
+        segment: which nodes, parameters and boundary tensors.
+        training: optimizer, precision, recomputation, seed, microbatches.
+        trainable: names of the parameters that the optimizer updates.
+    """
+
+    graph: Graph
+    segment: Segment
+    training: TrainingSpec
+    trainable: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardResult:
+    """What a forward gives.
+
+    Attributes:
+        outputs: edge -> activation, for each outgoing boundary tensor of kind `activation`.
+        loss: the microbatch's loss, where the segment has it, else None.
+    """
+
+    outputs: Mapping[int, Array]
+    loss: float | None
+
+
+class LoadedSegment(Protocol):
+    """One segment, compiled, with its parameters and optimizer state on the device."""
+
+    def forward(
+        self, key: WorkKey, data: Mapping[str, Array], incoming: Mapping[int, Array]
+    ) -> ForwardResult:
+        """Run one microbatch forward; in `train` mode keep what backward needs.
+
+        Args:
+            key: which microbatch.
+            data: data input -> rows of this microbatch.
+            incoming: edge -> activation, for each incoming tensor of kind `activation`. Foreign
+                parameters were set before by `set_shared`.
+        """
+        ...
+
+    def backward(self, key: WorkKey, gradients: Mapping[int, Array]) -> Mapping[int, Array]:
+        """Differentiate one microbatch and add to the parameters' gradients.
+
+        The loss is seeded with `1 / microbatches`, so that the sums are means.
+
+        Args:
+            key: which microbatch; its forward was run, its kept state is freed.
+            gradients: edge -> gradient of each differentiable outgoing activation, of shape
+                `(contributions, *shape)` where `contributions > 1`. Contributions of all edges of
+                one value are added in descending order of consumer index.
+
+        Returns:
+            edge -> gradient of each differentiable incoming activation (same shape rule).
+        """
+        ...
+
+    def set_shared(self, values: Mapping[int, Array]) -> None:
+        """Set foreign parameters: edge -> value, for incoming tensors of kind `parameter`."""
+        ...
+
+    def shared_values(self) -> Mapping[int, Array]:
+        """Current values of outgoing tensors of kind `parameter`, by edge."""
+        ...
+
+    def shared_gradients(self) -> Mapping[int, Array]:
+        """Gradients of foreign parameters summed over the step's microbatches, by edge; clears."""
+        ...
+
+    def squared_norms(self, shared: Mapping[int, Array]) -> Mapping[str, float]:
+        """Finish the step's gradients with the users' `shared` gradients and measure them.
+
+        A parameter with several consumer nodes has one sum over microbatches per consumer; they are
+        added in descending order of consumer index, wherever each ran (docs/adr/0008).
+
+        Returns:
+            parameter name -> sum of squared gradient elements (float64), trainable ones only.
+        """
+        ...
+
+    def update(self, step: int, scale: float) -> None:
+        """Apply the optimizer once with gradients times `scale`, then clear the gradients.
+
+        `squared_norms` was called before it in this step.
+        """
+        ...
+
+    def parameters(self) -> Mapping[str, Array]:
+        """Current values of the segment's own parameters, by name."""
+        ...
+
+    def close(self) -> None:
+        """Free device memory. No call may follow."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capability:
+    """What an executor can do on its device.
+
+    Attributes:
+        executor: its name (`torch`, `null`).
+        device: `cpu`, `cuda:0`.
+        device_name: the hardware's own name.
+        memory_bytes: device memory in total.
+        operators: op types that it runs.
+        trainable: whether it differentiates.
+        numeric_class: build, device kind and thread count: results are bit-identical inside one.
+    """
+
+    executor: str
+    device: str
+    device_name: str
+    memory_bytes: int
+    operators: frozenset[str]
+    trainable: bool
+    numeric_class: str
+
+
+class Executor(Protocol):
+    """A framework on a device."""
+
+    def capability(self) -> Capability:
+        """Describe this executor. Cheap."""
+        ...
+
+    def load(self, program: SegmentProgram, parameters: Mapping[str, Array]) -> LoadedSegment:
+        """Compile a segment and place its parameters.
+
+        Args:
+            program: what to run.
+            parameters: initial values of `segment.parameters` and of the foreign parameters
+                (incoming boundary tensors of kind `parameter`, by value name).
+
+        Raises:
+            HomespunError: UNSUPPORTED_OP, INVALID_GRAPH or OUT_OF_MEMORY.
+        """
+        ...

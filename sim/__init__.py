@@ -1,0 +1,1 @@
+"""Virtual-time world for the real cores."""
