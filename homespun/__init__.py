@@ -1,1 +1,65 @@
-"""The Homespun client. Names are loaded on first use, so that `import homespun` is cheap."""
+"""The Homespun client: train models on GPUs that people already own.
+
+```
+client = homespun.connect()
+job = client.train(model, loss=loss, data={"tokens": tokens}, optimizer=homespun.AdamW(lr=3e-4),
+                   steps=200, batch_size=32)
+job.watch()
+model.load_state_dict(job.result().state_dict())
+```
+Names are loaded on first use, so that `import homespun` is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from homespun.errors import Code, HomespunError
+from homespun.shadowing import check_own_packages
+
+if TYPE_CHECKING:
+    from homespun.client import Client, connect
+    from homespun.job import Job, Result
+    from homespun.optimizers import SGD, Adam, AdamW, Constant, Cosine, Linear
+
+    __version__: str
+
+_WHERE = {
+    "Adam": "homespun.optimizers",
+    "AdamW": "homespun.optimizers",
+    "Client": "homespun.client",
+    "Constant": "homespun.optimizers",
+    "Cosine": "homespun.optimizers",
+    "Job": "homespun.job",
+    "Linear": "homespun.optimizers",
+    "Result": "homespun.job",
+    "SGD": "homespun.optimizers",
+    "connect": "homespun.client",
+}
+
+__all__ = [
+    "Adam", "AdamW", "Client", "Code", "Constant", "Cosine", "HomespunError", "Job", "Linear",
+    "Result", "SGD", "__version__", "connect",
+]
+
+check_own_packages()
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module on first use (PEP 562)."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: object = version("homespun")
+    elif name in _WHERE:
+        value = getattr(importlib.import_module(_WHERE[name]), name)
+    else:
+        raise AttributeError(f"module 'homespun' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """All public names, loaded or not."""
+    return sorted(__all__)

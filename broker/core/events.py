@@ -220,7 +220,16 @@ class SegmentReleased(PeerReport):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimerFired(Event):
-    """The time that `Broker.next_wakeup_ns` named has come."""
+    """The time that `Broker.next_wakeup_ns` named has come. Made by `Broker.timer`.
+
+    Heartbeats are not journalled, so a replay cannot know who was silent. What the heartbeats say
+    therefore enters as a fact, here, and every decision drawn from silence is replayed exactly.
+
+    Attributes:
+        silent_peers: connected peers not heard of for `Policy.lease_ttl_ms`, by id.
+    """
+
+    silent_peers: tuple[str, ...]
 
 
 AnyEvent = (
@@ -229,3 +238,8 @@ AnyEvent = (
     | PlacementSolved | PlanningFailed | SegmentReady | StepsDone | EvaluationDone | SegmentFailed
     | SegmentFinished | SegmentReleased | TimerFired
 )
+
+
+def is_journalled(event: AnyEvent) -> bool:
+    """Tell whether the shell must make `event` durable before it applies it."""
+    return not isinstance(event, HeartbeatsSeen)

@@ -202,14 +202,16 @@ class BrokerMessage(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., reports_durable: _Optional[_Union[ReportsDurable, _Mapping]] = ..., assign: _Optional[_Union[AssignSegment, _Mapping]] = ..., start: _Optional[_Union[StartJob, _Mapping]] = ..., revoke: _Optional[_Union[RevokeSegment, _Mapping]] = ..., measure_link: _Optional[_Union[MeasureLink, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("protocol_version", "software_version", "heartbeat_interval_ms")
+    __slots__ = ("protocol_version", "software_version", "heartbeat_interval_ms", "last_report")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_REPORT_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     software_version: str
     heartbeat_interval_ms: int
-    def __init__(self, protocol_version: _Optional[int] = ..., software_version: _Optional[str] = ..., heartbeat_interval_ms: _Optional[int] = ...) -> None: ...
+    last_report: int
+    def __init__(self, protocol_version: _Optional[int] = ..., software_version: _Optional[str] = ..., heartbeat_interval_ms: _Optional[int] = ..., last_report: _Optional[int] = ...) -> None: ...
 
 class ReportsDurable(_message.Message):
     __slots__ = ("through_number",)

@@ -1,0 +1,43 @@
+# Everything a developer runs. Works with GNU make, Python >= 3.11 and pip; nothing else is assumed.
+PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+STAMP := .venv/.ready
+
+.PHONY: setup test check demo proto docs bench-help clean
+
+setup: $(STAMP)  ## create .venv and install the project with its tools, when stale
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+check: setup  ## style, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check  ## everything that must hold before a change is merged
+	$(BIN)/python -m pytest
+
+demo: setup  ## a broker and two peers on this machine train a small model
+	$(BIN)/python -m examples.demo
+
+proto: setup  ## compile proto/ into homespun/v1
+	$(BIN)/python scripts/proto.py
+
+docs: setup  ## regenerate the generated pages of docs/
+	set -e; for script in scripts/*_doc.py; do $(BIN)/python $$script; done
+
+bench-help:  ## how to run the benchmarks
+	@echo "Benchmarks live in benchmarks/; each prints its options:"
+	@for file in benchmarks/*/*.py benchmarks/*.py; do \
+	  case $$file in *'*'*) ;; *) echo "  $(BIN)/python $$file --help" ;; esac; done
+
+clean:  ## remove what tools leave behind; .venv stays
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist demo-run
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,42 @@
+"""The `broker` command: make a network, serve it, look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from homespun.cli.lazy import LazyGroup
+
+_COMMANDS = {
+    "init": "broker.cli.serve:init",
+    "serve": "broker.cli.serve:serve",
+    "keys": "broker.cli.keys:keys",
+    "peers": "broker.cli.look:peers",
+    "jobs": "broker.cli.look:jobs",
+    "job": "broker.cli.look:job",
+    "cancel": "broker.cli.look:cancel",
+}
+
+
+@click.group(
+    cls=LazyGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(package_name="homespun", prog_name="broker")
+def cli() -> None:
+    """Run a network of peers that train models together.
+
+    \b
+    Example:
+      broker init ~/homespun --listen 192.168.1.10:7700
+      broker serve ~/homespun
+      broker keys create --role peer --reusable --expires 7d --dir ~/homespun
+
+    Results go to standard output, notes and errors to standard error. Exit codes: 0 ok, 1 failed,
+    2 usage, 3 not found, 4 denied, 5 unreachable, 6 conflict, 78 bad configuration.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with an exit code."""
+    cli(args=list(argv) if argv is not None else None, prog_name="broker")

@@ -1,0 +1,168 @@
+"""Leases: the right to run one segment, fenced by a token that only grows.
+
+A lease is granted once and never changes its peer. Taking it back makes its token stale at once;
+the peer stays occupied until it confirms (`SegmentReleased`, or a registration that no longer
+names the lease), because the segment's memory is still in use until then.
+"""
+
+from __future__ import annotations
+
+from broker.core import limits
+from broker.core.commands import AssignSegment, Member, RevokeSegment, StartJob
+from broker.core.state import (
+    NS_PER_MS,
+    VALID_PHASES,
+    JobRecord,
+    LeasePhase,
+    LeaseRecord,
+    PeerRecord,
+    Turn,
+    cluster_changed,
+)
+from dag.job import JobSpec
+from dag.placement import SegmentPlacement
+from ir.segment import BoundaryKind, Segment
+
+
+def grant(turn: Turn, job: JobRecord, placed: SegmentPlacement) -> LeaseRecord:
+    """Give a segment to a free peer under a new token, and tell the peer."""
+    state = turn.state
+    state.last_token += 1
+    names = parameter_names(placed.segment)
+    home_bytes = sum(
+        ref.type.size_bytes
+        for ref in job.spec.parameters
+        if ref.name in set(placed.segment.parameters)
+    )
+    lease = LeaseRecord(
+        job_id=job.job_id,
+        peer_id=placed.peer_id,
+        token=state.last_token,
+        segment=placed.segment,
+        in_flight=placed.in_flight,
+        memory_bytes=placed.memory_bytes,
+        blobs=needed_blobs(job.spec, placed.segment, names),
+        result_bytes_max=home_bytes
+        + limits.RESULT_OVERHEAD_BYTES
+        + limits.RESULT_OVERHEAD_BYTES_PER_PARAMETER * len(placed.segment.parameters),
+    )
+    job.leases.append(lease)
+    state.peers[placed.peer_id].leases[lease.token] = lease
+    cluster_changed(state)
+    return lease
+
+
+def parameter_names(segment: Segment) -> frozenset[str]:
+    """Parameters whose values a segment starts from: its own, and foreign ones that it shares."""
+    foreign = (edge.value for edge in segment.incoming if edge.kind is BoundaryKind.PARAMETER)
+    return frozenset((*segment.parameters, *foreign))
+
+
+def needed_blobs(spec: JobSpec, segment: Segment, parameters: frozenset[str]) -> frozenset[str]:
+    """Digests that the holder of a segment may read: graph, parameters, data columns."""
+    columns = frozenset(segment.data_inputs)
+    return frozenset((
+        spec.graph_digest,
+        *(ref.digest for ref in spec.parameters if ref.name in parameters),
+        *(ref.digest for ref in spec.columns if ref.name in columns),
+    ))
+
+
+def assignment(turn: Turn, job: JobRecord, lease: LeaseRecord) -> AssignSegment:
+    """The command that tells the peer of its lease; sending it again changes nothing there."""
+    return AssignSegment(
+        peer_id=lease.peer_id,
+        job_id=job.job_id,
+        token=lease.token,
+        spec=job.spec,
+        segment=lease.segment,
+        in_flight=lease.in_flight,
+        segments=len(job.leases),
+        stall_timeout_ms=turn.state.policy.stall_timeout_ms,
+    )
+
+
+def start(turn: Turn, job: JobRecord, lease: LeaseRecord) -> StartJob:
+    """The command that lets a ready peer run: who its neighbours are and where."""
+    members = tuple(
+        Member(
+            segment=other.index,
+            peer_id=other.peer_id,
+            token=other.token,
+            tensor_address=turn.state.peers[other.peer_id].tensor_address,
+        )
+        for other in job.leases
+    )
+    return StartJob(
+        peer_id=lease.peer_id,
+        job_id=job.job_id,
+        segment=lease.index,
+        token=lease.token,
+        members=members,
+    )
+
+
+def revoke(turn: Turn, lease: LeaseRecord, reason: str) -> None:
+    """Take a lease back. Its token is stale from here on.
+
+    A peer whose stream is closed is told when it registers again.
+    """
+    lease.phase = LeasePhase.REVOKED
+    lease.deadline_ns = turn.now_ns + limits.RELEASE_TIMEOUT_MS * NS_PER_MS
+    if turn.state.peers[lease.peer_id].session_id:
+        turn.emit(revocation(lease, reason))
+
+
+def revocation(lease: LeaseRecord, reason: str) -> RevokeSegment:
+    """The command that takes a lease back."""
+    return RevokeSegment(
+        peer_id=lease.peer_id,
+        job_id=lease.job_id,
+        segment=lease.index,
+        token=lease.token,
+        reason=reason,
+    )
+
+
+def release(turn: Turn, lease: LeaseRecord) -> None:
+    """The peer holds nothing of the segment any more: it is free for another."""
+    lease.phase = LeasePhase.RELEASED
+    lease.deadline_ns = None
+    del turn.state.peers[lease.peer_id].leases[lease.token]
+    cluster_changed(turn.state)
+
+
+def release_revoked(turn: Turn, lease: LeaseRecord) -> None:
+    """Release a lease if it is revoked; the peer is known to hold nothing of it."""
+    if lease.phase is LeasePhase.REVOKED:
+        release(turn, lease)
+
+
+def end_all(turn: Turn, job: JobRecord, reason: str) -> None:
+    """End every lease of a job that has ended: what is still held is revoked."""
+    for lease in job.leases:
+        if lease.phase is LeasePhase.FINISHED:
+            release(turn, lease)
+        elif lease.phase in VALID_PHASES:
+            revoke(turn, lease, reason)
+
+
+def find(peer: PeerRecord, job_id: str, segment: int, token: int) -> LeaseRecord | None:
+    """The lease of a peer that (job, segment, token) names, revoked ones included."""
+    lease = peer.leases.get(token)
+    if lease is None or lease.job_id != job_id or lease.index != segment:
+        return None
+    return lease
+
+
+def release_overdue(turn: Turn, peer: PeerRecord) -> list[LeaseRecord]:
+    """Revoked leases that a connected peer should have confirmed by now."""
+    if not peer.session_id:
+        return []
+    return [
+        lease
+        for lease in peer.leases.values()
+        if lease.phase is LeasePhase.REVOKED
+        and lease.deadline_ns is not None
+        and lease.deadline_ns <= turn.now_ns
+    ]

@@ -1,0 +1,79 @@
+"""Every limit of the broker core, each with its reason. Nothing that comes from outside is free."""
+
+from __future__ import annotations
+
+MAX_PEERS = 10_000
+"""Records of peers, lost ones included: about 2 KB each."""
+MAX_HELD_LEASES = 64
+"""Leases that a peer may name when it registers; one is the rule, a few more after an outage."""
+MAX_KEYS = 10_000
+"""Join keys; those that can never be used again make room first."""
+MAX_IDENTITIES = 100_000
+"""Admitted identities: about 300 bytes each, kept for as long as certificates may be renewed."""
+MAX_LINKS = 100_000
+"""Measured ordered pairs; the oldest measurement makes room."""
+MAX_JOBS = 100_000
+"""Jobs ever, as none is forgotten; the journal of an older broker can be put aside."""
+MAX_UNFINISHED_JOBS = 1_000
+"""Jobs that wait or run: `apply` may look at each of them once, and must stay below 1 ms."""
+MAX_UNFINISHED_JOBS_PER_OWNER = 100
+"""So that one submitter cannot fill the queue."""
+
+MAX_TEXT = 300
+"""Characters of a version, an address, or an id that somebody else chose."""
+MAX_NAME = 100
+"""Characters of a job's or peer's name: a line of a table."""
+MAX_MESSAGE = 2_000
+"""Characters of an error message that is kept: a node, a peer, an exception's text."""
+MAX_TENSOR_NAME = 1_000
+"""Characters of a parameter's or column's name: deep module trees make long ones."""
+
+MAX_GRAPH_BYTES = 256 << 20
+"""Graphs carry no weights; the largest seen is below 20 MB."""
+MAX_BLOB_BYTES = 1 << 40
+"""One tensor or dataset column: 1 TiB, far above any disk this is meant for."""
+MAX_PARAMETERS = 20_000
+"""A 100-layer mixture of experts has about 10,000."""
+MAX_COLUMNS = 256
+"""Columns over both splits."""
+MAX_RANK = 32
+"""Axes of a tensor: what numpy and torch can index."""
+MAX_STEPS = 10_000_000
+"""16 bytes of metrics a step: 160 MB for the longest job."""
+MAX_BATCH = 1 << 24
+"""Samples of one step."""
+MAX_MICROBATCHES = 65_536
+"""Tasks of one step and segment."""
+MAX_SEGMENTS = 256
+"""Peers of one job: the planner's chain search is quadratic in it."""
+MAX_STEPS_PER_REPORT = 10_000_000
+"""A peer that was cut off merges its reports; a job's steps bound it anyway."""
+
+PLANNING_TIMEOUT_MS = 600_000
+"""The planner loads and checks the whole graph; ten minutes is far beyond the largest one."""
+RELEASE_TIMEOUT_MS = 60_000
+"""A revoked segment is gone within seconds; a peer that does not say so is made to reconnect."""
+RESULT_OVERHEAD_BYTES = 1 << 20
+"""Of a segment's result over its tensors: the header of a safetensors file..."""
+RESULT_OVERHEAD_BYTES_PER_PARAMETER = 2_048
+"""...grows with the names."""
+
+PROBES_PER_JOIN = 8
+"""Peers that a newcomer is measured against, in both directions: a probe takes a link a second."""
+PROBES_PER_WINDOW = 256
+"""Probes over all peers in one window, so that a flapping peer cannot keep everybody measuring."""
+PROBE_WINDOW_MS = 60_000
+"""Length of that window."""
+LINK_FRESH_MS = 3_600_000
+"""Age under which a measurement is not repeated: home links change over hours, not seconds."""
+MAX_LATENCY_S = 60.0
+"""Slower than this is no link."""
+MAX_BANDWIDTH_BYTES_PER_S = 1e13
+"""Ten times the fastest accelerator fabric; more is a broken clock."""
+
+STORY_LINES = 32
+"""Events that a story remembers."""
+STORIES = 2_000
+"""Jobs and peers that have a story; the one untouched longest makes room."""
+STORY_COMMANDS = 8
+"""Commands that one line of a story names."""

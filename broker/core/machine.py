@@ -1,0 +1,163 @@
+"""The broker's one mutator: `Broker.apply(event) -> commands`.
+
+The shell's order: take events, append the journalled ones to the journal (durable), `apply` each,
+carry out its commands in order. A restart applies the journal again and drops the commands, then
+sends `BrokerStarted`; what is still wanted is issued again as peers come back.
+
+Bad input never raises: a person gets a `Reject`, the operator's log a `Note`. What raises is
+`InvariantViolation`: a defect in here. docs/broker-state.md has the diagrams.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from broker.core import invariants, jobs, keys, links, membership, planning, reports
+from broker.core.commands import AnyCommand
+from broker.core.events import (
+    AnyEvent,
+    BrokerStarted,
+    CancelRequested,
+    EnrolmentRequested,
+    EvaluationDone,
+    HeartbeatsSeen,
+    JobSubmitted,
+    KeyCreated,
+    KeyRevoked,
+    LinkMeasured,
+    PeerConnected,
+    PeerDisconnected,
+    PlacementSolved,
+    PlanningFailed,
+    SegmentFailed,
+    SegmentFinished,
+    SegmentReady,
+    SegmentReleased,
+    StepsDone,
+    TimerFired,
+)
+from broker.core.invariants import InvariantViolation
+from broker.core.state import State, Turn
+from broker.core.story import Stories, subjects
+
+
+class Broker:
+    """The broker core. See the module docstring for its contract with the shell.
+
+    Attributes:
+        state: private to `broker.core`; others ask `views`.
+        stories: what happened last to each job and peer.
+    """
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.stories = Stories()
+
+    def apply(self, event: AnyEvent) -> tuple[AnyCommand, ...]:
+        """Take one event into account and return what to do about it, in order.
+
+        A time before that of an earlier event counts as that one's: time never goes back.
+
+        Raises:
+            InvariantViolation: a defect of the core, with the story of those concerned.
+
+        Cost: O(peers log peers + unfinished jobs) at worst; O(segments of the job) for a report.
+        """
+        if isinstance(event, HeartbeatsSeen):
+            # Not in the journal, so it must leave no trace that a replay would miss: no time, even.
+            membership.heartbeats(self.state, event)
+            return ()
+        self.state.now_ns = max(self.state.now_ns, event.at_ns)
+        turn = Turn(self.state)
+        try:
+            _dispatch(turn, event)
+            planning.plan_next(turn)
+            self._check_touched(event, turn.commands)
+        except InvariantViolation as violation:
+            raise self._with_story(event, turn, violation.message) from violation
+        except Exception as error:
+            message = f"{type(error).__name__} in the core: {error}"
+            raise self._with_story(event, turn, message) from error
+        self.stories.record(event, turn.commands)
+        return tuple(turn.commands)
+
+    def next_wakeup_ns(self) -> int | None:
+        """When the shell must send `timer(now)`, at the latest; None while nothing can fall due.
+
+        May lie in the past: then at once. Cost: O(peers + unfinished jobs).
+        """
+        state = self.state
+        jobs_waiting = state.unfinished.values()
+        times = [job.deadline_ns for job in jobs_waiting if job.deadline_ns is not None]
+        of_peers = membership.next_deadline_ns(state)
+        if of_peers is not None:
+            times.append(of_peers)
+        if state.settle_until_ns > state.now_ns and state.unfinished:
+            times.append(state.settle_until_ns)
+        return min(times, default=None)
+
+    def timer(self, at_ns: int) -> TimerFired:
+        """The event for a wake-up at `at_ns`, with what the heartbeats say about silence."""
+        return TimerFired(at_ns=at_ns, silent_peers=membership.silent_peers(self.state, at_ns))
+
+    def _check_touched(self, event: AnyEvent, commands: list[AnyCommand]) -> None:
+        for subject in subjects(event, commands):
+            if subject in self.state.jobs:
+                invariants.check_job(self.state, self.state.jobs[subject])
+            if subject in self.state.peers:
+                invariants.check_peer(self.state, self.state.peers[subject])
+
+    def _with_story(self, event: AnyEvent, turn: Turn, message: str) -> InvariantViolation:
+        self.stories.record(event, turn.commands)
+        lines = [
+            f"  {subject}: {line}"
+            for subject in subjects(event, turn.commands)
+            for line in self.stories.of(subject)
+        ]
+        return InvariantViolation(message, tuple(lines))
+
+
+def _dispatch(turn: Turn, event: AnyEvent) -> None:
+    match event:
+        case BrokerStarted():
+            membership.broker_started(turn, event)
+        case KeyCreated():
+            keys.created(turn, event)
+        case KeyRevoked():
+            keys.revoked(turn, event)
+        case EnrolmentRequested():
+            keys.enrolment_requested(turn, event)
+        case PeerConnected():
+            membership.connected(turn, event)
+        case PeerDisconnected():
+            membership.disconnected(turn, event)
+        case HeartbeatsSeen():
+            membership.heartbeats(turn.state, event)
+        case LinkMeasured():
+            links.measured(turn, event)
+        case JobSubmitted():
+            jobs.submitted(turn, event)
+        case CancelRequested():
+            jobs.cancel_requested(turn, event)
+        case PlacementSolved():
+            planning.solved(turn, event)
+        case PlanningFailed():
+            planning.planning_failed(turn, event)
+        case (
+            SegmentReady() | StepsDone() | EvaluationDone() | SegmentFailed() | SegmentFinished()
+            | SegmentReleased()
+        ):
+            reports.reported(turn, event)
+        case TimerFired():
+            _time_passed(turn, event)
+        case _:
+            assert_never(event)
+
+
+def _time_passed(turn: Turn, event: TimerFired) -> None:
+    membership.time_passed(turn, frozenset(event.silent_peers))
+    for job in list(turn.state.unfinished.values()):
+        if job.deadline_ns is not None and job.deadline_ns <= turn.now_ns:
+            jobs.deadline_passed(turn, job)
+
+

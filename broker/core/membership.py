@@ -1,0 +1,342 @@
+"""Peers that come and go: live, suspect, lost. docs/broker-state.md has the diagram.
+
+A closed stream makes a peer suspect at once; silence on an open stream does after the lease's time
+to live. A suspect peer that comes back (or is heard again) within the grace goes on as if nothing
+had happened; after it the peer is lost and its jobs are told. A start of the broker itself makes
+everybody suspect with a longer grace: the silence was the broker's own.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from broker.core import limits
+from broker.core.commands import AcknowledgeReports, DisconnectPeer, RevokeSegment
+from broker.core.events import (
+    BrokerStarted,
+    HeartbeatsSeen,
+    HeldLease,
+    PeerConnected,
+    PeerDisconnected,
+    PeerHardware,
+)
+from broker.core.jobs import segment_lost
+from broker.core.leases import (
+    assignment,
+    find,
+    release,
+    release_overdue,
+    release_revoked,
+    revocation,
+    start,
+)
+from broker.core.links import probe_newcomer
+from broker.core.planning import put_back
+from broker.core.state import (
+    HELD_PHASES,
+    NS_PER_MS,
+    LeasePhase,
+    LeaseRecord,
+    PeerRecord,
+    PeerState,
+    State,
+    Turn,
+    cluster_changed,
+)
+from homespun.errors import Code
+
+PAST_START = ("running", "storing", "finished", "closing")
+"""Phases in which a peer has already received `StartJob`."""
+
+
+def broker_started(turn: Turn, event: BrokerStarted) -> None:
+    """Take the policy; after a restart, expect every peer back within the restart's grace."""
+    state = turn.state
+    state.policy = event.policy
+    if not state.is_started:
+        state.is_started = True
+        return
+    grace_ns = state.policy.restart_grace_ms * NS_PER_MS
+    for _, peer in sorted(state.peers.items()):
+        peer.session_id = ""
+        if peer.state is not PeerState.LOST:
+            trouble = f"did not come back within {grace_ns / 1e9:g} s of the broker's restart"
+            _suspect(turn, peer, trouble, grace_ns)
+    state.settle_until_ns = turn.now_ns + state.policy.reconnect_grace_ms * NS_PER_MS
+    planned = state.unfinished.get(state.planning_job)
+    if planned is not None:
+        put_back(turn, planned, "is planned again after the broker's restart", -1)
+
+
+def connected(turn: Turn, event: PeerConnected) -> None:
+    """A peer registered: make it live, and bring it and the broker to the same view of leases."""
+    state = turn.state
+    problem = _problem_with(state, event)
+    if problem is not None:
+        code, message = problem
+        turn.emit(
+            DisconnectPeer(
+                peer_id=event.peer_id, session_id=event.session_id, code=code, message=message
+            )
+        )
+        return
+    peer = state.peers.get(event.peer_id)
+    is_new = peer is None
+    if peer is None:
+        peer = _new_peer(event)
+        state.peers[peer.peer_id] = peer
+    elif peer.session_id and peer.session_id != event.session_id:
+        _end_session(turn, peer, Code.CONFLICT, "Another session of this peer has replaced it.")
+    came_back = is_new or peer.state is not PeerState.LIVE
+    _update(turn, peer, event)
+    turn.emit(AcknowledgeReports(peer_id=peer.peer_id, through_number=peer.last_report))
+    _compare_leases(turn, peer, event.leases)
+    if came_back:
+        turn.note(peer.peer_id, "peer_live", f"Peer {peer.label} is connected.")
+        probe_newcomer(turn, peer)
+
+
+def _new_peer(event: PeerConnected) -> PeerRecord:
+    return PeerRecord(
+        peer_id=event.peer_id,
+        name=event.peer_id,
+        hardware=event.hardware,
+        tensor_address=event.tensor_address,
+        software_version=event.software_version,
+    )
+
+
+def _update(turn: Turn, peer: PeerRecord, event: PeerConnected) -> None:
+    shown = "".join(c if c.isprintable() else "?" for c in event.name[: limits.MAX_NAME])
+    peer.name = shown or peer.peer_id
+    peer.hardware = event.hardware
+    peer.tensor_address = event.tensor_address
+    peer.software_version = event.software_version
+    peer.session_id = event.session_id
+    _revive(turn, peer)
+
+
+def _revive(turn: Turn, peer: PeerRecord) -> None:
+    peer.state = PeerState.LIVE
+    peer.deadline_ns = None
+    peer.trouble = ""
+    peer.last_seen_ns = turn.now_ns
+    cluster_changed(turn.state)
+
+
+def _problem_with(state: State, event: PeerConnected) -> tuple[Code, str] | None:
+    identity = state.identities.get(event.peer_id)
+    if identity is not None and identity.role != "peer":
+        return Code.NOT_ALLOWED, f"{event.peer_id} is a {identity.role}, not a peer."
+    if event.peer_id not in state.peers and len(state.peers) >= limits.MAX_PEERS:
+        return Code.LIMIT_EXCEEDED, f"This broker knows {limits.MAX_PEERS} peers, its limit."
+    if len(event.leases) > limits.MAX_HELD_LEASES:
+        return Code.LIMIT_EXCEEDED, (
+            f"{len(event.leases)} leases named; at most {limits.MAX_HELD_LEASES}. "
+            "Restart the peer.")
+    texts = {
+        "peer_id": event.peer_id,
+        "session_id": event.session_id,
+        "tensor_address": event.tensor_address,
+    }
+    for field, text in texts.items():
+        if not 0 < len(text) <= limits.MAX_TEXT or not text.isprintable():
+            return Code.INVALID_ARGUMENT, (
+                f"{field} must have 1 to {limits.MAX_TEXT} printable characters.")
+    return _problem_with_hardware(event.hardware)
+
+
+def _problem_with_hardware(hardware: PeerHardware) -> tuple[Code, str] | None:
+    if hardware.memory_bytes <= 0:
+        return Code.INVALID_ARGUMENT, (
+            f"hardware.memory_bytes is {hardware.memory_bytes}; expected at least 1.")
+    for name in ("matmul_flops_per_s", "attention_flops_per_s", "memory_bytes_per_s"):
+        rate = getattr(hardware.rates, name)
+        if not isfinite(rate) or rate <= 0:
+            return Code.INVALID_ARGUMENT, (
+                f"hardware.{name} is {rate}; expected a finite rate above 0.")
+    return None
+
+
+# --- leases of a peer that registers -------------------------------------------------------------
+
+
+def _compare_leases(turn: Turn, peer: PeerRecord, held: tuple[HeldLease, ...]) -> None:
+    """Re-issue what the peer should hold or know and does not; revoke what it should not hold."""
+    phases = {(item.job_id, item.segment, item.token): item.phase for item in held}
+    for lease in list(peer.leases.values()):
+        phase = phases.get((lease.job_id, lease.index, lease.token))
+        if lease.phase is LeasePhase.REVOKED:
+            _compare_revoked(turn, lease, phase)
+        elif phase is None:
+            _assign_again(turn, peer, lease)
+        else:
+            lease.deadline_ns = None
+            if lease.phase is LeasePhase.RUNNING and phase not in PAST_START:
+                turn.emit(start(turn, turn.state.jobs[lease.job_id], lease))
+    for item in held:
+        if find(peer, item.job_id, item.segment, item.token) is None:
+            _revoke_unknown(turn, peer, item)
+
+
+def _compare_revoked(turn: Turn, lease: LeaseRecord, phase: str | None) -> None:
+    if phase is None:
+        release(turn, lease)
+        return
+    lease.deadline_ns = turn.now_ns + limits.RELEASE_TIMEOUT_MS * NS_PER_MS
+    turn.emit(revocation(lease, "the lease was taken back while the peer was away"))
+
+
+def _assign_again(turn: Turn, peer: PeerRecord, lease: LeaseRecord) -> None:
+    """The peer does not hold what it should: its process is new, or it never heard of it.
+
+    Before the start nothing is lost, and it loads the segment again. After the start its training
+    state is gone. The cause may still be on its way, as the peer sends its unacknowledged reports
+    right after it registers; so the job is failed only after the reconnect grace.
+    """
+    if lease.phase in (LeasePhase.ASSIGNED, LeasePhase.READY):
+        lease.phase = LeasePhase.ASSIGNED
+        turn.emit(assignment(turn, turn.state.jobs[lease.job_id], lease))
+    elif lease.phase is LeasePhase.RUNNING:
+        lease.deadline_ns = turn.now_ns + turn.state.policy.reconnect_grace_ms * NS_PER_MS
+
+
+def _revoke_unknown(turn: Turn, peer: PeerRecord, item: HeldLease) -> None:
+    text = (f"Peer {peer.label} still holds segment {item.segment} of {item.job_id} under token "
+            f"{item.token}, which is stale.")
+    turn.note(peer.peer_id, "stale_token", text)
+    turn.emit(
+        RevokeSegment(
+            peer_id=peer.peer_id,
+            job_id=item.job_id,
+            segment=item.segment,
+            token=item.token,
+            reason="the lease was taken back while the peer was away",
+        )
+    )
+
+
+# --- loss ----------------------------------------------------------------------------------------
+
+
+def disconnected(turn: Turn, event: PeerDisconnected) -> None:
+    """The stream of a peer ended: suspect, unless a newer session has replaced it."""
+    state = turn.state
+    peer = state.peers.get(event.peer_id)
+    if peer is None or not event.session_id or peer.session_id != event.session_id:
+        return
+    peer.session_id = ""
+    seconds = state.policy.reconnect_grace_ms / 1000
+    what = f"closed its stream and did not come back within {seconds:g} s"
+    _suspect(turn, peer, what, state.policy.reconnect_grace_ms * NS_PER_MS)
+
+
+def _suspect(turn: Turn, peer: PeerRecord, trouble: str, grace_ns: int) -> None:
+    peer.state = PeerState.SUSPECT
+    peer.trouble = trouble
+    peer.deadline_ns = turn.now_ns + grace_ns
+    cluster_changed(turn.state)
+    peer.judged_at_ns = turn.now_ns
+    text = f"Peer {peer.label} has {grace_ns / 1e9:g} s to come back."
+    turn.note(peer.peer_id, "peer_suspect", text)
+
+
+def heartbeats(state: State, event: HeartbeatsSeen) -> None:
+    """Remember signs of life. Draws no conclusion: that is for the next `TimerFired`."""
+    for peer_id in event.peer_ids:
+        peer = state.peers.get(peer_id)
+        if peer is not None and peer.session_id:
+            peer.last_seen_ns = max(peer.last_seen_ns, event.at_ns)
+
+
+def silent_peers(state: State, at_ns: int) -> tuple[str, ...]:
+    """Connected peers not heard of for a lease's time to live, by id. Cost: O(peers log peers)."""
+    ttl_ns = state.policy.lease_ttl_ms * NS_PER_MS
+    return tuple(
+        peer_id
+        for peer_id, peer in sorted(state.peers.items())
+        if peer.session_id and at_ns - peer.last_seen_ns >= ttl_ns
+    )
+
+
+def time_passed(turn: Turn, silent: frozenset[str]) -> None:
+    """Draw the conclusions from silence and from deadlines, peer by peer, in the order of ids."""
+    for _, peer in sorted(turn.state.peers.items()):
+        if peer.session_id:
+            _judge_connected(turn, peer, peer.peer_id in silent)
+        elif peer.deadline_ns is not None and peer.deadline_ns <= turn.now_ns:
+            _lose(turn, peer)
+        for lease in list(peer.leases.values()):
+            _judge_missing(turn, peer, lease)
+        for lease in release_overdue(turn, peer):
+            lease.deadline_ns = turn.now_ns + limits.RELEASE_TIMEOUT_MS * NS_PER_MS
+            seconds = limits.RELEASE_TIMEOUT_MS // 1000
+            _end_session(turn, peer, Code.TIMED_OUT, f"A revoked segment is held for {seconds} s.")
+
+
+def _judge_connected(turn: Turn, peer: PeerRecord, is_silent: bool) -> None:
+    policy = turn.state.policy
+    if not is_silent:
+        if peer.state is PeerState.SUSPECT:
+            _revive(turn, peer)
+            turn.note(peer.peer_id, "peer_live", f"Peer {peer.label} is heard again.")
+    elif peer.state is PeerState.LIVE:
+        trouble = (f"was silent for {policy.lease_ttl_ms / 1000:g} s and did not come back within "
+                   f"{policy.reconnect_grace_ms / 1000:g} s")
+        _suspect(turn, peer, trouble, policy.reconnect_grace_ms * NS_PER_MS)
+    else:
+        peer.judged_at_ns = turn.now_ns
+        if peer.deadline_ns is not None and peer.deadline_ns <= turn.now_ns:
+            _lose(turn, peer)
+
+
+def _judge_missing(turn: Turn, peer: PeerRecord, lease: LeaseRecord) -> None:
+    if lease.phase is not LeasePhase.RUNNING or lease.deadline_ns is None:
+        return
+    if peer.session_id and lease.deadline_ns <= turn.now_ns:
+        what = "came back without the segment, and the training state since the start is gone"
+        segment_lost(turn, lease, peer, what)
+        release_revoked(turn, lease)
+
+
+def _lose(turn: Turn, peer: PeerRecord) -> None:
+    """Give a peer up. Segments that others hold for the same jobs are revoked with the jobs."""
+    peer.state = PeerState.LOST
+    peer.deadline_ns = None
+    cluster_changed(turn.state)
+    turn.note(peer.peer_id, "peer_lost", f"Peer {peer.label} {peer.trouble}.")
+    if peer.session_id:
+        _end_session(turn, peer, Code.TIMED_OUT, f"The peer {peer.trouble}.")
+        peer.session_id = ""
+    for lease in list(peer.leases.values()):
+        if lease.phase in HELD_PHASES or lease.phase is LeasePhase.FINISHED:
+            segment_lost(turn, lease, peer, peer.trouble)
+
+
+def _end_session(turn: Turn, peer: PeerRecord, code: str, message: str) -> None:
+    turn.emit(
+        DisconnectPeer(
+            peer_id=peer.peer_id, session_id=peer.session_id, code=code, message=message
+        )
+    )
+
+
+def next_deadline_ns(state: State) -> int | None:
+    """When `time_passed` has something to conclude about a peer. Cost: O(peers)."""
+    times: list[int] = []
+    for peer in state.peers.values():
+        times.extend(_deadlines(state, peer))
+    return min(times, default=None)
+
+
+def _deadlines(state: State, peer: PeerRecord) -> list[int]:
+    times = [] if peer.deadline_ns is None else [peer.deadline_ns]
+    if peer.session_id:
+        if peer.state is PeerState.LIVE:
+            times.append(peer.last_seen_ns + state.policy.lease_ttl_ms * NS_PER_MS)
+        elif peer.last_seen_ns > peer.judged_at_ns:
+            times.append(peer.last_seen_ns)
+        times.extend(
+            lease.deadline_ns for lease in peer.leases.values() if lease.deadline_ns is not None
+        )
+    return times

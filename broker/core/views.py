@@ -1,0 +1,357 @@
+"""Read-only answers for the shell: frozen values, made from the state when asked.
+
+Nothing here changes anything, and nothing here is journalled. `may_*` are the broker's rules of
+who may touch which blob; the shell has verified the identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.core.events import PeerHardware
+from broker.core.machine import Broker
+from broker.core.state import (
+    HELD_PHASES,
+    TERMINAL,
+    JobRecord,
+    JobState,
+    LeasePhase,
+    LeaseRecord,
+    PeerRecord,
+)
+from dag.cluster import Link
+from dag.job import JobSpec
+from dag.placement import Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentView:
+    """One segment of a job and who holds it. `parameter_bytes`: of its own parameters."""
+
+    segment: int
+    peer_id: str
+    peer_name: str
+    token: int
+    phase: str
+    steps_done: int
+    nodes: int
+    parameter_bytes: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """A job as its owner sees it (mirrors `JobStatus` of jobs.proto).
+
+    Attributes:
+        reason: why it waits; "" when it does not.
+        first_loss: loss of step 0; None before it.
+        last_loss: loss of `last_loss_step`, the last step known.
+        last_validation_loss: of the last evaluation.
+        finished_at_ns: 0 while it has not ended.
+        idle: peers left out of the placement, and why.
+        predicted_step_s: the planner's; 0 before a placement.
+    """
+
+    job_id: str
+    name: str
+    owner_id: str
+    state: str
+    reason: str
+    steps_done: int
+    steps_total: int
+    batch_size: int
+    samples_done: int
+    first_loss: float | None
+    last_loss: float | None
+    last_loss_step: int
+    last_validation_loss: float | None
+    error_code: str
+    error_message: str
+    submitted_at_ns: int
+    finished_at_ns: int
+    segments: tuple[SegmentView, ...]
+    idle: tuple[Refusal, ...]
+    algorithm: str
+    predicted_step_s: float
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the state is terminal."""
+        return JobState(self.state) in TERMINAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A loss: of a step, or of the validation split after `step` steps."""
+
+    step: int
+    loss: float
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultPart:
+    """A stored blob with the final parameters of one segment."""
+
+    segment: int
+    digest: str
+    blob_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseView:
+    """What occupies a peer."""
+
+    job_id: str
+    segment: int
+    token: int
+    phase: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerView:
+    """A peer as an operator sees it. `trouble`: what happened, while suspect or lost."""
+
+    peer_id: str
+    name: str
+    state: str
+    trouble: str
+    session_id: str
+    hardware: PeerHardware
+    tensor_address: str
+    software_version: str
+    last_seen_ns: int
+    last_report: int
+    leases: tuple[LeaseView, ...]
+    links: tuple[Link, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyView:
+    """A join key as an operator sees it."""
+
+    key_id: str
+    role: str
+    reusable: bool
+    expires_at_ns: int
+    uses: int
+    revoked: bool
+
+
+def job(broker: Broker, job_id: str) -> JobView | None:
+    """One job by its exact id."""
+    record = broker.state.jobs.get(job_id)
+    return None if record is None else _job_view(broker, record)
+
+
+def jobs(broker: Broker, owner_id: str | None = None, limit: int = 100) -> tuple[JobView, ...]:
+    """Newest jobs first, all or those of one owner. Cost: O(jobs) at worst."""
+    found: list[JobView] = []
+    for record in reversed(broker.state.jobs.values()):
+        if len(found) >= limit:
+            break
+        if owner_id is None or record.owner_id == owner_id:
+            found.append(_job_view(broker, record))
+    return tuple(found)
+
+
+def matching_jobs(broker: Broker, prefix: str, owner_id: str | None = None) -> tuple[str, ...]:
+    """Ids of jobs that start with `prefix`, an exact match alone; of one owner if given."""
+    own = [
+        record.job_id
+        for record in broker.state.jobs.values()
+        if owner_id is None or record.owner_id == owner_id
+    ]
+    if prefix in own:
+        return (prefix,)
+    return tuple(job_id for job_id in own if prefix and job_id.startswith(prefix))
+
+
+def spec(broker: Broker, job_id: str) -> JobSpec | None:
+    """What was submitted."""
+    record = broker.state.jobs.get(job_id)
+    return None if record is None else record.spec
+
+
+def metrics(
+    broker: Broker, job_id: str, from_step: int = 0, limit: int | None = None
+) -> tuple[Metric, ...]:
+    """Losses of steps from `from_step` on, at most `limit`. Cost: linear in what it returns."""
+    record = broker.state.jobs.get(job_id)
+    if record is None:
+        return ()
+    first = max(from_step, 0)
+    last = len(record.losses) if limit is None else min(len(record.losses), first + limit)
+    return tuple(
+        Metric(step=step, loss=record.losses[step], at_ns=record.losses_at_ns[step])
+        for step in range(first, last)
+    )
+
+
+def evaluations(broker: Broker, job_id: str, from_step: int = 0) -> tuple[Metric, ...]:
+    """Validation losses from `from_step` on."""
+    record = broker.state.jobs.get(job_id)
+    if record is None:
+        return ()
+    return tuple(
+        Metric(step=item.step, loss=item.loss, at_ns=item.at_ns)
+        for item in record.evaluations
+        if item.step >= from_step
+    )
+
+
+def result(broker: Broker, job_id: str) -> tuple[ResultPart, ...]:
+    """The parts of a job's result, in segment order; empty unless it succeeded."""
+    record = broker.state.jobs.get(job_id)
+    if record is None or record.state is not JobState.SUCCEEDED:
+        return ()
+    return tuple(
+        ResultPart(segment=lease.index, digest=lease.result_digest, blob_bytes=lease.result_bytes)
+        for lease in record.leases
+    )
+
+
+def peer(broker: Broker, peer_id: str) -> PeerView | None:
+    """One peer."""
+    record = broker.state.peers.get(peer_id)
+    return None if record is None else _peer_view(broker, record)
+
+
+def peers(broker: Broker) -> tuple[PeerView, ...]:
+    """All peers that ever connected, by id."""
+    return tuple(_peer_view(broker, record) for _, record in sorted(broker.state.peers.items()))
+
+
+def keys(broker: Broker) -> tuple[KeyView, ...]:
+    """All join keys, oldest first."""
+    return tuple(
+        KeyView(
+            key_id=key.key_id,
+            role=key.role,
+            reusable=key.reusable,
+            expires_at_ns=key.expires_at_ns,
+            uses=key.uses,
+            revoked=key.is_revoked,
+        )
+        for key in broker.state.keys.values()
+    )
+
+
+def role_of(broker: Broker, identity: str) -> str | None:
+    """Role of an admitted identity; None for one that was not admitted by this broker."""
+    record = broker.state.identities.get(identity)
+    return None if record is None else record.role
+
+
+def story(broker: Broker, subject: str) -> tuple[str, ...]:
+    """What happened last to a job or peer, oldest first."""
+    return broker.stories.of(subject)
+
+
+def may_read_blob(broker: Broker, identity: str, digest: str) -> bool:
+    """Tell whether somebody may read a blob.
+
+    A peer: what the segments that it holds need, and nothing else. A submitter: the parts of the
+    results of its own jobs. Cost: O(jobs) for a submitter.
+    """
+    record = broker.state.peers.get(identity)
+    if record is not None:
+        return any(
+            lease.phase in HELD_PHASES and digest in lease.blobs
+            for lease in record.leases.values()
+        )
+    return any(
+        digest == lease.result_digest
+        for own in broker.state.jobs.values()
+        if own.owner_id == identity and own.state is JobState.SUCCEEDED
+        for lease in own.leases
+    )
+
+
+def may_write_blob(broker: Broker, identity: str, size_bytes: int = 0) -> bool:
+    """Tell whether somebody may store a blob of `size_bytes`.
+
+    A peer: only while it runs a segment, and only what fits that segment's result. A submitter:
+    always (its quota is the store's affair), but nobody who was not admitted.
+    """
+    record = broker.state.peers.get(identity)
+    if record is not None:
+        return any(
+            lease.phase is LeasePhase.RUNNING and size_bytes <= lease.result_bytes_max
+            for lease in record.leases.values()
+        )
+    return role_of(broker, identity) == "submitter"
+
+
+def _job_view(broker: Broker, record: JobRecord) -> JobView:
+    losses, checks = record.losses, record.evaluations
+    placement, training = record.placement, record.spec.training
+    sizes = {ref.name: ref.type.size_bytes for ref in record.spec.parameters}
+    return JobView(
+        job_id=record.job_id,
+        name=record.spec.name,
+        owner_id=record.owner_id,
+        state=record.state.value,
+        reason=record.reason,
+        steps_done=record.steps_done,
+        steps_total=training.steps,
+        batch_size=training.batch_size,
+        samples_done=record.steps_done * training.batch_size,
+        first_loss=losses[0] if losses else None,
+        last_loss=losses[-1] if losses else None,
+        last_loss_step=max(len(losses) - 1, 0),
+        last_validation_loss=checks[-1].loss if checks else None,
+        error_code=str(record.error_code),
+        error_message=record.error_message,
+        submitted_at_ns=record.submitted_at_ns,
+        finished_at_ns=record.finished_at_ns,
+        segments=tuple(_segment_view(broker, lease, sizes) for lease in record.leases),
+        idle=placement.idle if placement is not None else (),
+        algorithm=placement.algorithm if placement is not None else "",
+        predicted_step_s=placement.step_s if placement is not None else 0.0,
+    )
+
+
+def _segment_view(broker: Broker, lease: LeaseRecord, sizes: dict[str, int]) -> SegmentView:
+    return SegmentView(
+        segment=lease.index,
+        peer_id=lease.peer_id,
+        peer_name=broker.state.peers[lease.peer_id].name,
+        token=lease.token,
+        phase=lease.phase.value,
+        steps_done=lease.steps_done,
+        nodes=len(lease.segment.nodes),
+        parameter_bytes=sum(sizes[name] for name in lease.segment.parameters),
+        memory_bytes=lease.memory_bytes,
+    )
+
+
+def _peer_view(broker: Broker, record: PeerRecord) -> PeerView:
+    links = broker.state.links
+    return PeerView(
+        peer_id=record.peer_id,
+        name=record.name,
+        state=record.state.value,
+        trouble=record.trouble,
+        session_id=record.session_id,
+        hardware=record.hardware,
+        tensor_address=record.tensor_address,
+        software_version=record.software_version,
+        last_seen_ns=record.last_seen_ns,
+        last_report=record.last_report,
+        leases=tuple(
+            LeaseView(
+                job_id=lease.job_id,
+                segment=lease.index,
+                token=lease.token,
+                phase=lease.phase.value,
+            )
+            for lease in record.leases.values()
+        ),
+        links=tuple(
+            links[record.peer_id, target].link
+            for target in sorted(broker.state.peers)
+            if (record.peer_id, target) in links
+        ),
+    )

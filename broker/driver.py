@@ -1,0 +1,184 @@
+"""The one loop that owns the broker core.
+
+Order, for every batch of events: take the events, append them to the journal and wait until they
+are on disk (one transaction for the whole batch), `apply` each, carry out its commands in order. So
+whatever anybody was told has happened is in the journal, and a restart replays it. Nobody else
+calls `apply`; servicers `post` events and `ask` for answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import structlog
+
+from broker.clock import Clock
+from broker.core import commands as do
+from broker.core.events import (
+    AnyEvent,
+    BrokerStarted,
+    CancelRequested,
+    EnrolmentRequested,
+    JobSubmitted,
+    KeyCreated,
+    KeyRevoked,
+    TimerFired,
+    is_journalled,
+)
+from broker.core.machine import Broker
+from broker.core.policy import Policy
+from broker.journal import Journal
+from homespun.errors import Code, HomespunError
+
+log = structlog.get_logger(__name__)
+
+QUEUE_EVENTS_MAX = 10_000
+"""Events that may wait; a full queue answers OVERLOADED instead of growing."""
+BATCH_EVENTS_MAX = 256
+"""Events in one journal transaction."""
+ANSWER_TIMEOUT_S = 30.0
+
+Question = (
+    KeyCreated | KeyRevoked | EnrolmentRequested | JobSubmitted | CancelRequested
+)
+"""Events that carry a `request_id` and are answered."""
+Answer = do.Reply | do.Reject | do.AdmitIdentity
+CarryOut = Callable[[do.AnyCommand], None]
+
+
+class Driver:
+    """Runs the core. `core` may be read through `broker.core.views` between events."""
+
+    def __init__(self, core: Broker, journal: Journal, clock: Clock, carry_out: CarryOut) -> None:
+        """Take over a core that has replayed `journal`."""
+        self.core = core
+        self._journal = journal
+        self._clock = clock
+        self._carry_out = carry_out
+        self._queue: asyncio.Queue[tuple[AnyEvent, asyncio.Future[None]]] = asyncio.Queue(
+            QUEUE_EVENTS_MAX
+        )
+        self._answers: dict[str, asyncio.Future[Answer]] = {}
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._changed = asyncio.Event()
+        self.changes = 0
+        """Grows with every event applied; `wait_change` waits for it."""
+
+    @classmethod
+    def recover(cls, journal: Journal, carry_out: CarryOut) -> Driver:
+        """Replay the journal into a fresh core; its commands were carried out in their time."""
+        core, last_ns = Broker(), 0
+        for _, event in journal.replay():
+            core.apply(event)
+            last_ns = event.at_ns
+        return cls(core, journal, Clock(last_ns), carry_out)
+
+    async def run(self, policy: Policy) -> None:
+        """Run until cancelled. The first event says that the broker has started.
+
+        Raises:
+            HomespunError: DISK_FULL when the journal cannot grow: nothing unjournalled was applied.
+        """
+        self.post(BrokerStarted(at_ns=0, policy=policy))
+        try:
+            while True:
+                batch = await self._next_batch()
+                await self._take(batch)
+        finally:
+            self._disk.shutdown()
+
+    def post(self, event: AnyEvent) -> asyncio.Future[None]:
+        """Queue an event; the future ends when it is durable and applied.
+
+        Raises:
+            HomespunError: OVERLOADED when the queue is full.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            self._queue.put_nowait((event, done))
+        except asyncio.QueueFull:
+            raise HomespunError(
+                Code.OVERLOADED, f"{QUEUE_EVENTS_MAX} requests are already waiting at the broker"
+            ) from None
+        return done
+
+    async def ask(self, event: Question) -> Answer:
+        """Queue an event that the core answers, and wait for the answer.
+
+        Raises:
+            HomespunError: the core's `Reject`; OVERLOADED; TIMED_OUT.
+        """
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._answers[event.request_id] = answer
+        try:
+            self.post(event)
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                result = await answer
+        except TimeoutError:
+            raise HomespunError(
+                Code.TIMED_OUT, f"the broker took more than {ANSWER_TIMEOUT_S:.0f} s to decide"
+            ) from None
+        finally:
+            del self._answers[event.request_id]
+        if isinstance(result, do.Reject):
+            raise HomespunError(Code(result.code), result.message)
+        return result
+
+    def now_ns(self) -> int:
+        """The time that an event posted now would carry."""
+        return self._clock.now_ns()
+
+    async def wait_change(self, seen: int, timeout_s: float) -> None:
+        """Wait until `changes` differs from `seen`, or the time is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.changes == seen:
+                    await self._changed.wait()
+
+    async def _next_batch(self) -> list[tuple[AnyEvent, asyncio.Future[None]]]:
+        """Wait for an event or the core's next deadline; take along whatever else is queued."""
+        batch: list[tuple[AnyEvent, asyncio.Future[None]]] = []
+        try:
+            async with asyncio.timeout(self._seconds_to_wakeup()):
+                batch.append(await self._queue.get())
+        except TimeoutError:
+            done = asyncio.get_running_loop().create_future()
+            batch.append((TimerFired(at_ns=0), done))
+        while len(batch) < BATCH_EVENTS_MAX and not self._queue.empty():
+            batch.append(self._queue.get_nowait())
+        return batch
+
+    def _seconds_to_wakeup(self) -> float | None:
+        wakeup_ns = self.core.next_wakeup_ns()
+        if wakeup_ns is None:
+            return None
+        return max(0.001, (wakeup_ns - self._clock.now_ns()) / 1e9)
+
+    async def _take(self, batch: list[tuple[AnyEvent, asyncio.Future[None]]]) -> None:
+        stamped = [(replace(event, at_ns=self._clock.now_ns()), done) for event, done in batch]
+        durable = [event for event, _ in stamped if is_journalled(event)]
+        if durable:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._disk, self._journal.append, durable)
+        for event, done in stamped:
+            for command in self.core.apply(event):
+                self._execute(command)
+            if not done.done():
+                done.set_result(None)
+        self.changes += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _execute(self, command: do.AnyCommand) -> None:
+        if isinstance(command, do.Reply | do.Reject | do.AdmitIdentity):
+            answer = self._answers.get(command.request_id)
+            if answer is not None and not answer.done():
+                answer.set_result(command)
+        elif isinstance(command, do.Note):
+            log.info(command.event, subject=command.subject, text=command.text)
+        else:
+            self._carry_out(command)

@@ -1,0 +1,1 @@
+"""The broker's certificate authority and the certificates that it shows itself."""

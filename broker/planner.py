@@ -1,0 +1,73 @@
+"""Answers `SolvePlacement` outside the core: loads the graph, checks it, plans."""
+
+from __future__ import annotations
+
+from broker.core import commands as do
+from broker.core.events import PlacementSolved, PlanningFailed
+from dag.job import JobSpec
+from dag.placement import Infeasible, PlacementProblem
+from homespun.blobs.store import BlobStore
+from homespun.errors import Code, HomespunError
+from ir.graph import Graph
+
+
+def solve(command: do.SolvePlacement, blobs: BlobStore) -> PlacementSolved | PlanningFailed:
+    """Plan a job.
+
+    Runs in a worker thread: nothing here touches the core. Whatever is wrong with the submitter's
+    graph becomes the job's failure, never the broker's.
+    """
+    from dag.planner import plan
+
+    try:
+        graph = _load(command.spec, blobs)
+        problem = PlacementProblem(graph=graph, job=command.spec, cluster=command.cluster)
+        answer = plan(problem)
+    except HomespunError as error:
+        return PlanningFailed(
+            at_ns=0, job_id=command.job_id, code=error.code, message=error.message
+        )
+    is_infeasible = isinstance(answer, Infeasible)
+    return PlacementSolved(
+        at_ns=0,
+        job_id=command.job_id,
+        cluster_version=command.cluster_version,
+        answer=None if is_infeasible else answer,
+        infeasible=answer if is_infeasible else None,
+    )
+
+
+def _load(spec: JobSpec, blobs: BlobStore) -> Graph:
+    """The job's graph, checked against the closed operator list and against the job itself."""
+    from ir.check import check
+    from ir.serde import load
+
+    with blobs.open_read(spec.graph_digest) as file:
+        graph = load(file.read(spec.graph_bytes))
+    check(graph)
+    _check_inputs(graph, spec)
+    return graph
+
+
+def _check_inputs(graph: Graph, spec: JobSpec) -> None:
+    """Every graph input is one of the job's parameters or columns, with the type it says."""
+    size = spec.training.batch_size // spec.training.microbatches
+    parameters = {parameter.name: parameter.type for parameter in spec.parameters}
+    for name in graph.parameters:
+        if parameters.get(name) != graph.types[name]:
+            raise HomespunError(
+                Code.INVALID_JOB,
+                f"parameter {name!r} is {graph.types[name]} in the graph and "
+                f"{parameters.get(name)} in the job",
+            )
+    train = {column.name: column.type for column in spec.columns if column.split == "train"}
+    for name in graph.inputs:
+        wanted, column = graph.types[name], train.get(name)
+        if column is None or column.dtype != wanted.dtype or (
+            (size, *column.shape[1:]) != wanted.shape
+        ):
+            raise HomespunError(
+                Code.INVALID_JOB,
+                f"the graph's input {name!r} takes {wanted} for a microbatch of {size}; the "
+                f"job's column is {column}",
+            )

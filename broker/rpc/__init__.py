@@ -1,0 +1,1 @@
+"""The gRPC services of the broker: thin shells that check, translate and hand on."""

@@ -1,0 +1,176 @@
+"""`JobService`: submitters see and steer their own jobs, operators all."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from broker.core import events as ev
+from broker.core import views
+from broker.core.commands import Reply
+from broker.core.state import JobState
+from broker.driver import Driver
+from broker.rpc.job_codec import metrics_of, status_of
+from broker.telemetry import Telemetry
+from dag.job import JobSpec
+from homespun.blobs.store import BlobStore
+from homespun.errors import Code, HomespunError
+from homespun.identity.caller import identify
+from homespun.identity.names import Identity, Role
+from homespun.v1 import job_pb2, jobs_pb2, jobs_pb2_grpc
+from homespun.version import check_version
+from homespun.wire import from_message, to_message
+
+WATCH_INTERVAL_S = 0.2
+"""Updates of one watcher come at most this often."""
+WATCH_KEEPALIVE_S = 10.0
+"""An update is sent at least this often, so that a watcher sees that the broker lives."""
+LIST_MAX = 1_000
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class JobService(jobs_pb2_grpc.JobServiceServicer):
+    """Serves submitters and operators."""
+
+    def __init__(self, driver: Driver, blobs: BlobStore, telemetry: Telemetry) -> None:
+        """Serve with the broker's parts."""
+        self._driver = driver
+        self._blobs = blobs
+        self._telemetry = telemetry
+
+    async def Submit(  # noqa: N802
+        self, request: jobs_pb2.SubmitRequest, context: Context
+    ) -> jobs_pb2.SubmitResponse:
+        """Accept a job whose blobs are all stored."""
+        caller = identify(context)
+        check_version(request.protocol_version, f"client {caller.id}")
+        spec = from_message(request.spec, JobSpec)
+        await asyncio.to_thread(self._check_blobs, spec)
+        request_id = uuid.uuid4().hex
+        event = ev.JobSubmitted(
+            at_ns=0,
+            request_id=request_id,
+            owner_id=caller.id,
+            submission_id=request.request_id,
+            spec=spec,
+        )
+        answer = await self._driver.ask(event)
+        assert isinstance(answer, Reply)
+        return jobs_pb2.SubmitResponse(job_id=answer.value)
+
+    async def GetJob(  # noqa: N802
+        self, request: jobs_pb2.GetJobRequest, context: Context
+    ) -> jobs_pb2.JobStatus:
+        """One job."""
+        return self._status(self._find(request.job_id, identify(context)))
+
+    async def ListJobs(  # noqa: N802
+        self, request: jobs_pb2.ListJobsRequest, context: Context
+    ) -> jobs_pb2.ListJobsResponse:
+        """The caller's jobs, newest first."""
+        limit = min(request.limit or 100, LIST_MAX)
+        jobs = views.jobs(self._driver.core, _owner_filter(identify(context)), limit)
+        return jobs_pb2.ListJobsResponse(
+            jobs=[status_of(job, self._telemetry) for job in jobs]
+        )
+
+    async def WatchJob(  # noqa: N802
+        self, request: jobs_pb2.WatchJobRequest, context: Context
+    ) -> AsyncIterator[jobs_pb2.JobUpdate]:
+        """A job's status and new metrics whenever something changes, until it has ended."""
+        job_id = self._find(request.job_id, identify(context))
+        next_step, next_evaluated = max(0, request.from_step), 0
+        while True:
+            seen = self._driver.changes
+            metrics = metrics_of(self._driver.core, job_id, next_step, next_evaluated)
+            job = self._view(job_id)
+            yield jobs_pb2.JobUpdate(
+                status=status_of(job, self._telemetry),
+                steps=metrics.steps,
+                evaluations=metrics.evaluations,
+            )
+            if job.has_ended:
+                return
+            next_step += len(metrics.steps)
+            if metrics.evaluations:
+                next_evaluated = metrics.evaluations[-1].step + 1
+            await asyncio.sleep(WATCH_INTERVAL_S)  # the pace limit that the schema promises
+            await self._driver.wait_change(seen, WATCH_KEEPALIVE_S)
+
+    async def CancelJob(  # noqa: N802
+        self, request: jobs_pb2.CancelJobRequest, context: Context
+    ) -> jobs_pb2.JobStatus:
+        """End a job."""
+        caller = identify(context)
+        job_id = self._find(request.job_id, caller)
+        request_id = uuid.uuid4().hex
+        event = ev.CancelRequested(at_ns=0, request_id=request_id, job_id=job_id, by=caller.id)
+        await self._driver.ask(event)
+        return self._status(job_id)
+
+    async def GetResult(  # noqa: N802
+        self, request: jobs_pb2.GetResultRequest, context: Context
+    ) -> jobs_pb2.JobResult:
+        """Where the trained parameters are."""
+        job = self._view(self._find(request.job_id, identify(context)))
+        if job.state != JobState.SUCCEEDED:
+            raise HomespunError(
+                Code.CONFLICT,
+                f"{job.job_id} has no result: it is {job.state}. {job.error_message}".strip(),
+            )
+        parts = [
+            jobs_pb2.ResultPart(
+                segment=part.segment, digest=part.digest, blob_bytes=part.blob_bytes
+            )
+            for part in views.result(self._driver.core, job.job_id)
+        ]
+        spec = views.spec(self._driver.core, job.job_id)
+        assert spec is not None
+        parameters = [to_message(ref, job_pb2.ParameterRef) for ref in spec.parameters]
+        return jobs_pb2.JobResult(job_id=job.job_id, parts=parts, parameters=parameters)
+
+    async def GetMetrics(  # noqa: N802
+        self, request: jobs_pb2.GetMetricsRequest, context: Context
+    ) -> jobs_pb2.JobMetrics:
+        """Every loss from a step on."""
+        job_id = self._find(request.job_id, identify(context))
+        return metrics_of(self._driver.core, job_id, max(0, request.from_step), 0)
+
+    def _status(self, job_id: str) -> jobs_pb2.JobStatus:
+        return status_of(self._view(job_id), self._telemetry)
+
+    def _view(self, job_id: str) -> views.JobView:
+        view = views.job(self._driver.core, job_id)
+        assert view is not None, "jobs are never forgotten"
+        return view
+
+    def _find(self, prefix: str, caller: Identity) -> str:
+        """The one job whose id starts with `prefix` and that the caller may see."""
+        found = views.matching_jobs(self._driver.core, prefix, _owner_filter(caller))
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise HomespunError(
+                Code.CONFLICT, f"{len(found)} jobs begin with {prefix!r}; give more of the id"
+            )
+        raise HomespunError(Code.NOT_FOUND, f"there is no job {prefix!r} that you may see")
+
+    def _check_blobs(self, spec: JobSpec) -> None:
+        wanted = [("the graph", spec.graph_digest)]
+        wanted += [(f"parameter {p.name!r}", p.digest) for p in spec.parameters]
+        wanted += [(f"column {c.name!r} of {c.split}", c.digest) for c in spec.columns]
+        for what, digest in wanted:
+            if not self._blobs.stat(digest).complete:
+                raise HomespunError(
+                    Code.INVALID_JOB, f"{what} is not stored: upload blob {digest} first"
+                )
+
+
+def _owner_filter(caller: Identity) -> str | None:
+    """Whose jobs a caller may see: None for everybody's."""
+    return None if caller.role is Role.OPERATOR else caller.id

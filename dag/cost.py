@@ -1,0 +1,229 @@
+"""What a segment costs on a peer: seconds from measured rates, bytes of device memory.
+
+A node's time is the larger of its operations over the peer's rate for its class and its bytes over
+the peer's memory bandwidth, plus what starting it takes. Memory is weights, gradients, optimizer
+state, the activations of the microbatches in flight, boundary buffers and the largest node's
+working set. Counts are exact (integers); seconds are floats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dag.cluster import (
+    DEFAULT_BANDWIDTH_BYTES_PER_S,
+    DEFAULT_LATENCY_S,
+    Cluster,
+    Link,
+    PeerRates,
+)
+from dag.job import JobSpec, OptimizerSpec, TrainingSpec
+from ir.cost import NodeCost, backward_cost, node_cost, saved_bytes
+from ir.cut import replicable
+from ir.gradient import differentiable_values, gives_gradient
+from ir.graph import Graph
+from ir.operators import OpClass
+from ir.segment import BoundaryKind, BoundaryTensor, Segment
+
+NODE_OVERHEAD_S = 10e-6
+"""Starting one operator from an interpreter: of the order of a kernel launch on any machine."""
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GraphCosts:
+    """Everything about a graph that no placement changes.
+
+    Attributes:
+        graph: the graph.
+        trainable: parameters that the optimizer updates.
+        differentiable: values that have a gradient.
+        replicable: nodes that every segment may run for itself.
+        forward: cost of each node forward.
+        backward: cost of each node backward.
+        saved: bytes that each node keeps between forward and backward, per microbatch.
+        readers: parameter -> indices of the nodes that read it, ascending.
+        adding: parameter -> indices of the nodes that add to its gradient; none for frozen ones.
+    """
+
+    graph: Graph
+    trainable: frozenset[str]
+    differentiable: frozenset[str]
+    replicable: frozenset[int]
+    forward: tuple[NodeCost, ...]
+    backward: tuple[NodeCost, ...]
+    saved: tuple[int, ...]
+    readers: dict[str, tuple[int, ...]]
+    adding: dict[str, tuple[int, ...]]
+
+
+def trainable_parameters(job: JobSpec) -> frozenset[str]:
+    """Names of the parameters that the optimizer updates."""
+    return frozenset(ref.name for ref in job.parameters if ref.trainable)
+
+
+def graph_costs(graph: Graph, trainable: frozenset[str]) -> GraphCosts:
+    """Count once what every candidate plan needs. Cost: O(nodes + edges)."""
+    differentiable = differentiable_values(graph, trainable)
+    readers: dict[str, list[int]] = {name: [] for name in graph.parameters}
+    adding: dict[str, list[int]] = {name: [] for name in graph.parameters}
+    for node in graph.nodes:
+        for name in dict.fromkeys(node.inputs):
+            if name in readers:
+                readers[name].append(node.index)
+                if gives_gradient(graph, node, name, differentiable):
+                    adding[name].append(node.index)
+    return GraphCosts(
+        graph=graph,
+        trainable=trainable,
+        differentiable=differentiable,
+        replicable=replicable(graph),
+        forward=tuple(node_cost(graph, node) for node in graph.nodes),
+        backward=tuple(backward_cost(graph, node, differentiable) for node in graph.nodes),
+        saved=saved_bytes(graph, differentiable),
+        readers={name: tuple(nodes) for name, nodes in readers.items()},
+        adding={name: tuple(nodes) for name, nodes in adding.items()},
+    )
+
+
+def node_seconds(costs: GraphCosts, rates: PeerRates, recompute: bool) -> FloatArray:
+    """Time of every node on a peer: shape [2, nodes], forward and backward, seconds."""
+    forward = np.array([_seconds(cost, rates) for cost in costs.forward])
+    backward = np.array([_seconds(cost, rates) for cost in costs.backward])
+    if recompute:
+        backward = backward + forward
+    return np.stack([forward, backward])
+
+
+def segment_seconds(segment: Segment, seconds: FloatArray) -> tuple[float, float]:
+    """Time of one microbatch forward and backward.
+
+    Args:
+        segment: which nodes.
+        seconds: `node_seconds` of the segment's peer.
+    """
+    total = seconds[:, list(segment.nodes)].sum(axis=1)
+    return float(total[0]), float(total[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentMemory:
+    """Device memory of a segment, in bytes.
+
+    Attributes:
+        weights: own and foreign parameters.
+        gradients: one sum per consumer node, own and foreign parameters.
+        optimizer: state of the own trainable parameters.
+        per_microbatch: held for each microbatch in flight.
+        buffers: boundary tensors on their way.
+        workspace: largest working set of one node (with `recompute`, of the recomputation).
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    per_microbatch: int
+    buffers: int
+    workspace: int
+
+    @property
+    def fixed(self) -> int:
+        """Bytes that do not depend on the microbatches in flight."""
+        return (
+            self.weights + self.gradients + self.optimizer + self.buffers + self.workspace)
+
+    def total(self, in_flight: int) -> int:
+        """Peak bytes with so many microbatches in flight."""
+        return self.fixed + in_flight * self.per_microbatch
+
+
+def segment_memory(
+    costs: GraphCosts, segment: Segment, training: TrainingSpec
+) -> SegmentMemory:
+    """Peak device memory of a segment."""
+    types = costs.graph.types
+    nodes = frozenset(segment.nodes)
+    foreign = [t.value for t in segment.incoming if t.kind is BoundaryKind.PARAMETER]
+    used = (*segment.parameters, *foreign)
+    own_trainable = [name for name in segment.parameters if name in costs.trainable]
+    data = sum(types[name].size_bytes for name in segment.data_inputs)
+    arriving = activation_bytes(segment.incoming)
+    leaving = activation_bytes(segment.outgoing)
+    saved = sum(costs.saved[index] for index in segment.nodes)
+    workspace = max(node_workspace(costs, index) for index in segment.nodes)
+    return SegmentMemory(
+        weights=sum(weight_bytes(types[name].size_bytes, training) for name in used),
+        gradients=sum(
+            types[name].size_bytes * len(nodes.intersection(costs.adding[name])) for name in used),
+        optimizer=sum(
+            optimizer_bytes(types[name].size_bytes, training.optimizer) for name in own_trainable),
+        per_microbatch=arriving + data + (0 if training.recompute else saved),
+        buffers=arriving + 2 * leaving,
+        workspace=workspace + (saved if training.recompute else 0),
+    )
+
+
+def node_workspace(costs: GraphCosts, index: int) -> int:
+    """Bytes alive only while one node is differentiated: output, its gradient, input gradients."""
+    return 2 * costs.forward[index].written_bytes + costs.backward[index].written_bytes
+
+
+def weight_bytes(size_bytes: int, training: TrainingSpec) -> int:
+    """Bytes of a parameter's value; autocast keeps a half-size copy besides."""
+    return size_bytes + (size_bytes // 2 if training.precision == "bfloat16" else 0)
+
+
+def optimizer_bytes(size_bytes: int, optimizer: OptimizerSpec) -> int:
+    """Bytes of optimizer state for a trainable parameter of `size_bytes`.
+
+    Adam and AdamW keep two moments (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1), SGD keeps one
+    buffer if it has momentum.
+    """
+    if optimizer.kind in ("adam", "adamw"):
+        return 2 * size_bytes
+    return size_bytes if optimizer.momentum else 0
+
+
+def activation_bytes(tensors: tuple[BoundaryTensor, ...]) -> int:
+    """Bytes of the boundary tensors that travel per microbatch."""
+    return sum(t.type.size_bytes for t in tensors if t.kind is BoundaryKind.ACTIVATION)
+
+
+def update_seconds(memory: SegmentMemory, rates: PeerRates) -> float:
+    """Time of the optimizer's update: it reads and writes weights and state, reads gradients."""
+    moved = 2 * memory.weights + 2 * memory.gradients + 2 * memory.optimizer
+    return moved / rates.memory_bytes_per_s
+
+
+class Links:
+    """The link of every ordered pair of peers; unmeasured pairs get the default."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._links = {(link.source, link.target): link for link in cluster.links}
+
+    def between(self, source: str, target: str) -> Link:
+        """The measured or assumed link from one peer to another."""
+        return self._links.get((source, target)) or Link(
+            source=source, target=target, latency_s=DEFAULT_LATENCY_S,
+            bandwidth_bytes_per_s=DEFAULT_BANDWIDTH_BYTES_PER_S)
+
+
+def link_seconds(link: Link, size_bytes: int) -> float:
+    """Time until `size_bytes` have arrived over an idle link."""
+    return link.latency_s + size_bytes / link.bandwidth_bytes_per_s
+
+
+def _seconds(cost: NodeCost, rates: PeerRates) -> float:
+    moved_s = (cost.read_bytes + cost.written_bytes) / rates.memory_bytes_per_s
+    if cost.op_class is OpClass.HOST or (moved_s == 0.0 and cost.flops == 0):
+        return 0.0
+    if cost.op_class is OpClass.ATTENTION:
+        return NODE_OVERHEAD_S + max(moved_s, cost.flops / rates.attention_flops_per_s)
+    if cost.op_class in (OpClass.MATMUL, OpClass.CONVOLUTION):
+        # Convolutions run as matrix products; no rate of their own is measured.
+        return NODE_OVERHEAD_S + max(moved_s, cost.flops / rates.matmul_flops_per_s)
+    return NODE_OVERHEAD_S + moved_s

@@ -1,0 +1,91 @@
+"""Answer a placement problem: ask every placer, verify what they say, take the best.
+
+Pure and deterministic; the broker runs it in a worker thread, outside its core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import inf, isfinite
+
+from dag.placement import Infeasible, Placement, PlacementProblem, Placer, Refusal
+from dag.placers.chain_dp import ChainDp
+from dag.verify import verify
+
+PLACERS: tuple[Placer, ...] = (ChainDp(),)
+MAX_PEERS_WANTED = 256
+
+
+def plan(problem: PlacementProblem, placers: Sequence[Placer] = PLACERS) -> Placement | Infeasible:
+    """Plan a job.
+
+    Args:
+        problem: a checked graph, the job, and the peers.
+        placers: the algorithms to ask.
+
+    Returns:
+        The verified placement with the shortest predicted step, or why there is none. Of several
+        infeasible answers the one that lacks the fewest bytes.
+    """
+    if refusals := tuple(_problem_refusals(problem)):
+        return Infeasible(refusals=refusals, missing_bytes=0)
+    answers = [placer.place(problem) for placer in placers]
+    checked = [_verified(answer, problem) for answer in answers]
+    found = [answer for answer in checked if isinstance(answer, Placement)]
+    if found:
+        return min(found, key=lambda placement: placement.step_s)
+    refused = [answer for answer in checked if isinstance(answer, Infeasible)]
+    return min(refused, key=lambda answer: answer.missing_bytes)
+
+
+def _verified(
+    answer: Placement | Infeasible, problem: PlacementProblem
+) -> Placement | Infeasible:
+    if isinstance(answer, Placement) and (refusals := verify(answer, problem)):
+        return Infeasible(refusals=refusals, missing_bytes=0)
+    return answer
+
+
+def _problem_refusals(problem: PlacementProblem) -> Iterator[Refusal]:
+    """What makes a problem unanswerable whatever the placer."""
+    job, graph, peers = problem.job, problem.graph, problem.cluster.peers
+    if not graph.nodes or not graph.outputs:
+        yield _job_refusal(problem, "graph", 1, 0, "The graph computes nothing.")
+    described = {ref.name for ref in job.parameters}
+    if unknown := [name for name in graph.parameters if name not in described]:
+        yield _job_refusal(
+            problem, "graph", len(graph.parameters), len(graph.parameters) - len(unknown),
+            f"The job does not describe parameter '{unknown[0]}' of its graph"
+            f" and {len(unknown) - 1} more.")
+    if job.training.microbatches < 1:
+        yield _job_refusal(
+            problem, "graph", 1, job.training.microbatches, "A step needs a microbatch.")
+    if not 0 <= job.peers <= MAX_PEERS_WANTED:
+        yield _job_refusal(
+            problem, "count", MAX_PEERS_WANTED, job.peers,
+            f"A job may ask for 0 to {MAX_PEERS_WANTED} peers, not {job.peers}.")
+    if not peers:
+        yield _job_refusal(problem, "count", max(1, job.peers), 0, "No peer is available.")
+    if len({peer.peer_id for peer in peers}) != len(peers):
+        yield _job_refusal(
+            problem, "count", len(peers), len({peer.peer_id for peer in peers}),
+            "A peer is listed twice.")
+    for peer in peers:
+        rates = peer.rates
+        speeds = (
+            rates.matmul_flops_per_s, rates.attention_flops_per_s, rates.memory_bytes_per_s)
+        if peer.memory_bytes <= 0 or not all(isfinite(speed) and speed > 0 for speed in speeds):
+            yield Refusal(
+                subject=peer.peer_id, rule="rates", wanted=1, had=0,
+                text=f"Peer {peer.peer_id} reports a speed or memory that is not above 0.")
+    for link in problem.cluster.links:
+        if not (0 <= link.latency_s < inf and link.bandwidth_bytes_per_s > 0):
+            yield Refusal(
+                subject=link.source, rule="rates", wanted=1, had=0,
+                text=f"The link from {link.source} to {link.target} has an impossible measure.")
+
+
+def _job_refusal(
+    problem: PlacementProblem, rule: str, wanted: float, had: float, text: str
+) -> Refusal:
+    return Refusal(subject=problem.job.name, rule=rule, wanted=wanted, had=had, text=text)

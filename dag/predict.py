@@ -1,0 +1,171 @@
+"""Predict a complete plan: memory, times and the step of given segments on given peers.
+
+This is the one judge of plans: placers search with simpler models, but what they return was
+predicted here, so predictions of different placers compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dag.cluster import PeerResources
+from dag.cost import (
+    FloatArray,
+    GraphCosts,
+    Links,
+    SegmentMemory,
+    graph_costs,
+    link_seconds,
+    node_seconds,
+    segment_memory,
+    segment_seconds,
+    trainable_parameters,
+    update_seconds,
+)
+from dag.job import TrainingSpec
+from dag.placement import PlacementProblem, SegmentPlacement
+from dag.schedule import SegmentTimes, Timeline, Transfer, in_flight, timeline
+from ir.segment import BoundaryKind, BoundaryTensor, Segment
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Estimate:
+    """A problem with everything counted that all its plans share.
+
+    Attributes:
+        problem: what to place where.
+        costs: the graph's costs.
+        seconds: peer id -> time of every node, shape [2, nodes].
+        links: the link of each pair.
+    """
+
+    problem: PlacementProblem
+    costs: GraphCosts
+    seconds: Mapping[str, FloatArray]
+    links: Links
+
+    @property
+    def training(self) -> TrainingSpec:
+        """How the job trains."""
+        return self.problem.job.training
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a plan would do.
+
+    Attributes:
+        segments: with memory, in-flight limits and times.
+        step_s: time of one step, update included.
+        timeline: the pipeline's part of it.
+        shortage: segment -> bytes that its peer lacks; empty if everything fits.
+    """
+
+    segments: tuple[SegmentPlacement, ...]
+    step_s: float
+    timeline: Timeline
+    shortage: Mapping[int, int]
+
+
+def estimate(problem: PlacementProblem) -> Estimate:
+    """Count a problem. Cost: O(peers * nodes + edges)."""
+    costs = graph_costs(problem.graph, trainable_parameters(problem.job))
+    recompute = problem.job.training.recompute
+    seconds = {
+        peer.peer_id: node_seconds(costs, peer.rates, recompute) for peer in problem.cluster.peers}
+    return Estimate(problem, costs, seconds, Links(problem.cluster))
+
+
+def predict(
+    known: Estimate, segments: Sequence[Segment], peers: Sequence[PeerResources]
+) -> Prediction:
+    """Predict `segments[i]` on `peers[i]`.
+
+    Every segment gets the in-flight limit of `dag.schedule.in_flight`, plus one where memory
+    allows it. A segment that does not fit even so is reported, not refused.
+    """
+    training = known.training
+    memories = [segment_memory(known.costs, segment, training) for segment in segments]
+    limits = _limits(memories, segments, peers, training.microbatches)
+    spans = [
+        segment_seconds(segment, known.seconds[peer.peer_id])
+        for segment, peer in zip(segments, peers, strict=True)]
+    times = [
+        SegmentTimes(forward_s=span[0], backward_s=span[1], in_flight=limit)
+        for span, limit in zip(spans, limits, strict=True)]
+    played = timeline(times, _transfers(known, segments, peers), training.microbatches)
+    placements = tuple(
+        SegmentPlacement(
+            segment=segment, peer_id=peer.peer_id, in_flight=limit,
+            memory_bytes=memory.total(limit), forward_s=span[0], backward_s=span[1])
+        for segment, peer, limit, memory, span in zip(
+            segments, peers, limits, memories, spans, strict=True))
+    step_s = played.pipeline_s + _step_end_seconds(known, segments, peers, memories)
+    shortage = {
+        placed.segment.index: placed.memory_bytes - peer.memory_bytes
+        for placed, peer in zip(placements, peers, strict=True)
+        if placed.memory_bytes > peer.memory_bytes}
+    return Prediction(
+        segments=placements, step_s=step_s, timeline=played, shortage=shortage)
+
+
+def _limits(
+    memories: Sequence[SegmentMemory], segments: Sequence[Segment],
+    peers: Sequence[PeerResources], microbatches: int,
+) -> list[int]:
+    needed = in_flight(segments, microbatches)
+    wished = in_flight(segments, microbatches, slack=1)
+    return [
+        wish if memory.total(wish) <= peer.memory_bytes else need
+        for need, wish, memory, peer in zip(needed, wished, memories, peers, strict=True)]
+
+
+def _transfers(
+    known: Estimate, segments: Sequence[Segment], peers: Sequence[PeerResources]
+) -> list[Transfer]:
+    pairs: dict[tuple[int, int], list[BoundaryTensor]] = {}
+    for segment in segments:
+        for tensor in segment.outgoing:
+            if tensor.kind is BoundaryKind.ACTIVATION:
+                pairs.setdefault((tensor.source, tensor.target), []).append(tensor)
+    transfers = []
+    for (source, target), tensors in sorted(pairs.items()):
+        there = known.links.between(peers[source].peer_id, peers[target].peer_id)
+        back = known.links.between(peers[target].peer_id, peers[source].peer_id)
+        gradients = sum(
+            t.type.size_bytes * t.contributions for t in tensors if t.differentiable)
+        transfers.append(Transfer(
+            source=source, target=target,
+            forward_s=sum(t.type.size_bytes for t in tensors) / there.bandwidth_bytes_per_s,
+            backward_s=gradients / back.bandwidth_bytes_per_s,
+            forward_latency_s=there.latency_s, backward_latency_s=back.latency_s))
+    return transfers
+
+
+def _step_end_seconds(
+    known: Estimate, segments: Sequence[Segment], peers: Sequence[PeerResources],
+    memories: Sequence[SegmentMemory],
+) -> float:
+    """Update, agreement on the norm, and tied parameters' way home and back."""
+    update_s = max(
+        update_seconds(memory, peer.rates)
+        for memory, peer in zip(memories, peers, strict=True))
+    agree_s, tied_s = 0.0, 0.0
+    for number in range(1, len(peers)):
+        there = known.links.between(peers[0].peer_id, peers[number].peer_id)
+        back = known.links.between(peers[number].peer_id, peers[0].peer_id)
+        agree_s = max(agree_s, there.latency_s + back.latency_s)
+    for segment in segments:
+        for tensor in segment.outgoing:
+            if tensor.kind is BoundaryKind.PARAMETER:
+                there = known.links.between(
+                    peers[tensor.source].peer_id, peers[tensor.target].peer_id)
+                back = known.links.between(
+                    peers[tensor.target].peer_id, peers[tensor.source].peer_id)
+                gradient = tensor.type.size_bytes * tensor.contributions
+                tied_s = max(
+                    tied_s,
+                    link_seconds(there, tensor.type.size_bytes)
+                    + (link_seconds(back, gradient) if tensor.differentiable else 0.0))
+    return update_s + tied_s + (agree_s if known.training.clip_norm > 0 else 0.0)

@@ -1,0 +1,192 @@
+"""How microbatches flow through a DAG of segments: how many are in flight, how long a step takes.
+
+The rule every peer follows (`peer.core`): forwards in microbatch order, backwards in microbatch
+order, backward before forward when both are ready, and at most `in_flight` microbatches between
+forward and backward. On a chain that is 1F1B (Narayanan et al. 2021, arXiv:2104.04473, section
+2.2); here it is stated for any DAG. `timeline` plays that rule through in virtual time.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ir.segment import Segment
+
+SIMULATED_MICROBATCHES = 64
+"""Beyond these the pipeline is steady: the rest is extrapolated."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentTimes:
+    """Speed and limit of one segment on its peer.
+
+    Attributes:
+        forward_s: one microbatch forward, >= 0.
+        backward_s: one microbatch backward, >= 0.
+        in_flight: most microbatches between forward and backward, >= 1.
+    """
+
+    forward_s: float
+    backward_s: float
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """What flows between two segments for each microbatch: activations there, gradients back.
+
+    Each direction is a channel of its own that carries one microbatch at a time and overlaps with
+    computing; `latency_s` delays the arrival and occupies nothing.
+    """
+
+    source: int
+    target: int
+    forward_s: float
+    backward_s: float
+    forward_latency_s: float
+    backward_latency_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """One step, played through.
+
+    Attributes:
+        pipeline_s: from the first forward to the last backward.
+        bubble: share of peer time spent idle, in [0, 1).
+        busy_s: computing time of each segment.
+        peak_in_flight: most microbatches that each segment held.
+    """
+
+    pipeline_s: float
+    bubble: float
+    busy_s: tuple[float, ...]
+    peak_in_flight: tuple[int, ...]
+
+
+def in_flight(segments: Sequence[Segment], microbatches: int, slack: int = 0) -> tuple[int, ...]:
+    """Microbatches that each segment holds so that no segment of the pipeline starves.
+
+    Args:
+        segments: in topological order (`index` ascending).
+        microbatches: per step, >= 1.
+        slack: added to every segment but the last ones (sinks), to hide the time on the links.
+
+    Returns:
+        Longest path to a sink, plus one, plus slack; at most `microbatches`.
+    """
+    depth = [0] * len(segments)
+    for segment in reversed(segments):
+        for tensor in segment.outgoing:
+            depth[segment.index] = max(depth[segment.index], depth[tensor.target] + 1)
+    return tuple(min(microbatches, d + 1 + (slack if d else 0)) for d in depth)
+
+
+def timeline(
+    times: Sequence[SegmentTimes], transfers: Sequence[Transfer], microbatches: int
+) -> Timeline:
+    """Play one training step through.
+
+    Args:
+        times: per segment, in segment order.
+        transfers: at most one per pair of segments, each to a higher segment.
+        microbatches: per step, >= 1.
+
+    Returns:
+        The timeline; exact up to `SIMULATED_MICROBATCHES`, beyond that the steady rate goes on.
+
+    Cost: O(min(microbatches, SIMULATED_MICROBATCHES) * (segments + transfers) * log).
+    """
+    played = min(microbatches, SIMULATED_MICROBATCHES)
+    pipeline_s, peaks = _Play(times, transfers, played).run()
+    if microbatches > played:
+        half = played // 2
+        earlier_s, _ = _Play(times, transfers, half).run()
+        pipeline_s += (pipeline_s - earlier_s) / (played - half) * (microbatches - played)
+    busy = tuple(microbatches * (t.forward_s + t.backward_s) for t in times)
+    bubble = 1.0 - sum(busy) / (len(times) * pipeline_s) if pipeline_s > 0 else 0.0
+    return Timeline(
+        pipeline_s=pipeline_s, bubble=max(0.0, bubble), busy_s=busy, peak_in_flight=peaks)
+
+
+class _Play:
+    """Event-driven simulation of one step; single use."""
+
+    def __init__(
+        self, times: Sequence[SegmentTimes], transfers: Sequence[Transfer], microbatches: int
+    ) -> None:
+        count = len(times)
+        self._times = times
+        self._microbatches = microbatches
+        self._leaving: list[list[tuple[int, Transfer]]] = [[] for _ in range(count)]
+        self._arriving: list[list[tuple[int, Transfer]]] = [[] for _ in range(count)]
+        for number, transfer in enumerate(transfers):
+            self._leaving[transfer.source].append((number, transfer))
+            self._arriving[transfer.target].append((number, transfer))
+        self._forward_free = [0.0] * len(transfers)
+        self._backward_free = [0.0] * len(transfers)
+        self._activations = [[0] * microbatches for _ in range(count)]
+        self._gradients = [[0] * microbatches for _ in range(count)]
+        self._next_forward = [0] * count
+        self._next_backward = [0] * count
+        self._computing = [False] * count
+        self._peak = [0] * count
+        self._events: list[tuple[float, int, str, int, int]] = []
+        self._sequence = 0
+
+    def run(self) -> tuple[float, tuple[int, ...]]:
+        """Time of the last event, and the peaks."""
+        for segment in range(len(self._times)):
+            self._start_next(segment, 0.0)
+        now = 0.0
+        while self._events:
+            now, _, what, segment, microbatch = heapq.heappop(self._events)
+            if what == "activation":
+                self._activations[segment][microbatch] += 1
+            elif what == "gradient":
+                self._gradients[segment][microbatch] += 1
+            else:
+                self._computing[segment] = False
+                self._send(what, segment, microbatch, now)
+            self._start_next(segment, now)
+        return now, tuple(self._peak)
+
+    def _start_next(self, segment: int, now: float) -> None:
+        if self._computing[segment]:
+            return
+        forward, backward = self._next_forward[segment], self._next_backward[segment]
+        times = self._times[segment]
+        if backward < forward and (
+            self._gradients[segment][backward] == len(self._leaving[segment])
+        ):
+            self._next_backward[segment] += 1
+            self._start("backward", segment, backward, now + times.backward_s)
+        elif forward < self._microbatches and forward - backward < times.in_flight and (
+            self._activations[segment][forward] == len(self._arriving[segment])
+        ):
+            self._next_forward[segment] += 1
+            self._peak[segment] = max(self._peak[segment], forward + 1 - backward)
+            self._start("forward", segment, forward, now + times.forward_s)
+
+    def _start(self, what: str, segment: int, microbatch: int, end_s: float) -> None:
+        self._computing[segment] = True
+        self._push(end_s, what, segment, microbatch)
+
+    def _send(self, what: str, segment: int, microbatch: int, now: float) -> None:
+        if what == "forward":
+            for number, link in self._leaving[segment]:
+                free = max(now, self._forward_free[number]) + link.forward_s
+                self._forward_free[number] = free
+                self._push(free + link.forward_latency_s, "activation", link.target, microbatch)
+            return
+        for number, link in self._arriving[segment]:
+            free = max(now, self._backward_free[number]) + link.backward_s
+            self._backward_free[number] = free
+            self._push(free + link.backward_latency_s, "gradient", link.source, microbatch)
+
+    def _push(self, at_s: float, what: str, segment: int, microbatch: int) -> None:
+        # The sequence number breaks ties the same way on every machine.
+        self._sequence += 1
+        heapq.heappush(self._events, (at_s, self._sequence, what, segment, microbatch))

@@ -1,0 +1,1 @@
+"""Content-addressed files: the store, and the transfer that resumes."""

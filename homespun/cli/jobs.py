@@ -1,0 +1,160 @@
+"""`homespun jobs`, `job`, `watch`, `cancel`, `download`: look at jobs and fetch results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from homespun.cli.output import (
+    json_option,
+    note,
+    print_json,
+    print_table,
+    printable,
+    run_command,
+)
+from homespun.cli.session import broker_options, connected
+
+if TYPE_CHECKING:
+    from homespun.status import JobStatus
+
+job_argument = click.argument("job_id", metavar="JOB")
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True,
+              help="Most jobs to show.")
+@broker_options
+@json_option
+@run_command
+def jobs(limit: int, address: str | None, credentials: Path | None, as_json: bool) -> None:
+    """List your jobs, newest first."""
+    from homespun.units import format_time
+
+    with connected(address, credentials) as client:
+        found = client.jobs(limit)
+    if as_json:
+        print_json("jobs", {"jobs": [status.to_dict() for status in found]})
+        return
+    print_table(
+        ("job", "name", "state", "step", "of", "loss", "submitted"),
+        [(status.job_id, status.name or "-", status.state, status.steps_done, status.steps_total,
+          f"{status.last_loss:.4f}" if status.has_loss else "-",
+          format_time(status.submitted_unix_ms)) for status in found])
+
+
+@click.command()
+@job_argument
+@click.option("--metrics", is_flag=True, help="Print the losses of all steps too.")
+@broker_options
+@json_option
+@run_command
+def job(
+    job_id: str, metrics: bool, address: str | None, credentials: Path | None, as_json: bool
+) -> None:
+    """Show one job: state, placement, losses, and why peers are idle."""
+    with connected(address, credentials) as client:
+        handle = client.job(job_id)
+        status = handle.status()
+        curves = handle.metrics() if metrics else None
+    if as_json:
+        extra = {} if curves is None else {"metrics": curves.to_dict()}
+        print_json("job", {"job": status.to_dict(), **extra})
+        return
+    _print_job(status)
+    if curves is not None:
+        print_table(("step", "loss"), [(m.step, f"{m.loss:.6f}") for m in curves.steps])
+        for evaluation in curves.evaluations:
+            click.echo(f"validation after {evaluation.step} steps: {evaluation.loss:.6f}")
+
+
+@click.command()
+@job_argument
+@broker_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per update.")
+@run_command
+def watch(job_id: str, address: str | None, credentials: Path | None, as_json: bool) -> None:
+    """Follow a job to its end; Ctrl-C only stops watching.
+
+    Exit code: 0 when the job succeeds, else that of its error.
+    """
+    with connected(address, credentials) as client:
+        handle = client.job(job_id)
+        if as_json:
+            from dataclasses import asdict
+
+            status = handle.watch(lambda update: print_json("job_update", asdict(update)))
+        else:
+            status = handle.watch()
+    exit_with(status, as_json=as_json)
+
+
+@click.command()
+@job_argument
+@broker_options
+@json_option
+@run_command
+def cancel(job_id: str, address: str | None, credentials: Path | None, as_json: bool) -> None:
+    """End a job; its peers let go of it."""
+    with connected(address, credentials) as client:
+        status = client.job(job_id).cancel()
+    if as_json:
+        print_json("job", {"job": status.to_dict()})
+    else:
+        click.echo(f"{status.job_id} is {status.state}.")
+
+
+@click.command()
+@job_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="PATH",
+              help="File, or directory to write JOB.safetensors into. [default: here]")
+@broker_options
+@json_option
+@run_command
+def download(
+    job_id: str, output: Path | None, address: str | None, credentials: Path | None, as_json: bool
+) -> None:
+    """Fetch the trained parameters of a job as one safetensors file."""
+    from homespun.units import format_size
+
+    with connected(address, credentials) as client:
+        result = client.job(job_id).result(output)
+    if as_json:
+        print_json("result", {"job_id": result.job_id, "path": str(result.path),
+                              "aliases": dict(result.aliases)})
+        return
+    click.echo(str(result.path))
+    note(f"{format_size(result.path.stat().st_size)} written.")
+
+
+def exit_with(status: JobStatus, *, as_json: bool) -> None:
+    """End the command as the job ended: 0, or the exit code of its error."""
+    error = status.error()
+    if error is None:
+        return
+    if as_json:
+        raise error  # `run_command` prints it; in text the display has already said it
+    raise SystemExit(error.exit_code)
+
+
+def _print_job(status: JobStatus) -> None:
+    from homespun.progress import SEGMENT_COLUMNS, Progress, segment_row
+    from homespun.status import JobUpdate
+    from homespun.units import format_duration, format_time
+
+    progress = Progress()
+    progress.see(JobUpdate(status=status, steps=(), evaluations=()))
+    click.echo(f"{status.job_id}  {printable(status.name)}".rstrip())
+    click.echo(progress.headline())
+    click.echo(f"submitted {format_time(status.submitted_unix_ms)} by {status.owner_id}, "
+               f"ended {format_time(status.finished_unix_ms)}")
+    if status.error_code:
+        click.echo(f"{printable(status.error_message)} [{printable(status.error_code)}]")
+    if status.segments:
+        click.echo(f"placed by {printable(status.algorithm)}, predicted "
+                   f"{format_duration(status.predicted_step_s)} a step")
+        print_table(SEGMENT_COLUMNS, [segment_row(segment) for segment in status.segments])
+    for refusal in status.idle:
+        click.echo(f"{printable(refusal.subject)} stays idle: {printable(refusal.text)}")

@@ -1,0 +1,213 @@
+"""The way into a network from Python: submit jobs and find them again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from homespun.connection import Connection, open_connection
+from homespun.dataset import Dataset, read_dataset
+from homespun.job import Job
+from homespun.optimizers import Optimizer, Schedule
+from homespun.status import JobStatus
+from homespun.submission import (
+    Notify,
+    TrainingOptions,
+    microbatches_of,
+    submit,
+    training_spec,
+)
+from homespun.v1 import jobs_pb2
+from homespun.wire import from_message
+
+if TYPE_CHECKING:
+    import torch
+
+    from dag.job import TrainingSpec
+    from homespun.identity.directory import Credentials
+    from ir.frontends.imported import Imported
+
+DEFAULT_TIMEOUT_S = 30.0
+
+
+def connect(
+    address: str | None = None,
+    credentials: Path | str | Credentials | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> Client:
+    """Connect to a broker with the identity that `homespun join` has saved.
+
+    Args:
+        address: `host:port`; None for the address that was joined.
+        credentials: the identity or its directory; None for $HOMESPUN_CREDENTIALS or, without it,
+            the user's own configuration directory.
+        timeout_s: how long one call may take, retries included, > 0.
+
+    Raises:
+        HomespunError: BAD_CONFIGURATION without an identity; UNREACHABLE, TIMED_OUT,
+            UNTRUSTED_BROKER, NOT_AUTHENTICATED or CERTIFICATE_EXPIRED when the broker cannot be
+            talked to.
+    """
+    client = Client(open_connection(address, credentials, timeout_s))
+    client.jobs(limit=1)  # so that a wrong address shows here, not after a long export
+    return client
+
+
+class Client:
+    """A connection to one broker. Close it, or use it in a `with` statement."""
+
+    def __init__(self, connection: Connection, notify: Notify | None = None) -> None:
+        """Use an open connection; `connect` is the usual way here.
+
+        Args:
+            connection: to the broker.
+            notify: told in one sentence what is going on during a submission.
+        """
+        self._connection = connection
+        self._notify: Notify = notify or (lambda text: None)
+
+    def __repr__(self) -> str:
+        return f"Client({self._connection.address!r}, as {self._connection.owner_id!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. Jobs go on."""
+        self._connection.close()
+
+    def train(
+        self,
+        model: torch.nn.Module,
+        *,
+        loss: Callable[..., Any],
+        data: Mapping[str, Any],
+        optimizer: Optimizer,
+        steps: int,
+        batch_size: int,
+        validation: Mapping[str, Any] | None = None,
+        microbatches: int | None = None,
+        schedule: Schedule | None = None,
+        clip_norm: float = 0.0,
+        precision: str = "float32",
+        recompute: bool = False,
+        evaluate_every: int | None = None,
+        seed: int = 0,
+        peers: int | None = None,
+        name: str = "",
+    ) -> Job:
+        """Export a model here, store it and its data in the broker, and submit a training job.
+
+        The model itself is not changed; `Job.result` gives the trained parameters.
+
+        Args:
+            model: its parameters are the start; those without `requires_grad` stay frozen.
+            loss: `(model, batch) -> scalar` where `batch` maps column names to tensors; or a loss
+                such as `nn.CrossEntropyLoss()` or a function of `torch.nn.functional`, called as
+                `loss(model(*columns[:-1]), columns[-1])`. The mean over the samples.
+            data: column name -> numpy array or torch tensor, rows first; or split (`train`,
+                `validation`) -> such a dict.
+            optimizer: `homespun.AdamW`, `Adam` or `SGD`.
+            steps: optimizer steps, >= 1.
+            batch_size: samples per step, >= 1.
+            validation: columns of the validation split, when `data` holds columns.
+            microbatches: slices of the batch that flow through the pipeline; `batch_size` must be
+                a multiple. None: the largest divisor up to 4.
+            schedule: `homespun.Constant`, `Linear` or `Cosine`; None: constant.
+            clip_norm: largest global L2 norm of the gradient; 0: no clipping.
+            precision: `float32`, or `bfloat16` for autocast.
+            recompute: compute activations again for backward instead of keeping them.
+            evaluate_every: evaluate the validation split before the first step, after every so
+                many steps, and at the end; 0: never. None: at the beginning and the end if there is
+                a validation split.
+            seed: keys sample order, dropout and every other draw, 0 <= seed < 2**64.
+            peers: exact number of peers; None: the planner chooses.
+            name: for people, at most 100 printable characters.
+
+        Returns:
+            The job, submitted. If this raises, no job was made.
+
+        Raises:
+            HomespunError: INVALID_ARGUMENT, EXPORT_FAILED, UNSUPPORTED_OP before anything is sent;
+                LIMIT_EXCEEDED, DISK_FULL, OVERLOADED by the broker; UNREACHABLE, TIMED_OUT.
+        """
+        options = TrainingOptions(
+            optimizer=optimizer, steps=steps, batch_size=batch_size, microbatches=microbatches,
+            schedule=schedule, clip_norm=clip_norm, precision=precision, recompute=recompute,
+            evaluate_every=evaluate_every, seed=seed, peers=peers, name=name)
+        dataset = read_dataset(data, validation)
+        training = training_spec(options, dataset)
+        from ir.frontends.torch_module import import_module
+
+        self._notify("Exporting the model.")
+        sample = dataset.sample(batch_size // training.microbatches)
+        return self._submit(import_module(model, loss, sample), dataset, training, options)
+
+    def submit_graph(
+        self,
+        graph: bytes | Path | str,
+        *,
+        data: Mapping[str, Any],
+        optimizer: Optimizer,
+        steps: int,
+        batch_size: int,
+        validation: Mapping[str, Any] | None = None,
+        loss_output: str | None = None,
+        **options: Any,
+    ) -> Job:
+        """Submit an ONNX training graph that any framework wrote.
+
+        Args:
+            graph: ONNX bytes or file, at microbatch size: inputs are the data columns, initializers
+                are the parameters, an output is the scalar loss.
+            data: as for `train`.
+            optimizer: as for `train`.
+            steps: as for `train`.
+            batch_size: as for `train`.
+            validation: as for `train`.
+            loss_output: name of the output that is the loss; None: the first one.
+            options: the other arguments of `train`; `microbatches` follows from the graph's size.
+
+        Raises:
+            HomespunError: INVALID_GRAPH, UNSUPPORTED_OP, and as `train`.
+        """
+        from ir.frontends.onnx_file import import_onnx
+
+        asked = TrainingOptions(
+            optimizer=optimizer, steps=steps, batch_size=batch_size, **options)
+        dataset = read_dataset(data, validation)
+        training_spec(asked, dataset)  # refuse what is wrong before a large file is read
+        imported = import_onnx(graph, loss_output)
+        if asked.microbatches is None:
+            asked = replace(asked, microbatches=microbatches_of(imported, batch_size))
+        return self._submit(imported, dataset, training_spec(asked, dataset), asked)
+
+    def job(self, job_id: str) -> Job:
+        """The job with this id, also one submitted by another process; a unique prefix is enough.
+
+        Raises:
+            HomespunError: NOT_FOUND, UNREACHABLE.
+        """
+        return Job(self._connection, Job(self._connection, job_id).status().job_id)
+
+    def jobs(self, limit: int = 100) -> tuple[JobStatus, ...]:
+        """The caller's jobs, newest first, at most `limit`."""
+        reply = self._connection.call("ListJobs", jobs_pb2.ListJobsRequest(limit=limit))
+        return tuple(from_message(message, JobStatus) for message in reply.jobs)
+
+    def _submit(
+        self, imported: Imported, dataset: Dataset, training: TrainingSpec,
+        options: TrainingOptions,
+    ) -> Job:
+        job_id = submit(self._connection, imported, dataset, training, options, self._notify)
+        self._notify(f"Submitted {job_id}.")
+        return Job(self._connection, job_id)

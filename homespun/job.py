@@ -1,0 +1,208 @@
+"""A job that was submitted: look at it, wait for it, cancel it, fetch what it made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from homespun.connection import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, PASSING, Connection
+from homespun.errors import Code, HomespunError
+from homespun.result import Result, fetch_result, result_path
+from homespun.status import JobMetrics, JobStatus, JobUpdate
+from homespun.v1 import jobs_pb2
+from homespun.wire import from_message
+
+RECONNECT_S = 600.0
+"""A running job outlives a broker outage of ten minutes, so whoever watches it waits as long."""
+
+Notice = Callable[[str], None]
+
+
+class Job:
+    """A handle: the job itself lives in the broker and goes on without it.
+
+    Attributes:
+        id: the job's id, `job_...`.
+    """
+
+    def __init__(self, connection: Connection, job_id: str) -> None:
+        """Refer to a job; asks nobody."""
+        self.id = job_id
+        self._connection = connection
+
+    def __repr__(self) -> str:
+        return f"Job({self.id!r})"
+
+    def status(self) -> JobStatus:
+        """Ask where the job stands.
+
+        Raises:
+            HomespunError: NOT_FOUND, or UNREACHABLE when the broker does not answer.
+        """
+        request = jobs_pb2.GetJobRequest(job_id=self.id)
+        return from_message(self._connection.call("GetJob", request), JobStatus)
+
+    def metrics(self, from_step: int = 0) -> JobMetrics:
+        """Training losses from a step on, and all validation losses."""
+        request = jobs_pb2.GetMetricsRequest(job_id=self.id, from_step=from_step)
+        return from_message(self._connection.call("GetMetrics", request), JobMetrics)
+
+    def cancel(self) -> JobStatus:
+        """Ask for the job to end. Its peers release what they hold; there is no result.
+
+        Raises:
+            HomespunError: CONFLICT when the job has ended already.
+        """
+        request = jobs_pb2.CancelJobRequest(job_id=self.id)
+        return from_message(self._connection.call("CancelJob", request), JobStatus)
+
+    def updates(
+        self, from_step: int = 0, *, timeout_s: float | None = None,
+        notice: Notice | None = None, reconnect_s: float = RECONNECT_S,
+    ) -> Iterator[JobUpdate]:
+        """Yield what changes, until the job has ended; the last update has the final status.
+
+        Each metric comes once, also when the connection breaks and is made again.
+
+        Args:
+            from_step: first step whose loss is wanted.
+            timeout_s: give up after this time; None: as long as the job takes.
+            notice: told in one sentence when the broker is lost and found again.
+            reconnect_s: how long to try when the broker does not answer.
+
+        Raises:
+            HomespunError: TIMED_OUT after `timeout_s`; NOT_FOUND; the connection's error after
+                `reconnect_s` without the broker.
+        """
+        watch = _Watch(self._connection, self.id, from_step, notice or _say_nothing)
+        return watch.run(timeout_s, reconnect_s)
+
+    def watch(
+        self, callback: Callable[[JobUpdate], None] | None = None, *,
+        timeout_s: float | None = None,
+    ) -> JobStatus:
+        """Follow the job to its end.
+
+        Args:
+            callback: called with each update; None shows a live display (plain lines when the
+                output is no terminal).
+            timeout_s: give up after this time; None: as long as the job takes.
+
+        Returns:
+            The final status. A failed job raises nothing here; `result` does.
+
+        Raises:
+            HomespunError: as `updates`.
+        """
+        if callback is None:
+            from homespun.progress import show
+
+            return show(self, timeout_s=timeout_s)
+        for update in self.updates(timeout_s=timeout_s):
+            callback(update)
+        return update.status
+
+    def wait(self, timeout_s: float | None = None) -> JobStatus:
+        """Wait for the job's end without showing anything; raises as `updates`."""
+        return self.watch(lambda update: None, timeout_s=timeout_s)
+
+    def result(self, path: Path | str | None = None) -> Result:
+        """Fetch the trained parameters of a job that has succeeded.
+
+        Args:
+            path: file to write, or a directory to write `<job id>.safetensors` into; None writes
+                it into the current directory.
+
+        Raises:
+            HomespunError: the job's own error when it failed or was cancelled; CONFLICT while it
+                still runs; DISK_FULL (call again: the download goes on where it stopped).
+        """
+        status = self.status()
+        if (error := status.error()) is not None:
+            raise error
+        if not status.is_final:
+            raise HomespunError(
+                Code.CONFLICT,
+                f"Job {self.id} is {status.state} ({status.steps_done} of {status.steps_total} "
+                "steps): there is no result yet. Wait for it with watch() or wait().",
+                job=self.id, state=status.state)
+        return fetch_result(self._connection, status.job_id, result_path(path, status.job_id))
+
+
+class _Watch:
+    """The state of one `updates` iteration: what was seen, and since when the broker is silent."""
+
+    def __init__(
+        self, connection: Connection, job_id: str, from_step: int, notice: Notice
+    ) -> None:
+        self._connection = connection
+        self._job_id = job_id
+        self._next_step = from_step
+        self._evaluated = -1
+        self._notice = notice
+        self._heard = False  # on the present stream: a watch begins with the status
+        self._lost_at_s: float | None = None
+
+    def run(self, timeout_s: float | None, reconnect_s: float) -> Iterator[JobUpdate]:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            try:
+                for update in self._one_stream(deadline):
+                    backoff_s = FIRST_BACKOFF_S
+                    yield update
+                    if update.status.is_final:
+                        return
+            except HomespunError as error:
+                self._check_time(deadline)
+                if error.code is not Code.TIMED_OUT or not self._heard:
+                    self._tolerate(error, reconnect_s)
+            self._check_time(deadline)
+            time.sleep(backoff_s)
+            backoff_s = min(LONGEST_BACKOFF_S, 2 * backoff_s)
+
+    def _one_stream(self, deadline: float | None) -> Iterator[JobUpdate]:
+        request = jobs_pb2.WatchJobRequest(job_id=self._job_id, from_step=self._next_step)
+        self._heard = False
+        for message in self._connection.stream("WatchJob", request):
+            self._heard = True
+            if self._lost_at_s is not None:
+                self._lost_at_s = None
+                self._notice(f"The broker at {self._connection.address} answers again.")
+            yield self._only_new(from_message(message, JobUpdate))
+            self._check_time(deadline)
+
+    def _only_new(self, update: JobUpdate) -> JobUpdate:
+        """Drop metrics that came before the connection broke."""
+        steps = tuple(item for item in update.steps if item.step >= self._next_step)
+        evaluations = tuple(item for item in update.evaluations if item.step > self._evaluated)
+        if steps:
+            self._next_step = steps[-1].step + 1
+        if evaluations:
+            self._evaluated = evaluations[-1].step
+        return JobUpdate(status=update.status, steps=steps, evaluations=evaluations)
+
+    def _tolerate(self, error: HomespunError, reconnect_s: float) -> None:
+        """Take a passing error as an outage, unless that has lasted too long."""
+        if error.code not in PASSING:
+            raise error
+        now = time.monotonic()
+        if self._lost_at_s is None:
+            self._lost_at_s = now
+            self._notice(
+                f"Lost the broker at {self._connection.address}; the job goes on without it. "
+                f"Trying again for {reconnect_s:.0f} s.")
+        elif now - self._lost_at_s > reconnect_s:
+            raise error
+
+    def _check_time(self, deadline: float | None) -> None:
+        if deadline is not None and time.monotonic() >= deadline:
+            raise HomespunError(
+                Code.TIMED_OUT,
+                f"Job {self._job_id} has not ended in the time given; it goes on.",
+                job=self._job_id)
+
+
+def _say_nothing(text: str) -> None:
+    """Ignore a notice."""

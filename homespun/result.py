@@ -1,0 +1,117 @@
+"""What a job made: every parameter under its original names, in one safetensors file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dag.job import ParameterRef
+from homespun.blobs.store import BlobStore
+from homespun.blobs.transfer import download
+from homespun.errors import Code, HomespunError
+from homespun.paths import cache_directory
+from homespun.tensor_file import Array, pack, unpack
+from homespun.v1 import jobs_pb2
+from homespun.wire import from_message
+from ir.graph import TensorType
+
+if TYPE_CHECKING:
+    from homespun.connection import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The trained parameters of a job.
+
+    Attributes:
+        job_id: the job.
+        path: a safetensors file with every tensor of the model's `state_dict` under each of its
+            names (a tied weight is written once per name, so that any tool loads it strictly).
+        aliases: other name -> first name of the tensor that it shares.
+    """
+
+    job_id: str
+    path: Path
+    aliases: Mapping[str, str]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Torch tensors for `model.load_state_dict`; names of one tied weight share one tensor."""
+        from safetensors.torch import load_file
+
+        state: dict[str, Any] = load_file(self.path)
+        for alias, name in self.aliases.items():
+            state[alias] = state[name]
+        return state
+
+
+def result_path(path: Path | str | None, job_id: str) -> Path:
+    """The file that a result is written to: `path`, or `<job id>.safetensors` in a directory."""
+    chosen = Path.cwd() if path is None else Path(path)
+    is_directory = chosen.is_dir() or (path is not None and str(path).endswith(("/", os.sep)))
+    return chosen / f"{job_id}.safetensors" if is_directory else chosen
+
+
+def fetch_result(connection: Connection, job_id: str, path: Path) -> Result:
+    """Download the parts of a result, check that they are the whole model, and write one file.
+
+    Raises:
+        HomespunError: as `Job.result`; DIGEST_MISMATCH when the parts do not make up the model.
+    """
+    reply = connection.call("GetResult", jobs_pb2.GetResultRequest(job_id=job_id))
+    references = [from_message(message, ParameterRef) for message in reply.parameters]
+    folder = cache_directory() / "results" / job_id
+    store = BlobStore(folder)
+    trained: dict[str, Array] = {}
+    for part in reply.parts:
+        trained |= _fetch(connection, store, part.digest, part.blob_bytes)
+    for reference in references:
+        if reference.name not in trained:
+            # No segment used it, so nothing trained it: it is still what the submitter sent.
+            trained |= _fetch(connection, store, reference.digest, reference.blob_bytes)
+    tensors = _by_every_name(job_id, trained, references)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, pack(tensors))
+    shutil.rmtree(folder, ignore_errors=True)
+    aliases = {alias: reference.name for reference in references for alias in reference.aliases}
+    return Result(job_id=job_id, path=path, aliases=aliases)
+
+
+def _fetch(connection: Connection, store: BlobStore, digest: str, size: int) -> dict[str, Array]:
+    blob = download(connection.blobs, digest, size, store)
+    return unpack(blob.read_bytes(), f"result blob {digest}")
+
+
+def _by_every_name(
+    job_id: str, trained: Mapping[str, Array], references: Sequence[ParameterRef]
+) -> dict[str, Array]:
+    unknown = trained.keys() - {reference.name for reference in references}
+    if unknown:
+        raise HomespunError(
+            Code.DIGEST_MISMATCH,
+            f"The result of job {job_id} has {sorted(unknown)[0]!r}, which is no parameter of it.")
+    tensors: dict[str, Array] = {}
+    for reference in references:
+        array = trained[reference.name]
+        if TensorType(array.dtype.name, array.shape) != reference.type:
+            raise HomespunError(
+                Code.DIGEST_MISMATCH,
+                f"Parameter {reference.name!r} of job {job_id} came back as {array.dtype.name}"
+                f"{list(array.shape)}; it was {reference.type.dtype}{list(reference.type.shape)}.")
+        for name in (reference.name, *reference.aliases):
+            tensors[name] = array
+    return tensors
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write through a neighbour, so that a full disk leaves no half file under the name."""
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,166 @@
+"""What the broker says about a job, as frozen values (fields as in `jobs.proto`)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from dag.placement import Refusal
+from homespun.errors import Code, HomespunError
+
+FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkStatus:
+    """Payload bytes that a segment's peer has sent to another peer for this job."""
+
+    to_peer: str
+    sent_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentStatus:
+    """Where a segment runs and how far it is.
+
+    Attributes:
+        segment: its number.
+        peer_id: the peer that holds its lease.
+        peer_name: that peer's name for people.
+        token: the lease's fencing number.
+        phase: `assigned`, `ready`, `running`, `finished` or `released`.
+        step: optimizer steps that it has applied.
+        waiting_for: what it waits for; empty while it computes.
+        waiting_ms: for how long it has waited.
+        nodes: how many graph nodes it runs.
+        parameter_bytes: size of its own parameters.
+        memory_bytes: predicted peak of device memory.
+        links: traffic to its neighbours.
+    """
+
+    segment: int
+    peer_id: str
+    peer_name: str
+    token: int
+    phase: str
+    step: int
+    waiting_for: str
+    waiting_ms: int
+    nodes: int
+    parameter_bytes: int
+    memory_bytes: int
+    links: tuple[LinkStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    """A job at one moment.
+
+    Attributes:
+        job_id: its id.
+        name: its name for people.
+        owner_id: who submitted it.
+        state: `submitted`, `planning`, `preparing`, `running`, `succeeded`, `failed`, `cancelled`.
+        steps_done: optimizer steps that every segment has applied.
+        steps_total: optimizer steps to do.
+        last_loss: loss of step `last_loss_step`; only where `has_loss`.
+        has_loss: whether a loss is known.
+        last_loss_step: the step of `last_loss`.
+        first_loss: loss of step 0.
+        error_code: an error code where it failed, else empty.
+        error_message: why it failed.
+        submitted_unix_ms: when it came.
+        finished_unix_ms: when it ended; 0 before.
+        segments: in segment order; empty until placed.
+        idle: peers that are left out, and why.
+        algorithm: the placer whose plan is used.
+        predicted_step_s: predicted time of a step.
+        batch_size: samples per step.
+        samples_done: samples trained on so far.
+        last_validation_loss: the latest one; only where `has_validation_loss`.
+        has_validation_loss: whether one is known.
+    """
+
+    job_id: str
+    name: str
+    owner_id: str
+    state: str
+    steps_done: int
+    steps_total: int
+    last_loss: float
+    has_loss: bool
+    last_loss_step: int
+    first_loss: float
+    error_code: str
+    error_message: str
+    submitted_unix_ms: int
+    finished_unix_ms: int
+    segments: tuple[SegmentStatus, ...]
+    idle: tuple[Refusal, ...]
+    algorithm: str
+    predicted_step_s: float
+    batch_size: int
+    samples_done: int
+    last_validation_loss: float
+    has_validation_loss: bool
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended, one way or another."""
+        return self.state in FINAL_STATES
+
+    def error(self) -> HomespunError | None:
+        """Why the job did not succeed, as the error to raise; None while it has not failed."""
+        if self.state == "cancelled":
+            return HomespunError(
+                Code.CANCELLED, f"Job {self.job_id} was cancelled after {self.steps_done} of "
+                                f"{self.steps_total} steps.", job=self.job_id)
+        if self.state != "failed":
+            return None
+        known = self.error_code in Code.__members__
+        code = Code(self.error_code) if known else Code.INTERNAL
+        return HomespunError(
+            code, f"Job {self.job_id} failed after {self.steps_done} of {self.steps_total} steps: "
+                  f"{self.error_message or self.error_code}", job=self.job_id)
+
+    def to_dict(self) -> dict[str, object]:
+        """The same as plain data, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMetric:
+    """Training loss of one step (numbered from 0), and when it was reported."""
+
+    step: int
+    loss: float
+    unix_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationMetric:
+    """Validation loss after `step` optimizer steps, and when it was reported."""
+
+    step: int
+    loss: float
+    unix_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobMetrics:
+    """The curves of a job, by step."""
+
+    steps: tuple[StepMetric, ...]
+    evaluations: tuple[EvaluationMetric, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """The same as plain data, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobUpdate:
+    """What changed since the update before: the status, and metrics that are new."""
+
+    status: JobStatus
+    steps: tuple[StepMetric, ...]
+    evaluations: tuple[EvaluationMetric, ...]

@@ -1,0 +1,166 @@
+"""Decide whether a graph may be trained: everything that can be known before it runs.
+
+`problems` collects, `check` raises the first. After `check` passes, shapes, dtypes, operators,
+arities and the loss are right, so executors and the planner need not look again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from homespun.errors import Code, HomespunError
+from ir.graph import FLOATS, ITEM_BYTES, Graph, Node
+from ir.operators import OPERATORS, OPSET, misuse
+from ir.shapes import verify_types
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One reason to refuse a graph.
+
+    Attributes:
+        code: UNSUPPORTED_OP, INVALID_GRAPH or LIMIT_EXCEEDED.
+        message: one sentence that names what is wrong and what was expected.
+        node: index of the node at fault, or None.
+    """
+
+    code: Code
+    message: str
+    node: int | None = None
+
+
+def check(graph: Graph) -> None:
+    """Refuse a graph that has a problem.
+
+    Raises:
+        HomespunError: the first of `problems`, with the number of the others in its details.
+
+    Cost: that of `problems`.
+    """
+    found = problems(graph)
+    if found:
+        first = found[0]
+        node = {} if first.node is None else {"node": first.node}
+        raise HomespunError(first.code, first.message, others=len(found) - 1, **node)
+
+
+def problems(graph: Graph) -> tuple[Problem, ...]:
+    """Everything that is wrong with a training graph; empty if it may run.
+
+    Checked: opset; operators against the closed list (UNSUPPORTED_OP names operator, node and
+    opset); arity and attributes; every value produced once, before it is read; types (only when all
+    of that holds, because inference needs it); the loss, a scalar float computed by a node; every
+    data input and node used.
+
+    Cost: O(nodes + edges).
+    """
+    found = [*_opset(graph), *_operators(graph), *_names(graph)]
+    if not found:
+        found += [*_types(graph), *_loss(graph), *_unused(graph)]
+    return tuple(found)
+
+
+def _opset(graph: Graph) -> Iterator[Problem]:
+    if graph.opset != OPSET:
+        yield Problem(
+            Code.INVALID_GRAPH,
+            f"The graph follows opset {graph.opset}; expected {OPSET}. Export it with opset "
+            f"{OPSET}.")
+
+
+def _operators(graph: Graph) -> Iterator[Problem]:
+    for node in graph.nodes:
+        if node.op_type not in OPERATORS:
+            yield Problem(
+                Code.UNSUPPORTED_OP,
+                f"Operator {node.op_type} of node {node.index} '{node.name}' is not supported "
+                f"(opset {graph.opset}).", node.index)
+        elif fault := misuse(node):
+            yield Problem(Code.INVALID_GRAPH, f"{_title(node)}: {fault}.", node.index)
+
+
+def _names(graph: Graph) -> Iterator[Problem]:
+    """Single assignment, and definition before use."""
+    defined: set[str] = set()
+    for name in (*graph.inputs, *graph.parameters, *graph.constants):
+        if not name or name in defined:
+            yield Problem(
+                Code.INVALID_GRAPH,
+                f"Value '{name}' is given twice among inputs, parameters and constants, or has no "
+                "name.")
+        defined.add(name)
+    for position, node in enumerate(graph.nodes):
+        if node.index != position:
+            yield Problem(
+                Code.INVALID_GRAPH,
+                f"{_title(node)} is at position {position}; the index must be the position.",
+                node.index)
+        for name in node.inputs:
+            if name and name not in defined:
+                yield Problem(
+                    Code.INVALID_GRAPH,
+                    f"{_title(node)} reads '{name}', which nothing before it produces.", node.index)
+        for name in filter(None, node.outputs):
+            if name in defined:
+                yield Problem(
+                    Code.INVALID_GRAPH, f"{_title(node)} produces '{name}', which exists already.",
+                    node.index)
+            defined.add(name)
+    for name in graph.outputs:
+        if name not in defined:
+            yield Problem(Code.INVALID_GRAPH, f"Nothing produces the graph output '{name}'.")
+
+
+def _types(graph: Graph) -> Iterator[Problem]:
+    for name, type_ in graph.types.items():
+        if type_.dtype not in ITEM_BYTES or any(extent < 0 for extent in type_.shape):
+            yield Problem(
+                Code.INVALID_GRAPH,
+                f"Value '{name}' has type {type_.dtype} {type_.shape}; expected a supported dtype "
+                "and extents of at least 0.")
+            return
+    try:
+        verify_types(graph)
+    except HomespunError as error:
+        node = error.details.get("node")
+        yield Problem(error.code, error.message, None if node is None else int(node))
+
+
+def _loss(graph: Graph) -> Iterator[Problem]:
+    if not graph.outputs:
+        yield Problem(Code.INVALID_GRAPH, "The graph has no output; the first must be the loss.")
+        return
+    name = graph.outputs[0]
+    type_ = graph.types.get(name)
+    if type_ is not None and (type_.dtype not in FLOATS or type_.shape):
+        yield Problem(
+            Code.INVALID_GRAPH,
+            f"The first output '{name}' is {type_.dtype} {type_.shape}; expected the loss, a "
+            "scalar float.")
+    if not any(name in node.outputs for node in graph.nodes):
+        yield Problem(
+            Code.INVALID_GRAPH,
+            f"The first output '{name}' is no node's result; expected the loss, computed from the "
+            "inputs.")
+
+
+def _unused(graph: Graph) -> Iterator[Problem]:
+    """Nodes and data inputs that no output depends on: work and transfers for nothing."""
+    needed = set(graph.outputs)
+    for node in reversed(graph.nodes):
+        if any(name in needed for name in node.outputs):
+            needed.update(node.inputs)
+        else:
+            yield Problem(
+                Code.INVALID_GRAPH,
+                f"{_title(node)} is unused: no graph output depends on it. Remove it.", node.index)
+    for name in graph.inputs:
+        if name not in needed:
+            yield Problem(
+                Code.INVALID_GRAPH,
+                f"Data input '{name}' is unused: no graph output depends on it. Remove the column.")
+
+
+def _title(node: Node) -> str:
+    return f"Node {node.index} '{node.name}' ({node.op_type})"

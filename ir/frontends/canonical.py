@@ -1,0 +1,142 @@
+"""The last stretch of every front end: simplify, fuse, type every value, freeze."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from homespun.errors import Code, HomespunError
+from ir import serde
+from ir.graph import Graph, Node
+from ir.operators import OPSET
+from ir.passes.rms_norm import fuse_rms_norm
+from ir.passes.simplify import simplify
+
+_SCOPES_KEY = "pkg.torch.onnx.name_scopes"
+
+
+def freeze(model: ir.Model, parameters: Sequence[str], *, keep_names: bool = False) -> Graph:
+    """Turn an edited model into a graph: the same model gives the same graph every time.
+
+    Args:
+        model: opset 23; parameters are graph inputs, without values. It is edited in place.
+        parameters: names of those inputs, in order. Unused ones are left out of the graph.
+        keep_names: leave the names of nodes as they are, where they are unique.
+
+    Raises:
+        HomespunError: EXPORT_FAILED where a shape cannot be known, and what `serde.load` raises.
+    """
+    simplify(model)
+    if fuse_rms_norm(model):
+        common.RemoveUnusedNodesPass()(model)
+    used = _drop_unused(model, parameters)
+    _name_nodes(model.graph, keep_names)
+    _drop_notes(model)
+    return serde.load(_typed(model).SerializeToString(deterministic=True), parameters=used)
+
+
+def rename(graph: Graph, names: Mapping[str, str]) -> Graph:
+    """Give values the names in `names`; all others are called after the node that makes them.
+
+    Args:
+        graph: any graph.
+        names: old -> new name of inputs, parameters and outputs; new names are unique.
+    """
+    taken = {"", *names.values()}
+    mapping = {"": "", **names}
+    for number, constant in enumerate(graph.constants):
+        mapping[constant] = _fresh(f"constant_{number}", taken)
+    for node in graph.nodes:
+        for position, output in enumerate(node.outputs):
+            if output not in mapping:
+                wanted = f"{node.name}.{position}" if position else node.name
+                mapping[output] = _fresh(wanted, taken)
+
+    def renamed(values: Iterable[str]) -> tuple[str, ...]:
+        return tuple(mapping[value] for value in values)
+
+    def renamed_node(node: Node) -> Node:
+        return replace(node, inputs=renamed(node.inputs), outputs=renamed(node.outputs))
+
+    return Graph(
+        opset=graph.opset,
+        nodes=tuple(renamed_node(node) for node in graph.nodes),
+        inputs=renamed(graph.inputs),
+        parameters=renamed(graph.parameters),
+        outputs=renamed(graph.outputs),
+        constants={mapping[name]: array for name, array in graph.constants.items()},
+        types={mapping[name]: type_ for name, type_ in graph.types.items()},
+    )
+
+
+def _fresh(wanted: str, taken: set[str]) -> str:
+    while wanted in taken:
+        wanted += "_"
+    taken.add(wanted)
+    return wanted
+
+
+def _drop_unused(model: ir.Model, parameters: Sequence[str]) -> tuple[str, ...]:
+    """Remove parameters that no node reads; the names of the others, in order."""
+    lifted = frozenset(parameters)
+    unused = {
+        value.name for value in model.graph.inputs
+        if value.name in lifted and not value.uses() and not value.is_graph_output()
+    }
+    kept = [value for value in model.graph.inputs if value.name not in unused]
+    model.graph.inputs.clear()
+    model.graph.inputs.extend(kept)
+    return tuple(name for name in parameters if name not in unused)
+
+
+def _name_nodes(graph: ir.Graph, keep_names: bool) -> None:
+    """Call nodes after the module they come from: `blocks.0.qkv/MatMul_12`."""
+    taken: set[str] = set()
+    for index, node in enumerate(graph):
+        scope = _scope(node.metadata_props.get(_SCOPES_KEY, ""))
+        name = f"{scope}/{node.op_type}_{index}" if scope else f"{node.op_type}_{index}"
+        node.name = _fresh(node.name if keep_names and node.name else name, taken)
+
+
+def _scope(scopes: str) -> str:
+    """The innermost module in the exporter's note, without the wrapper's own `model.`."""
+    try:
+        names = ast.literal_eval(scopes) if scopes else []
+    except (ValueError, SyntaxError):
+        names = []
+    module = str(names[-2]) if len(names) > 1 else ""
+    return module.removeprefix("model").removeprefix(".")
+
+
+def _drop_notes(model: ir.Model) -> None:
+    """Remove everything that names the submitter's files, code or software."""
+    model.metadata_props.clear()
+    model.graph.metadata_props.clear()
+    for node in model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+    common_values = (*model.graph.inputs, *model.graph.initializers.values())
+    for value in (*common_values, *(out for node in model.graph for out in node.outputs)):
+        value.metadata_props.clear()
+        value.doc_string = None
+
+
+def _typed(model: ir.Model) -> onnx.ModelProto:
+    """Serialise with the inferred type of every value."""
+    model.ir_version = serde.IR_VERSION
+    for domain in tuple(model.opset_imports):
+        if domain not in ("", "ai.onnx"):
+            del model.opset_imports[domain]
+    model.opset_imports[""] = OPSET
+    proto = ir.to_proto(model)
+    try:
+        return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise HomespunError(
+            Code.EXPORT_FAILED, f"The shapes of the model's values cannot be known: {error}"
+        ) from error

@@ -1,0 +1,138 @@
+"""Turn a PyTorch module and its loss into a graph and named parameters.
+
+The exporter's default optimisation merges parameters of equal value and renames transposed ones,
+so it stays off: every tensor of the state is lifted to a graph input first, then the graph is
+simplified and fused, then the inputs get their `state_dict` names (DESIGN, section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import torch
+
+from homespun.errors import Code, HomespunError
+from ir import serde
+from ir.frontends.canonical import freeze, rename
+from ir.frontends.imported import Imported
+from ir.frontends.torch_state import StateEntry, check_tensor, state_of
+from ir.frontends.torch_trace import Loss, TrainStep, trace
+from ir.graph import Graph
+
+LOSS = "loss"
+"""Name of the graph's first output."""
+
+
+def import_module(
+    model: torch.nn.Module,
+    loss: Loss,
+    sample: Mapping[str, torch.Tensor | npt.NDArray[np.generic]],
+) -> Imported:
+    """Export one training step's forward pass: data columns in, scalar loss out.
+
+    Args:
+        model: left as it is (mode, device, `requires_grad`). It is traced in training mode, so
+            dropout stays in the graph.
+        loss: how the loss follows from the model and one microbatch. One of
+
+            * a function of two positional arguments `(model, batch)`, where `batch` maps column
+              names to tensors;
+            * an `nn.Module`, such as `nn.CrossEntropyLoss()`, or a function of
+              `torch.nn.functional`: called as `loss(model(*columns[:-1]), columns[-1])`.
+
+            The result is a floating-point scalar, the mean over the microbatch.
+        sample: one microbatch; name -> tensor with the samples along axis 0, in order. Shapes and
+            dtypes become the graph's, which accepts no others; values do not matter.
+
+    Returns:
+        The graph and the whole state of the model.
+
+    Raises:
+        HomespunError: INVALID_ARGUMENT for arguments that cannot work; EXPORT_FAILED with the
+            exporter's reason; UNSUPPORTED_OP for what would train differently as a graph: buffers
+            that change in forward (batch normalisation), gradients stopped on the way to a
+            trainable parameter, hand-written gradients; LIMIT_EXCEEDED.
+    """
+    state = state_of(model)
+    columns = _columns(sample, _device(model), {name for entry in state for name in entry.names})
+    step = TrainStep(model, loss, tuple(columns))
+    graph = _bind(trace(step, tuple(columns.values())), step, state)
+    return Imported(
+        graph_bytes=serde.dump(graph),
+        graph=graph,
+        parameters=tuple(entry.parameter() for entry in state),
+    )
+
+
+def _device(model: torch.nn.Module) -> torch.device:
+    tensors = (*model.parameters(), *model.buffers())
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _columns(
+    sample: Mapping[str, torch.Tensor | npt.NDArray[np.generic]],
+    device: torch.device,
+    reserved: set[str],
+) -> dict[str, torch.Tensor]:
+    """The sample as tensors on the model's device."""
+    if not sample:
+        raise HomespunError(Code.INVALID_ARGUMENT, "The sample has no columns; give at least one.")
+    columns = {name: torch.as_tensor(value).detach().to(device) for name, value in sample.items()}
+    for name, tensor in columns.items():
+        check_tensor(f"column {name!r}", tensor)
+        if name in reserved or name == LOSS:
+            raise HomespunError(
+                Code.INVALID_ARGUMENT,
+                f"The column {name!r} has the name of a parameter of the model, or of the loss; "
+                "call it something else.",
+            )
+    rows = {name: tensor.shape[0] if tensor.ndim else 0 for name, tensor in columns.items()}
+    if len(set(rows.values())) > 1 or not all(rows.values()):
+        raise HomespunError(
+            Code.INVALID_ARGUMENT,
+            f"All columns of the sample need the same number of rows, at least 1; found {rows}.",
+        )
+    return columns
+
+
+def _bind(model: ir.Model, step: TrainStep, state: tuple[StateEntry, ...]) -> Graph:
+    """Lift the state to graph inputs, freeze, and give inputs and loss their names.
+
+    Until the end the exporter's own names are used: they are unique, while a parameter may well
+    be called like one of its values.
+    """
+    inputs = dict(zip((value.name for value in model.graph.inputs), step.columns, strict=True))
+    lifted = _lift(model.graph, _names_by_path(step, state))
+    order = [entry.names[0] for entry in state if entry.names[0] in lifted]
+    frozen = freeze(model, [lifted[name].name for name in order])
+    parameters = {lifted[name].name: name for name in order}
+    return rename(frozen, {**inputs, **parameters, frozen.outputs[0]: LOSS})
+
+
+def _names_by_path(step: TrainStep, state: tuple[StateEntry, ...]) -> dict[str, str]:
+    """Place in the traced step -> first `state_dict` name of the tensor there."""
+    owner = {id(entry.tensor): entry.names[0] for entry in state}
+    tensors = (
+        *step.named_parameters(remove_duplicate=False),
+        *step.named_buffers(remove_duplicate=False),
+    )
+    return {path: owner[id(tensor)] for path, tensor in tensors if id(tensor) in owner}
+
+
+def _lift(graph: ir.Graph, names: Mapping[str, str]) -> dict[str, ir.Value]:
+    """Make the state's initializers graph inputs; tied ones become one. By `state_dict` name."""
+    lifted: dict[str, ir.Value] = {}
+    for path in tuple(graph.initializers):
+        if path not in names:
+            continue
+        value = graph.initializers.pop(path)
+        value.const_value = None  # Else constant folding would still see it.
+        first = lifted.setdefault(names[path], value)
+        if first is value:
+            graph.inputs.append(value)
+        else:
+            ir.convenience.replace_all_uses_with(value, first)
+    return lifted

@@ -1,0 +1,390 @@
+"""ONNX bytes to `Graph` and back. The bytes are untrusted; nothing is ever executed or evaluated.
+
+`load` accepts one narrow form of ONNX: opset 23 of the default domain, no functions, subgraphs,
+external data, sparse, string, sequence or optional types, every value typed with a static shape
+(the front ends put the types there; `ir.check` infers them again and compares). Which graph inputs
+are parameters is written in the model's metadata under `PARAMETERS_KEY`, so the bytes say it all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+
+from homespun.errors import Code, HomespunError
+from ir import limits
+from ir.graph import Attribute, Graph, Node, TensorType
+from ir.operators import OPSET
+from ir.tensor_proto import (
+    ELEMENT_TYPES,
+    Array,
+    array_type,
+    checked_dtype,
+    checked_shape,
+    decode_tensor,
+    encode_tensor,
+)
+from ir.wire_bounds import check_bounds
+
+PARAMETERS_KEY = "homespun.parameters"
+"""Key in the model's metadata: a JSON list of the graph inputs that are parameters, in order."""
+IR_VERSION = 11
+"""Version of the ONNX file format that belongs to opset 23."""
+
+_DEFAULT_DOMAINS = ("", "ai.onnx")
+_KINDS = onnx.AttributeProto
+
+
+def load(data: bytes, *, parameters: Sequence[str] | None = None) -> Graph:
+    """Read a graph from untrusted bytes.
+
+    Args:
+        data: a serialised ONNX `ModelProto`, at most `limits.GRAPH_BYTES`.
+        parameters: graph inputs that are parameters; None: as the file's metadata says.
+
+    Returns:
+        The graph: static single assignment, topologically sorted, every value typed. Operators
+        and shapes are not checked here: `ir.check` does that.
+
+    Raises:
+        HomespunError: INVALID_GRAPH, UNSUPPORTED_OP or LIMIT_EXCEEDED, naming the node or value.
+    """
+    check_bounds(data)
+    try:
+        model = onnx.ModelProto.FromString(data)
+        _check_model(model)
+        listed = _listed_parameters(model) if parameters is None else tuple(parameters)
+        return _Reader(model.graph).read(listed)
+    except (DecodeError, UnicodeError) as error:
+        raise _invalid(f"The graph is not an ONNX file: {error}.") from error
+
+
+def dump(graph: Graph) -> bytes:
+    """Serialise a graph. Equal graphs give equal bytes; `load` gives the graph back."""
+    model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="homespun")
+    model.opset_import.add(domain="", version=graph.opset)
+    model.metadata_props.add(
+        key=PARAMETERS_KEY, value=json.dumps(list(graph.parameters), ensure_ascii=False)
+    )
+    proto = model.graph
+    proto.name = "graph"
+    proto.node.extend(_encode_node(node) for node in graph.nodes)
+    proto.initializer.extend(encode_tensor(array, name) for name, array in graph.constants.items())
+    typed = graph.types
+    proto.input.extend(_encode_type(name, typed) for name in (*graph.inputs, *graph.parameters))
+    proto.output.extend(_encode_type(name, typed) for name in graph.outputs)
+    shown = {*graph.outputs, ""}
+    proto.value_info.extend(
+        _encode_type(name, typed)
+        for node in graph.nodes for name in node.outputs if name not in shown
+    )
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
+
+
+def _check_model(model: onnx.ModelProto) -> None:
+    for wanted_empty in ("functions", "training_info", "configuration"):
+        if len(getattr(model, wanted_empty)):
+            raise _unsupported(f"The model has {wanted_empty}; only a plain graph is accepted.")
+    if len(model.graph.sparse_initializer) or len(model.graph.quantization_annotation):
+        raise _unsupported("The graph has sparse or quantised initializers.")
+    versions = [(entry.domain, entry.version) for entry in model.opset_import]
+    for domain, _ in versions:
+        if domain not in _DEFAULT_DOMAINS:
+            raise _unsupported(f"The graph uses operators of the domain {domain[:80]!r}.")
+    if [version for _, version in versions] != [OPSET]:
+        found = ", ".join(str(version) for _, version in versions[:4]) or "none"
+        raise _invalid(f"The graph must use opset {OPSET}, has {found}. Import it again.")
+    if len(model.graph.node) > limits.NODES:
+        raise _over("NODES", "The graph", len(model.graph.node), limits.NODES, "nodes")
+
+
+def _listed_parameters(model: onnx.ModelProto) -> tuple[str, ...]:
+    texts = [entry.value for entry in model.metadata_props if entry.key == PARAMETERS_KEY]
+    if not texts:
+        return ()
+    try:
+        names = json.loads(texts[0])
+    except (ValueError, RecursionError):
+        names = None
+    if len(texts) > 1 or not isinstance(names, list) or not all(
+        isinstance(name, str) for name in names
+    ):
+        raise _invalid(f"The graph's metadata {PARAMETERS_KEY} is not one JSON list of names.")
+    return tuple(names)
+
+
+class _Reader:
+    """Reads one GraphProto; what is defined so far lives here."""
+
+    def __init__(self, proto: onnx.GraphProto) -> None:
+        self.proto = proto
+        self.declared: dict[str, TensorType] = {}
+        self.types: dict[str, TensorType] = {}
+        self.constants: dict[str, Array] = {}
+        self.constants_bytes = 0
+        self.node_names: set[str] = set()
+
+    def read(self, parameters: tuple[str, ...]) -> Graph:
+        for value in (*self.proto.value_info, *self.proto.output):
+            self._declare(value)
+        inputs = [self._input(value) for value in self.proto.input]
+        self._check_parameters(parameters, inputs)
+        for tensor in self.proto.initializer:
+            where = f"Constant {tensor.name[:80]!r}"
+            self._constant(tensor.name, self._decode(tensor, where), where)
+        nodes: list[Node] = []
+        for proto in self.proto.node:
+            self._node(proto, nodes)
+        chosen = frozenset(parameters)
+        return Graph(
+            opset=OPSET,
+            nodes=tuple(nodes),
+            inputs=tuple(name for name in inputs if name not in chosen),
+            parameters=parameters,
+            outputs=self._outputs(),
+            constants=self.constants,
+            types=self.types,
+        )
+
+    def _declare(self, value: onnx.ValueInfoProto) -> None:
+        where = f"Value {value.name[:80]!r}"
+        found = _decode_type(value, where)
+        if self.declared.setdefault(value.name, found) != found:
+            raise _invalid(f"{where} is declared with two different types.")
+
+    def _input(self, value: onnx.ValueInfoProto) -> str:
+        where = f"Graph input {value.name[:80]!r}"
+        name: str = value.name
+        self._define(name, _decode_type(value, where), where)
+        return name
+
+    def _define(self, name: str, type_: TensorType, where: str) -> None:
+        """Enter a value; every value has one definition and one type."""
+        _check_name(name, where)
+        if name in self.types:
+            raise _invalid(f"{where} defines the value {name!r}, which exists already.")
+        if self.declared.get(name, type_) != type_:
+            raise _invalid(f"{where} has type {type_}, declared as {self.declared[name]}.")
+        self.types[name] = type_
+
+    def _constant(self, name: str, array: Array, where: str) -> None:
+        self._define(name, array_type(array), where)
+        array.flags.writeable = False
+        self.constants[name] = array
+
+    def _decode(self, tensor: onnx.TensorProto, where: str) -> Array:
+        array = decode_tensor(tensor, where, limits.CONSTANTS_BYTES - self.constants_bytes)
+        self.constants_bytes += array.nbytes
+        return array
+
+    def _check_parameters(self, parameters: tuple[str, ...], inputs: list[str]) -> None:
+        if len(parameters) > limits.PARAMETERS:
+            raise _over("PARAMETERS", "The graph", len(parameters), limits.PARAMETERS, "parameters")
+        if len(set(parameters)) != len(parameters):
+            raise _invalid("A parameter is listed twice.")
+        known = frozenset(inputs)
+        for name in parameters:
+            if name not in known:
+                raise _invalid(f"The parameter {name[:80]!r} is not an input of the graph.")
+
+    def _node(self, proto: onnx.NodeProto, nodes: list[Node]) -> None:
+        index = len(nodes)
+        name = proto.name or f"{proto.op_type}_{index}"
+        where = f"Node {index} {name[:120]!r} ({proto.op_type[:80]})"
+        self._check_node(proto, name, where)
+        attributes = {entry.name: self._attribute(entry, where) for entry in proto.attribute}
+        if len(attributes) != len(proto.attribute):
+            raise _invalid(f"{where} has an attribute twice.")
+        if proto.op_type == "Constant":
+            value = _constant_value(attributes, where)
+            if len(proto.output) != 1:
+                raise _invalid(f"{where} must have one output.")
+            self._constant(proto.output[0], value, where)
+            return
+        for output in proto.output:
+            if output:
+                self._define(output, self._declared_type(output, where), where)
+        nodes.append(Node(
+            index, name, proto.op_type, tuple(proto.input), tuple(proto.output), attributes
+        ))
+
+    def _check_node(self, proto: onnx.NodeProto, name: str, where: str) -> None:
+        _check_name(name, where)
+        _check_name(proto.op_type, where)
+        if name in self.node_names:
+            raise _invalid(f"{where}: another node has the same name.")
+        self.node_names.add(name)
+        if proto.domain not in _DEFAULT_DOMAINS or proto.overload:
+            raise _unsupported(f"{where} is of the domain {proto.domain[:80]!r}.")
+        for limit, had, allowed, unit in (
+            ("INPUTS_PER_NODE", len(proto.input), limits.INPUTS_PER_NODE, "inputs"),
+            ("OUTPUTS_PER_NODE", len(proto.output), limits.OUTPUTS_PER_NODE, "outputs"),
+            ("ATTRIBUTES_PER_NODE", len(proto.attribute), limits.ATTRIBUTES_PER_NODE, "attributes"),
+        ):
+            if had > allowed:
+                raise _over(limit, where, had, allowed, unit)
+        for value in proto.input:
+            if value and value not in self.types:
+                raise _invalid(
+                    f"{where} reads {value[:80]!r}, which no earlier node, input or constant "
+                    "defines (a cycle, or nodes out of order)."
+                )
+
+    def _declared_type(self, name: str, where: str) -> TensorType:
+        if name not in self.declared:
+            raise _invalid(f"{where}: its output {name[:80]!r} has no type; infer shapes first.")
+        return self.declared[name]
+
+    def _attribute(self, proto: onnx.AttributeProto, where: str) -> Attribute:
+        where = f"{where}, attribute {proto.name[:80]!r}"
+        _check_name(proto.name, where)
+        if proto.ref_attr_name:
+            raise _unsupported(f"{where} refers to a function's attribute.")
+        if proto.type == _KINDS.TENSOR:
+            return self._decode(proto.t, where)
+        if proto.type not in _PLAIN_ATTRIBUTES:
+            kind = _KINDS.AttributeType.Name(proto.type)
+            raise _unsupported(f"{where} is of kind {kind}; subgraphs and such are not accepted.")
+        value: Attribute = _PLAIN_ATTRIBUTES[proto.type](proto)
+        items = len(value) if isinstance(value, (tuple, str, bytes)) else 1
+        if items > limits.ITEMS_PER_ATTRIBUTE:
+            raise _over("ITEMS_PER_ATTRIBUTE", where, items, limits.ITEMS_PER_ATTRIBUTE, "items")
+        return value
+
+    def _outputs(self) -> tuple[str, ...]:
+        outputs = tuple(value.name for value in self.proto.output)
+        if not outputs:
+            raise _invalid("The graph has no outputs; the first must be the loss.")
+        if len(outputs) > limits.GRAPH_OUTPUTS:
+            raise _over("GRAPH_OUTPUTS", "The graph", len(outputs), limits.GRAPH_OUTPUTS, "outputs")
+        if len(set(outputs)) != len(outputs):
+            raise _invalid("The graph lists an output twice.")
+        for name in outputs:
+            if name not in self.types:
+                raise _invalid(f"The graph output {name[:80]!r} is defined nowhere.")
+            if self.declared[name] != self.types[name]:
+                raise _invalid(f"The graph output {name!r} has type {self.types[name]}.")
+        return outputs
+
+
+def _text(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
+def _texts(proto: onnx.AttributeProto) -> tuple[str, ...]:
+    return tuple(item.decode() for item in proto.strings)
+
+
+_PLAIN_ATTRIBUTES: Mapping[int, Any] = {
+    _KINDS.FLOAT: lambda proto: float(proto.f),
+    _KINDS.INT: lambda proto: int(proto.i),
+    _KINDS.STRING: lambda proto: _text(proto.s),
+    _KINDS.FLOATS: lambda proto: tuple(proto.floats),
+    _KINDS.INTS: lambda proto: tuple(proto.ints),
+    _KINDS.STRINGS: _texts,
+}
+
+
+def _constant_value(attributes: Mapping[str, Attribute], where: str) -> Array:
+    """The array of a `Constant` node, which has exactly one attribute."""
+    if len(attributes) == 1:
+        (name, value), = attributes.items()
+        if name == "value" and isinstance(value, np.ndarray):
+            return value
+        if name in ("value_int", "value_ints"):
+            return np.array(value, np.int64)
+        if name in ("value_float", "value_floats"):
+            return np.array(value, np.float32)
+    raise _unsupported(f"{where} must hold one dense number tensor.")
+
+
+def _decode_type(value: onnx.ValueInfoProto, where: str) -> TensorType:
+    if value.type.WhichOneof("value") != "tensor_type":
+        raise _unsupported(f"{where} is not a dense tensor.")
+    tensor = value.type.tensor_type
+    dtype = checked_dtype(tensor.elem_type, where)
+    if not tensor.HasField("shape") or any(
+        axis.WhichOneof("value") != "dim_value" for axis in tensor.shape.dim
+    ):
+        raise _invalid(f"{where} has no static shape; export with fixed sizes.")
+    return TensorType(dtype, checked_shape([axis.dim_value for axis in tensor.shape.dim], where))
+
+
+def _encode_type(name: str, types: Mapping[str, TensorType]) -> onnx.ValueInfoProto:
+    value = onnx.ValueInfoProto(name=name)
+    tensor = value.type.tensor_type
+    tensor.elem_type = ELEMENT_TYPES[types[name].dtype]
+    tensor.shape.SetInParent()  # A scalar has a shape without axes, which is not "no shape".
+    for extent in types[name].shape:
+        tensor.shape.dim.add(dim_value=extent)
+    return value
+
+
+def _encode_node(node: Node) -> onnx.NodeProto:
+    proto = onnx.NodeProto(
+        name=node.name, op_type=node.op_type, input=node.inputs, output=node.outputs
+    )
+    proto.attribute.extend(
+        _encode_attribute(name, node.attributes[name]) for name in sorted(node.attributes)
+    )
+    return proto
+
+
+def _encode_attribute(name: str, value: Attribute) -> onnx.AttributeProto:
+    match value:
+        case bool() | int():
+            return _KINDS(name=name, type=_KINDS.INT, i=int(value))
+        case float():
+            return _KINDS(name=name, type=_KINDS.FLOAT, f=value)
+        case str():
+            return _KINDS(name=name, type=_KINDS.STRING, s=value.encode())
+        case bytes():
+            return _KINDS(name=name, type=_KINDS.STRING, s=value)
+        case tuple():
+            return _encode_items(name, value)
+        case _:
+            return _KINDS(name=name, type=_KINDS.TENSOR, t=encode_tensor(value, ""))
+
+
+def _encode_items(name: str, items: Iterable[object]) -> onnx.AttributeProto:
+    """A list attribute; an empty list is written as integers."""
+    values: list[Any] = list(items)
+    if values and isinstance(values[0], str):
+        encoded = [item.encode() for item in values]
+        return _KINDS(name=name, type=_KINDS.STRINGS, strings=encoded)
+    if values and isinstance(values[0], float):
+        return _KINDS(name=name, type=_KINDS.FLOATS, floats=values)
+    return _KINDS(name=name, type=_KINDS.INTS, ints=values)
+
+
+def _check_name(name: str | bytes, where: str) -> None:
+    if isinstance(name, bytes):  # What protobuf gives for a string that is not UTF-8.
+        raise _invalid(f"{where} has a name that is not text.")
+    if len(name) > limits.NAME_CHARACTERS:
+        raise _over("NAME_CHARACTERS", where, len(name), limits.NAME_CHARACTERS, "characters")
+    if not name or not name.isprintable():  # Names are shown on terminals.
+        raise _invalid(f"{where} has an empty or unprintable name.")
+
+
+def _over(limit: str, where: str, had: int, allowed: int, unit: str) -> HomespunError:
+    return HomespunError(
+        Code.LIMIT_EXCEEDED, f"{where} has {had} {unit}; at most {allowed} are accepted.",
+        limit=limit, had=had, allowed=allowed,
+    )
+
+
+def _invalid(message: str) -> HomespunError:
+    return HomespunError(Code.INVALID_GRAPH, message)
+
+
+def _unsupported(message: str) -> HomespunError:
+    return HomespunError(Code.UNSUPPORTED_OP, message)

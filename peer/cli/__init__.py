@@ -1,0 +1,38 @@
+"""The `peer` command: lend this machine's device to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from homespun.cli.lazy import LazyGroup
+
+_COMMANDS = {
+    "join": "peer.cli.join:join",
+    "run": "peer.cli.run:run",
+    "status": "peer.cli.status:status",
+}
+
+
+@click.group(
+    cls=LazyGroup, lazy=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(package_name="homespun", prog_name="peer")
+def cli() -> None:
+    """Lend this machine to a network of peers that train models together.
+
+    \b
+    Example:
+      peer join 192.168.1.10:7700 --key hsk1_... --memory 6GiB
+      peer run
+
+    Jobs are data, never code: a peer runs operators from a closed list and nothing else. Exit
+    codes: 0 ok, 1 failed, 2 usage, 4 denied, 5 unreachable, 9 incompatible version, 78 bad
+    configuration.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; ends the process with an exit code."""
+    cli(args=list(argv) if argv is not None else None, prog_name="peer")

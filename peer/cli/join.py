@@ -1,0 +1,93 @@
+"""`peer join`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from homespun.cli.output import json_option, note, print_json, run_command
+from homespun.cli.secret_text import read_secret
+from peer.cli.place import directory_option, peer_directory
+
+
+@click.command()
+@click.argument("address", required=False, metavar="[HOST:PORT]")
+@click.option("--key", required=True, metavar="KEY",
+              help="Join key from the operator; file:PATH or - (standard input) hide it from ps.")
+@click.option("--name", metavar="NAME", help="What others see. [default: this machine's name]")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N",
+              help="What to compute on.")
+@click.option("--memory", metavar="SIZE",
+              help="Most device memory to lend, such as 6GiB. [default: half of RAM, 90 % of a "
+              "GPU]")
+@click.option("--threads", type=click.IntRange(1, 1_024),
+              help="CPU threads for computing. [default: all cores but one]")
+@click.option("--listen", "listen_port", type=click.IntRange(0, 65_535), default=0,
+              metavar="PORT", help="Port where other peers reach this one. [default: a free one]")
+@click.option("--host", default="0.0.0.0", show_default=True, metavar="HOST",
+              help="Address to listen on.")
+@click.option("--replace", is_flag=True, help="Give up an identity that is there already.")
+@directory_option
+@json_option
+@run_command
+def join(
+    address: str | None, key: str, name: str | None, device: str, memory: str | None,
+    threads: int | None, listen_port: int, host: str, replace: bool, directory: Path | None,
+    as_json: bool,
+) -> None:
+    """Join the network of the broker at HOST:PORT; without it, of the one heard on the LAN.
+
+    \b
+    Example:
+      peer join 192.168.1.10:7700 --key hsk1_... --name attic --device cuda:0 --memory 6GiB
+    """
+    import platform
+
+    from homespun.identity.enrol import enrol
+    from homespun.units import parse_size
+    from peer.hardware import check_device
+    from peer.settings import PeerSettings
+
+    check_device(device)
+    place = peer_directory(directory)
+    settings = PeerSettings(
+        name=name or platform.node()[:64] or "peer",
+        device=device,
+        memory_bytes=parse_size(memory) if memory else 0,
+        threads=threads or 0,
+        listen_host=host,
+        listen_port=listen_port,
+    )
+    secret = read_secret(key)
+    held = enrol(address or _heard(), secret, settings.name, place.identity, replace=replace)
+    _require_peer(held.role, held.id)
+    place.save_settings(settings)
+    if as_json:
+        print_json("identity", {
+            "id": held.id, "role": held.role, "network_id": held.network_id,
+            "directory": str(place.root), "expires_at": held.expires_at.isoformat()})
+        return
+    click.echo(f"Joined network {held.network_id} as {held.id}.")
+    note("Next: peer run")
+
+
+def _heard() -> str:
+    """The address of the broker that the LAN speaks of; the key proves whether it is the one."""
+    from homespun.discovery import find
+
+    found = find()
+    note(f"Heard of network {found.network_id} at {found.addresses[0]}.")
+    return found.addresses[0]
+
+
+def _require_peer(role: str, identity: str) -> None:
+    from homespun.errors import Code, HomespunError
+
+    if role != "peer":
+        raise HomespunError(
+            Code.CONFLICT,
+            f"The key was made for the role {role}: {identity} cannot lend a device. Ask for a "
+            "key made with: broker keys create --role peer",
+            role=role,
+        )

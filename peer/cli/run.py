@@ -1,0 +1,58 @@
+"""`peer run`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from homespun.cli.output import note, run_command
+from peer.cli.place import directory_option, peer_directory
+
+
+@click.command()
+@click.option("--device", metavar="auto|cpu|cuda:N", help="Override what `peer join` was told.")
+@click.option("--memory", metavar="SIZE", help="Override what `peer join` was told.")
+@click.option("--threads", type=click.IntRange(1, 1_024), help="Override what was told at join.")
+@click.option("--executor", type=click.Choice(["torch"]), help="Framework to compute with.")
+@directory_option
+@run_command
+def run(
+    device: str | None, memory: str | None, threads: int | None, executor: str | None,
+    directory: Path | None,
+) -> None:
+    """Lend this machine until interrupted.
+
+    Measures the hardware first (some seconds; remembered), then connects to the broker and waits
+    for work. A broker that goes away does not stop running work; the peer reconnects by itself.
+
+    \b
+    Example:
+      peer run --memory 4GiB
+    """
+    from homespun.service import run_service
+    from homespun.units import format_size, parse_size
+    from peer.daemon import Daemon, DaemonParts
+    from peer.hardware import measured
+
+    place = peer_directory(directory)
+    settings = place.load_settings()
+    settings = replace(
+        settings,
+        device=device or settings.device,
+        memory_bytes=parse_size(memory) if memory else settings.memory_bytes,
+        threads=threads or settings.threads,
+        executor=executor or settings.executor,
+    )
+    note("Measuring the hardware...")
+    hardware = measured(settings.device, settings.threads, place.hardware)
+    memory_bytes = settings.memory_bytes or hardware.memory_bytes
+    note(
+        f"{hardware.device_name} ({hardware.device}, {hardware.threads} threads): "
+        f"{hardware.matmul_flops_per_s / 1e9:.0f} GFLOP/s matmul, "
+        f"{hardware.attention_flops_per_s / 1e9:.0f} GFLOP/s attention, "
+        f"{hardware.memory_bytes_per_s / 1e9:.1f} GB/s; lends {format_size(memory_bytes)}."
+    )
+    parts = DaemonParts(settings=settings, directory=place, hardware=hardware)
+    run_service(Daemon(parts).run())

@@ -1,0 +1,50 @@
+"""Global gradient-norm clipping over segments: the lead adds the norms, in one order for any cut.
+
+The norm is that of `torch.nn.utils.clip_grad_norm_`: the root of the sum over parameters of squared
+norms; the factor is `min(1, clip / (norm + 1e-6))`. Parameters are added in the job's order with an
+exact sum (`math.fsum`), so the factor does not depend on which segment held which parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import fsum, isfinite, nan, sqrt
+
+SquaredNorms = tuple[tuple[str, float], ...]
+
+CLIP_EPSILON = 1e-6
+
+
+def gradient_scale(squared_norms: Mapping[str, float], clip_norm: float) -> float:
+    """Factor on every gradient of a step.
+
+    Args:
+        squared_norms: of every trainable parameter of the job.
+        clip_norm: largest global norm; 0 for no clipping.
+
+    Returns:
+        A factor in (0, 1]; NaN when a norm is not finite.
+    """
+    if not all(map(isfinite, squared_norms.values())):
+        return nan
+    if clip_norm == 0:
+        return 1.0
+    return min(1.0, clip_norm / (sqrt(fsum(squared_norms.values())) + CLIP_EPSILON))
+
+
+@dataclass(slots=True)
+class NormGathering:
+    """The lead's collection of norms, by step and segment."""
+
+    segments: int
+    by_step: dict[int, dict[int, SquaredNorms]] = field(default_factory=dict)
+
+    def add(self, step: int, source: int, norms: SquaredNorms) -> dict[str, float] | None:
+        """Add one segment's norms; when all segments' are in, return them by parameter."""
+        gathered = self.by_step.setdefault(step, {})
+        gathered[source] = norms
+        if len(gathered) < self.segments:
+            return None
+        del self.by_step[step]
+        return {name: norm for index in sorted(gathered) for name, norm in gathered[index]}

@@ -1,0 +1,217 @@
+"""Everything that can happen to the peer core: facts in the past tense, frozen.
+
+`at_ns` is the shell's clock (never goes back); the core compares it only with itself. Identities
+were verified by the shell: `from_peer` comes from the certificate of the link.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dag.job import JobSpec
+from ir.segment import Segment
+from peer.core.phases import Mode
+
+
+class TensorKind(StrEnum):
+    """What travels between segments, besides norms and scales."""
+
+    ACTIVATION = "activation"
+    GRADIENT = "gradient"
+    PARAMETER = "parameter"
+    PARAMETER_GRADIENT = "parameter_gradient"
+    ACKNOWLEDGE = "acknowledge"
+    """Stands where no gradient comes back: the consumer has used the activation."""
+
+
+class TaskKind(StrEnum):
+    """What an executor can be asked to do with a loaded segment."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    COLLECT = "collect"
+    """Hand out the gradients of foreign parameters, summed over the step's microbatches."""
+    MEASURE = "measure"
+    """Finish the step's gradients and return their squared norms."""
+    UPDATE = "update"
+    """Apply the optimizer, then hand out the new values of shared parameters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One call of the executor.
+
+    Attributes:
+        kind: which call.
+        mode: `train` or `evaluate`.
+        step: optimizer steps done before it.
+        microbatch: for forward and backward; 0 else.
+        scale: factor on the gradients, for update; 1 else.
+    """
+
+    kind: TaskKind
+    mode: Mode
+    step: int
+    microbatch: int = 0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One segment of a running job and the peer that holds it."""
+
+    segment: int
+    peer_id: str
+    token: int
+    tensor_address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Base of all events."""
+
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerConnected(Event):
+    """The session stream is up. The broker has journalled reports through `last_report`."""
+
+    last_report: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerDisconnected(Event):
+    """The session stream ended; running segments go on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportsAcknowledged(Event):
+    """The broker has journalled this and every earlier report."""
+
+    through_number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentEvent(Event):
+    """Base of events about one lease. Another token than the one held: ignored."""
+
+    job_id: str
+    segment: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssignmentReceived(Event):
+    """The broker granted a lease. Repeats of the lease that is held change nothing."""
+
+    job_id: str
+    token: int
+    spec: JobSpec
+    segment: Segment
+    in_flight: int
+    segments: int
+    stall_timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartReceived(SegmentEvent):
+    """Every segment of the job is loaded; here is who holds which."""
+
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokeReceived(SegmentEvent):
+    """The broker took the lease back."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentLoaded(SegmentEvent):
+    """The executor holds the segment's program and parameters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentBroke(SegmentEvent):
+    """Loading, a task, a link or the executor failed: the segment cannot go on.
+
+    Attributes:
+        code: an `errors.Code`.
+        message: one or two sentences for a person.
+        blamed_peer: another peer that caused it, or "".
+    """
+
+    code: str
+    message: str
+    blamed_peer: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorReceived(SegmentEvent):
+    """A neighbour's tensor is with the executor, ready to be used."""
+
+    kind: TensorKind
+    edge: int
+    mode: Mode
+    step: int
+    microbatch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormsReceived(SegmentEvent):
+    """For the lead: another segment's squared gradient norms of a step, by parameter name."""
+
+    source: int
+    step: int
+    squared_norms: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleReceived(SegmentEvent):
+    """From the lead: the factor on the gradients of a step."""
+
+    step: int
+    scale: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFinished(SegmentEvent):
+    """The executor finished the task it was given; its tensors are on their way.
+
+    Attributes:
+        task: which.
+        loss: of a forward where the segment has the loss.
+        squared_norms: of a measure, by parameter name.
+    """
+
+    task: Task
+    loss: float | None = None
+    squared_norms: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultStored(SegmentEvent):
+    """The broker holds the segment's final parameters as a blob."""
+
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentUnloaded(SegmentEvent):
+    """Nothing of the segment is left: executor gone, links closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerFired(Event):
+    """The time that `Peer.next_wakeup_ns` named has come."""
+
+
+AnyEvent = (
+    BrokerConnected | BrokerDisconnected | ReportsAcknowledged | AssignmentReceived | StartReceived
+    | RevokeReceived | SegmentLoaded | SegmentBroke | TensorReceived | NormsReceived
+    | ScaleReceived | TaskFinished | ResultStored | SegmentUnloaded | TimerFired
+)

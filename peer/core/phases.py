@@ -1,0 +1,90 @@
+"""The order of a job's phases: the same pure function on every peer, so nobody announces it.
+
+With `evaluate_every = 2` and 5 steps: evaluate(0) train(0) train(1) evaluate(2) train(2) train(3)
+evaluate(4) train(4) evaluate(5). Without evaluation: train(0) ... train(steps - 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dag.job import JobSpec
+from homespun.sampling import evaluation_microbatches
+
+
+class Mode(StrEnum):
+    """What a phase does with its microbatches."""
+
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A run of microbatches between two points where parameters change.
+
+    Attributes:
+        mode: train or evaluate.
+        step: optimizer steps done before it.
+        microbatches: how many flow, >= 1.
+    """
+
+    mode: Mode
+    step: int
+    microbatches: int
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseOrder:
+    """The phases of one job.
+
+    Attributes:
+        steps: optimizer steps in total.
+        microbatches: per training phase.
+        evaluate_every: 0 for never.
+        evaluation_microbatches: per evaluation phase; 0 for no evaluation.
+    """
+
+    steps: int
+    microbatches: int
+    evaluate_every: int
+    evaluation_microbatches: int
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> PhaseOrder:
+        """Read the order off a job."""
+        training = spec.training
+        size = training.batch_size // training.microbatches
+        rows = next((c.type.shape[0] for c in spec.columns if c.split == "validation"), 0)
+        return cls(
+            training.steps,
+            training.microbatches,
+            training.evaluate_every,
+            evaluation_microbatches(rows, size),
+        )
+
+    def first(self) -> Phase:
+        """The phase that a fresh job begins with."""
+        return self._evaluate(0) if self._is_evaluated(0) else self._train(0)
+
+    def after(self, phase: Phase) -> Phase | None:
+        """The phase that follows; None after the last."""
+        if phase.mode is Mode.TRAIN:
+            done = phase.step + 1
+            if self._is_evaluated(done):
+                return self._evaluate(done)
+        else:
+            done = phase.step
+        return self._train(done) if done < self.steps else None
+
+    def _is_evaluated(self, done: int) -> bool:
+        if self.evaluate_every == 0 or self.evaluation_microbatches == 0:
+            return False
+        return done % self.evaluate_every == 0 or done == self.steps
+
+    def _train(self, step: int) -> Phase:
+        return Phase(Mode.TRAIN, step, self.microbatches)
+
+    def _evaluate(self, step: int) -> Phase:
+        return Phase(Mode.EVALUATE, step, self.evaluation_microbatches)

@@ -1,0 +1,306 @@
+"""The peer daemon: drives the peer core, and owns everything that touches the world.
+
+Order, for every event: `apply` it, carry out the commands in order. Nothing that waits is done in
+the loop itself: each lease has a worker of its own, so a slow link or a long download never delays
+another lease or a heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+import grpc
+import msgspec
+import structlog
+
+from homespun.blobs.store import BlobStore
+from homespun.errors import HomespunError
+from homespun.identity import directory as identity_directory
+from homespun.identity.address import join_address, outward_host
+from homespun.identity.certificates import utc_now
+from homespun.identity.channels import open_aio_channel, server_credentials
+from homespun.identity.directory import Credentials
+from homespun.identity.enrol import renew
+from homespun.ids import JobId, PeerId
+from homespun.v1 import session_pb2
+from homespun.version import PROTOCOL_VERSION, SOFTWARE_VERSION
+from peer.clock import MonotonicClock
+from peer.core import commands as do
+from peer.core import events as ev
+from peer.core.machine import Peer
+from peer.hardware import HardwareReport
+from peer.lease_work import LeaseWork, Surroundings
+from peer.links import Link, LinkServer, measure
+from peer.session import Session
+from peer.session_codec import event_of, held_leases, progress_of, report_message
+from peer.settings import PeerDirectory, PeerSettings
+
+log = structlog.get_logger(__name__)
+
+RENEW_RETRY_S = 60.0
+STATUS_INTERVAL_S = 2.0
+SERVER_OPTIONS = (("grpc.max_receive_message_length", 8 * 2**20), ("grpc.so_reuseport", 0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonParts:
+    """What a daemon is made of."""
+
+    settings: PeerSettings
+    directory: PeerDirectory
+    hardware: HardwareReport
+
+
+class Daemon:
+    """One running peer."""
+
+    def __init__(self, parts: DaemonParts) -> None:
+        """Prepare; `run` does the work."""
+        self._parts = parts
+        self._credentials: Credentials = identity_directory.load(parts.directory.identity)
+        self._clock = MonotonicClock()
+        self._core = Peer()
+        self._events: asyncio.Queue[ev.AnyEvent] = asyncio.Queue()
+        self._works: dict[tuple[str, int], LeaseWork] = {}
+        self._session = Session(self, self._broker_channel)
+        self._tensor_address = ""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_connected = False
+
+    async def run(self) -> None:
+        """Serve until cancelled.
+
+        Raises:
+            HomespunError: what trying again does not cure: an expired certificate, a broker of
+                another version.
+        """
+        async with self._tensor_server():
+            self._around = self._surroundings()
+            async with asyncio.TaskGroup() as group:
+                for work in (
+                    self._drive(), self._session.run(), self._renew_forever(), self._keep_status()
+                ):
+                    group.create_task(work)
+
+    async def shut_down(self) -> None:
+        """End every lease's executor and links: the last thing a daemon does."""
+        await asyncio.gather(*(work.unload() for work in self._works.values()))
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    async def _drive(self) -> None:
+        while True:
+            event = await self._next_event()
+            stamped = replace(event, at_ns=self._clock.now_ns())
+            for command in self._core.apply(stamped):
+                self._execute(command)
+
+    async def _next_event(self) -> ev.AnyEvent:
+        wakeup_ns = self._core.next_wakeup_ns()
+        wait_s = None if wakeup_ns is None else (wakeup_ns - self._clock.now_ns()) / 1e9
+        try:
+            async with asyncio.timeout(wait_s if wait_s is None else max(0.001, wait_s)):
+                return await self._events.get()
+        except TimeoutError:
+            return ev.TimerFired(at_ns=0)
+
+    def _execute(self, command: do.AnyCommand) -> None:
+        key = (command.job_id, command.segment)
+        if isinstance(command, do.SendReport):
+            self._session.send(report_message(command))
+            return
+        if isinstance(command, do.LoadSegment):
+            self._works[key] = work = LeaseWork(command, self._around)
+            work.order(work.load())
+            return
+        work = self._works[key]
+        match command:
+            case do.OpenLinks():
+                work.open_links(command)
+            case do.RunTask():
+                work.order(work.run_task(command))
+            case do.SendAcknowledge():
+                work.order(work.send_acknowledge(command))
+            case do.SendNorms():
+                work.order(work.send_norms(command))
+            case do.SendScale():
+                work.order(work.send_scale(command))
+            case do.StoreResult():
+                work.order(work.store_result())
+            case do.UnloadSegment():
+                self._spawn(self._unload(key, work))
+
+    async def _unload(self, key: tuple[str, int], work: LeaseWork) -> None:
+        await work.unload()
+        if self._works.get(key) is work:
+            del self._works[key]
+
+    def _spawn(self, work: object) -> None:
+        task = asyncio.create_task(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- what the session asks and tells -------------------------------------------------------
+
+    def register(self) -> session_pb2.Register:
+        """First message of a stream."""
+        hardware = self._parts.hardware
+        return session_pb2.Register(
+            protocol_version=PROTOCOL_VERSION,
+            software_version=SOFTWARE_VERSION,
+            name=self._parts.settings.name,
+            tensor_address=self._tensor_address,
+            hardware=session_pb2.Hardware(
+                device=hardware.device,
+                device_name=hardware.device_name,
+                memory_bytes=self._parts.settings.memory_bytes or hardware.memory_bytes,
+                matmul_flops_per_s=hardware.matmul_flops_per_s,
+                attention_flops_per_s=hardware.attention_flops_per_s,
+                memory_bytes_per_s=hardware.memory_bytes_per_s,
+                executor=self._parts.settings.executor,
+                platform=hardware.platform,
+                threads=hardware.threads,
+            ),
+            leases=held_leases(self._core.state),
+        )
+
+    def heartbeat(self) -> session_pb2.Heartbeat:
+        """Sign of life."""
+        now_ns = self._clock.now_ns()
+        traffic = [
+            session_pb2.LinkTraffic(
+                job_id=work.job_id,
+                to_peer=peer_id,
+                sent_bytes=moved.sent_bytes,
+                received_bytes=moved.received_bytes,
+            )
+            for work in self._works.values()
+            for peer_id, moved in work.traffic().items()
+        ]
+        progress = [progress_of(lease, now_ns) for lease in self._core.state.leases.values()]
+        return session_pb2.Heartbeat(progress=progress, traffic=traffic)
+
+    async def on_message(self, message: session_pb2.BrokerMessage) -> None:
+        """A message of the broker."""
+        if message.WhichOneof("body") == "measure_link":
+            self._spawn(self._measure(message.measure_link))
+            return
+        event = event_of(message, at_ns=0)
+        if event is not None:
+            self._post(event)
+
+    async def on_connected(self) -> None:
+        """The broker has said welcome."""
+        self._is_connected = True
+        log.info("connected", broker=self._credentials.broker_address, peer_id=self._credentials.id)
+
+    async def on_disconnected(self, reason: str) -> None:
+        """The stream has ended."""
+        self._is_connected = False
+        log.warning("disconnected", reason=reason)
+        self._post(ev.BrokerDisconnected(at_ns=0))
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def _post(self, event: ev.AnyEvent) -> None:
+        self._events.put_nowait(event)
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            peer_id=self._credentials.id,
+            executor=self._parts.settings.executor,
+            device=self._parts.hardware.device,
+            threads=self._parts.hardware.threads,
+            blobs=BlobStore(self._parts.directory.blobs),
+            scratch=self._parts.directory.results,
+            broker_channel=self._broker_channel,
+            peer_channel=lambda address, peer: open_aio_channel(self._credentials, address, peer),
+            post=self._post,
+        )
+
+    def _broker_channel(self) -> grpc.aio.Channel:
+        return open_aio_channel(self._credentials, self._credentials.broker_address)
+
+    @contextlib.asynccontextmanager
+    async def _tensor_server(self) -> AsyncIterator[None]:
+        """Listen for other peers."""
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        server.add_generic_rpc_handlers((LinkServer(self._link_of).handler(),))
+        host, port = self._parts.settings.listen_host, self._parts.settings.listen_port
+        credentials = server_credentials(self._credentials, lambda: self._credentials)
+        bound = server.add_secure_port(join_address(host, port), credentials)
+        await server.start()
+        advertised = self._parts.settings.advertise or outward_host(self._credentials.broker_address)
+        self._tensor_address = join_address(advertised, bound)
+        log.info("listening", address=self._tensor_address)
+        try:
+            yield
+        finally:
+            await server.stop(grace=1.0)
+
+    def _link_of(self, job_id: JobId, peer_id: PeerId) -> Link | None:
+        for work in self._works.values():
+            if work.job_id == job_id and (link := work.link_with(peer_id)) is not None:
+                return link
+        return None
+
+    async def _measure(self, request: session_pb2.MeasureLink) -> None:
+        """Measure the path to another peer; a failure only means that it stays unmeasured."""
+        try:
+            channel = open_aio_channel(self._credentials, request.tensor_address, request.to_peer)
+            async with channel:
+                path = await measure(channel, request.to_peer, request.probe_bytes)
+        except HomespunError as error:
+            log.warning("link_not_measured", to_peer=request.to_peer, reason=error.message)
+            return
+        measured = session_pb2.LinkMeasured(
+            to_peer=request.to_peer,
+            latency_s=path.latency_s,
+            bandwidth_bytes_per_s=path.bandwidth_bytes_per_s,
+        )
+        self._session.send(session_pb2.PeerMessage(link_measured=measured))
+
+    async def _renew_forever(self) -> None:
+        """Replace the certificate at two thirds of its life; running streams are not touched."""
+        while True:
+            wait_s = (self._credentials.renew_at - utc_now()).total_seconds()
+            await asyncio.sleep(max(0.0, wait_s))
+            try:
+                self._credentials = await asyncio.to_thread(renew, self._parts.directory.identity)
+                log.info("certificate_renewed", expires_at=str(self._credentials.expires_at))
+            except HomespunError as error:
+                log.warning("certificate_not_renewed", reason=error.message)
+                await asyncio.sleep(RENEW_RETRY_S)
+
+    async def _keep_status(self) -> None:
+        """Leave a note for `peer status`, which must not need the daemon's attention."""
+        while True:
+            status = {
+                "pid": os.getpid(),
+                "updated_unix_ms": time.time_ns() // 1_000_000,
+                "name": self._parts.settings.name,
+                "device": self._parts.hardware.device_name,
+                "peer_id": self._credentials.id,
+                "broker": self._credentials.broker_address,
+                "connected": self._is_connected,
+                "tensor_address": self._tensor_address,
+                "leases": [
+                    {
+                        "job_id": lease.job_id,
+                        "segment": lease.segment,
+                        "phase": lease.phase,
+                        "steps_done": lease.steps_done,
+                        "waiting_for": lease.waiting.what if lease.waiting else "",
+                    }
+                    for lease in self._core.state.leases.values()
+                ],
+            }
+            await asyncio.to_thread(
+                self._parts.directory.status.write_bytes, msgspec.json.encode(status)
+            )
+            await asyncio.sleep(STATUS_INTERVAL_S)

@@ -1,0 +1,127 @@
+"""What a daemon and its executor process say to each other, besides tensors.
+
+Frozen values, sent as JSON inside CONTROL frames. The process on the other side of the pipe is our
+own child, but decoding is strict all the same: a mismatch is a defect and must be seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from dag.job import TrainingSpec
+from homespun.errors import Code, HomespunError
+from ir.segment import Segment
+from peer.core.events import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorFile:
+    """A safetensors file with one tensor."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a dataset split on disk."""
+
+    name: str
+    split: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """Daemon to executor: compile a segment. Answer: `Loaded` or `Failed`."""
+
+    graph_path: str
+    segment: Segment
+    training: TrainingSpec
+    trainable: tuple[str, ...]
+    parameters: tuple[TensorFile, ...]
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Daemon to executor: run a task; its tensors were sent before. Answer: `Done` or `Failed`."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """Daemon to executor: write the parameters to a file. Answer: `Exported` or `Failed`."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The segment can run."""
+
+    numeric_class: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A task is finished; its tensors were sent before this.
+
+    Attributes:
+        task: which.
+        loss: of a forward where the segment has the loss.
+        norm_names: of a measure: trainable parameters.
+        norm_values: their squared gradient norms, as text that keeps NaN and every bit (`float.hex`).
+        compute_s: time in the executor, for the cost model.
+    """
+
+    task: Task
+    loss: str | None
+    norm_names: tuple[str, ...]
+    norm_values: tuple[str, ...]
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """The file is written and closed."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """What was asked for raised an error."""
+
+    code: str
+    message: str
+
+
+Message = Load | Run | Export | Loaded | Done | Exported | Failed
+_CLASSES: dict[str, type] = {
+    kind.__name__: kind for kind in (Load, Run, Export, Loaded, Done, Exported, Failed)
+}
+
+
+def encode(message: Message) -> bytes:
+    """Serialise a message: its name, a newline, its fields as JSON."""
+    return type(message).__name__.encode() + b"\n" + msgspec.json.encode(message)
+
+
+def decode(data: bytes | bytearray | memoryview) -> Message:
+    """Read a message.
+
+    Raises:
+        HomespunError: INTERNAL when the two sides do not agree on the message.
+    """
+    name, _, body = bytes(data).partition(b"\n")
+    try:
+        message: Message = msgspec.json.decode(body, type=_CLASSES[name.decode()])
+    except (KeyError, UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise HomespunError(
+            Code.INTERNAL, f"the executor's pipe carried an unreadable message: {error}"
+        ) from error
+    return message

@@ -1,0 +1,168 @@
+"""Attention and rotary position embedding (ONNX opset 23).
+
+Legend: B batch, H query heads, G key/value heads, T queries, S keys, D head size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from peer.executor.torch_executor.ops.matmul import rounded
+from peer.executor.torch_executor.table import Call, Runner, operator
+
+_RAW, _WITH_BIAS, _CAPPED, _PROBABILITIES = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Attributes of one attention node."""
+
+    heads: int
+    groups: int
+    flat: bool
+    causal: bool
+    scale: float
+    softcap: float
+    score_mode: int
+    wants_scores: bool
+    wants_present: bool
+
+
+@operator("Attention")
+def _attention(call: Call) -> Runner:
+    plan = _plan(call)
+    dtype = call.out_dtype()
+
+    def run(
+        query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None,
+        past_key: Tensor | None = None, past_value: Tensor | None = None,
+    ) -> Any:
+        q = _heads(query, plan.heads, plan.flat)
+        k, v = (_heads(x, plan.groups, plan.flat) for x in (key, value))
+        offset = 0 if past_key is None else past_key.shape[2]
+        k = k if past_key is None else torch.cat([past_key, k], 2)
+        v = v if past_value is None else torch.cat([past_value, v], 2)
+        scores = None
+        if plan.wants_scores or plan.softcap:
+            result, scores = _explicit(plan, q, k, v, mask, offset)
+        else:
+            result = _fused(plan, q, k, v, mask, offset)
+        if plan.flat:
+            result = result.transpose(1, 2).reshape(*query.shape[:2], -1)
+        result = result.to(dtype)
+        return (result, k, v, scores) if plan.wants_present or plan.wants_scores else result
+
+    return _in_precision(call, plan, run)
+
+
+def _plan(call: Call) -> _Plan:
+    flat = len(call.shape(0)) == 3
+    heads = call.integer("q_num_heads", 0) if flat else call.shape(0)[1]
+    groups = call.integer("kv_num_heads", 0) if flat else call.shape(1)[1]
+    size = call.shape(0)[-1] // heads if flat else call.shape(0)[-1]
+    return _Plan(
+        heads=heads, groups=groups, flat=flat, causal=bool(call.integer("is_causal", 0)),
+        scale=call.number("scale", 1.0 / sqrt(size)), softcap=call.number("softcap", 0.0),
+        score_mode=call.integer("qk_matmul_output_mode", 0), wants_scores=call.wants(3),
+        wants_present=call.wants(1) or call.wants(2))
+
+
+def _in_precision(call: Call, plan: _Plan, run: Runner) -> Runner:
+    """Round only the plain case: caches and scores keep the graph's dtype."""
+    if plan.wants_present or plan.wants_scores or call.has(3):
+        return run
+    return rounded(call, run)
+
+
+def _heads(x: Tensor, heads: int, flat: bool) -> Tensor:
+    """[B, T, H * D] to [B, H, T, D]; four axes stay as they are."""
+    if not flat:
+        return x
+    return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
+
+
+def _fused(
+    plan: _Plan, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, offset: int
+) -> Tensor:
+    grouped = plan.groups != plan.heads
+    if mask is None and plan.causal and offset == 0:
+        return F.scaled_dot_product_attention(
+            q, k, v, is_causal=True, scale=plan.scale, enable_gqa=grouped)
+    bias = _bias(plan, q, k, mask, offset)
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=bias, scale=plan.scale, enable_gqa=grouped)
+
+
+def _bias(
+    plan: _Plan, q: Tensor, k: Tensor, mask: Tensor | None, offset: int
+) -> Tensor | None:
+    """Mask (bool: True attends) or additive bias, broadcastable to [B, H, T, S]."""
+    queries, keys = q.shape[2], k.shape[2]
+    if mask is not None and mask.shape[-1] < keys:
+        hidden = False if mask.dtype == torch.bool else float("-inf")
+        mask = F.pad(mask, [0, keys - mask.shape[-1]], value=hidden)
+    if not plan.causal:
+        return mask
+    allowed = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(offset)
+    if mask is None:
+        return allowed
+    if mask.dtype == torch.bool:
+        return mask & allowed
+    return mask.masked_fill(~allowed, float("-inf"))
+
+
+def _explicit(
+    plan: _Plan, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, offset: int
+) -> tuple[Tensor, Tensor]:
+    """Step by step, for softcap or when the scores are an output; order as opset 23 says."""
+    repeats = plan.heads // plan.groups
+    if repeats != 1:
+        k, v = (x.repeat_interleave(repeats, 1) for x in (k, v))
+    half = sqrt(plan.scale)
+    raw = torch.matmul(q * half, k.mT * half)
+    capped = torch.tanh(raw / plan.softcap) * plan.softcap if plan.softcap else raw
+    bias = _bias(plan, q, k, mask, offset)
+    if bias is None:
+        biased = capped
+    elif bias.dtype == torch.bool:
+        biased = capped.masked_fill(~bias, float("-inf"))
+    else:
+        biased = capped + bias
+    hidden = torch.isneginf(biased).all(-1, keepdim=True)
+    weights = torch.softmax(biased, -1).masked_fill(hidden, 0.0)
+    shown = {_RAW: raw, 1: capped, 2: biased, _PROBABILITIES: weights}[plan.score_mode]
+    return torch.matmul(weights, v), shown
+
+
+@operator("RotaryEmbedding", dense=False)
+def _rotary(call: Call) -> Runner:
+    shape = call.shape(0)
+    flat, interleaved = len(shape) == 3, bool(call.integer("interleaved", 0))
+    heads = call.integer("num_heads", 0) if flat else shape[1]
+    size = shape[-1] // heads if flat else shape[-1]
+    turned = call.integer("rotary_embedding_dim", 0) or size
+
+    def run(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None = None) -> Tensor:
+        source = _heads(x, heads, flat)
+        if positions is not None:
+            cos, sin = cos[positions], sin[positions]
+        rotated = _rotate(source[..., :turned], cos.unsqueeze(1), sin.unsqueeze(1), interleaved)
+        result = rotated if turned == size else torch.cat([rotated, source[..., turned:]], -1)
+        return result.transpose(1, 2).reshape(shape) if flat else result
+
+    return run
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
+    """Rotate pairs of [B, H, T, D] by the angles of [B, 1, T, D / 2]."""
+    first, second = (x[..., 0::2], x[..., 1::2]) if interleaved else x.chunk(2, -1)
+    real, imaginary = first * cos - second * sin, first * sin + second * cos
+    if interleaved:
+        return torch.stack([real, imaginary], -1).flatten(-2)
+    return torch.cat([real, imaginary], -1)

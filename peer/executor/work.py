@@ -1,0 +1,192 @@
+"""One segment at work in the executor process: turns tasks and frames into executor calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from homespun.errors import Code, HomespunError
+from homespun.sampling import batch_rows, evaluation_rows
+from homespun.tensor_file import map_tensor, pack, unpack
+from ir import serde
+from ir.segment import BoundaryKind, BoundaryTensor
+from peer.core.events import Task, TaskKind
+from peer.core.phases import Mode
+from peer.executor.base import Array, SegmentProgram, WorkKey
+from peer.executor.messages import Load
+from peer.executor.registry import create
+from peer.frames import Frame, FrameMode, Kind, array_of, tensor_frame
+
+_StepKey = tuple[Kind, FrameMode, int, int, int]
+"""(kind, mode, step, microbatch, edge)"""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What a task gave: tensors for other segments, and numbers for the core."""
+
+    frames: tuple[Frame, ...] = ()
+    loss: float | None = None
+    squared_norms: Mapping[str, float] = field(default_factory=dict)
+
+
+class SegmentWork:
+    """A loaded segment, the tensors that arrived for it, and its rows of the dataset."""
+
+    def __init__(self, request: Load, executor: str, device: str, threads: int) -> None:
+        self._segment = request.segment
+        self._training = request.training
+        self._columns = {
+            (column.split, column.name): map_tensor(Path(column.path), column.name)
+            for column in request.columns
+        }
+        self._arrived: dict[_StepKey, Array] = {}
+        graph = serde.load(Path(request.graph_path).read_bytes())
+        parameters = {
+            file.name: unpack(Path(file.path).read_bytes(), file.name)[file.name]
+            for file in request.parameters
+        }
+        program = SegmentProgram(
+            graph=graph,
+            segment=request.segment,
+            training=request.training,
+            trainable=frozenset(request.trainable),
+        )
+        runtime = create(executor, device, threads)
+        self.numeric_class = runtime.capability().numeric_class
+        self._loaded = runtime.load(program, parameters)
+
+    def receive(self, frame: Frame) -> None:
+        """Keep a tensor until the task that needs it."""
+        key = (frame.kind, frame.mode, frame.step, frame.microbatch, frame.edge)
+        self._arrived[key] = array_of(frame)
+
+    def run(self, task: Task) -> TaskResult:
+        """Run one task.
+
+        Raises:
+            HomespunError: what the executor raised.
+        """
+        if task.kind is TaskKind.FORWARD:
+            return self._forward(task)
+        if task.kind is TaskKind.BACKWARD:
+            return self._backward(task)
+        if task.kind is TaskKind.COLLECT:
+            gradients = self._loaded.shared_gradients()
+            return TaskResult(self._frames(Kind.PARAMETER_GRADIENT, task, gradients))
+        if task.kind is TaskKind.MEASURE:
+            shared = self._take(
+                self._edges(outgoing=True, kind=BoundaryKind.PARAMETER), Kind.PARAMETER_GRADIENT,
+                Task(kind=task.kind, mode=Mode.TRAIN, step=task.step),
+            )
+            return TaskResult(squared_norms=self._loaded.squared_norms(shared))
+        self._loaded.update(task.step, task.scale)
+        after = Task(kind=task.kind, mode=Mode.TRAIN, step=task.step + 1)
+        return TaskResult(self._frames(Kind.PARAMETER, after, self._loaded.shared_values()))
+
+    def export(self, path: str) -> None:
+        """Write the segment's parameters as safetensors."""
+        Path(path).write_bytes(pack(self._loaded.parameters()))
+
+    def _forward(self, task: Task) -> TaskResult:
+        self._refresh_shared(task)
+        incoming = self._take(
+            self._edges(outgoing=False, kind=BoundaryKind.ACTIVATION), Kind.ACTIVATION, task
+        )
+        result = self._loaded.forward(_work_key(task), self._rows(task), incoming)
+        return TaskResult(self._frames(Kind.ACTIVATION, task, result.outputs), result.loss)
+
+    def _backward(self, task: Task) -> TaskResult:
+        outgoing = [
+            tensor
+            for tensor in self._edges(outgoing=True, kind=BoundaryKind.ACTIVATION)
+            if tensor.differentiable
+        ]
+        gradients = self._loaded.backward(
+            _work_key(task), self._take(outgoing, Kind.GRADIENT, task)
+        )
+        return TaskResult(self._frames(Kind.GRADIENT, task, gradients))
+
+    def _refresh_shared(self, task: Task) -> None:
+        """Foreign parameters of this step, once, with the first forward that uses them."""
+        shared = self._edges(outgoing=False, kind=BoundaryKind.PARAMETER)
+        first = next(iter(shared), None)
+        if first is None or (
+            Kind.PARAMETER, FrameMode.TRAIN, task.step, 0, first.edge
+        ) not in self._arrived:
+            return
+        step = Task(kind=task.kind, mode=Mode.TRAIN, step=task.step)
+        self._loaded.set_shared(self._take(shared, Kind.PARAMETER, step))
+
+    def _edges(self, *, outgoing: bool, kind: BoundaryKind) -> list[BoundaryTensor]:
+        tensors = self._segment.outgoing if outgoing else self._segment.incoming
+        return [tensor for tensor in tensors if tensor.kind is kind]
+
+    def _take(self, edges: list[BoundaryTensor], kind: Kind, task: Task) -> dict[int, Array]:
+        """Take the tensors of some edges that arrived for a task, and check their types."""
+        taken: dict[int, Array] = {}
+        for tensor in edges:
+            if kind is Kind.PARAMETER_GRADIENT and not tensor.differentiable:
+                continue
+            key = (kind, FrameMode(task.mode), task.step, task.microbatch, tensor.edge)
+            array = self._arrived.pop(key)
+            _check_type(array, tensor, kind)
+            taken[tensor.edge] = array
+        return taken
+
+    def _rows(self, task: Task) -> dict[str, Array]:
+        """This microbatch's rows of each dataset column that the segment reads."""
+        training = self._training
+        size = training.batch_size // training.microbatches
+        split = "train" if task.mode is Mode.TRAIN else "validation"
+        data: dict[str, Array] = {}
+        for name in self._segment.data_inputs:
+            column = self._columns[split, name]
+            if task.mode is Mode.TRAIN:
+                rows = batch_rows(training.seed, task.step, training.batch_size, len(column))
+                rows = rows[task.microbatch * size : (task.microbatch + 1) * size]
+            else:
+                rows = evaluation_rows(task.microbatch, size)
+            data[name] = np.asarray(column[rows])
+        return data
+
+    def _frames(self, kind: Kind, task: Task, tensors: Mapping[int, Array]) -> tuple[Frame, ...]:
+        forward = kind in (Kind.ACTIVATION, Kind.PARAMETER)
+        edges = {
+            tensor.edge: tensor
+            for tensor in (self._segment.outgoing if forward else self._segment.incoming)
+        }
+        return tuple(
+            tensor_frame(
+                kind,
+                array,
+                mode=FrameMode(task.mode),
+                edge=edge,
+                source=self._segment.index,
+                target=edges[edge].target if forward else edges[edge].source,
+                step=task.step,
+                microbatch=task.microbatch,
+            )
+            for edge, array in tensors.items()
+        )
+
+
+def _work_key(task: Task) -> WorkKey:
+    return WorkKey(mode=task.mode, step=task.step, microbatch=task.microbatch)
+
+
+def _check_type(array: Array, tensor: BoundaryTensor, kind: Kind) -> None:
+    """A neighbour's tensor must have the type that the plan says."""
+    shape = tensor.type.shape
+    is_gradient = kind in (Kind.GRADIENT, Kind.PARAMETER_GRADIENT)
+    if is_gradient and tensor.contributions > 1:
+        shape = (tensor.contributions, *shape)
+    if array.shape != shape or array.dtype.name != tensor.type.dtype:
+        raise HomespunError(
+            Code.INVALID_ARGUMENT,
+            f"{kind} of '{tensor.value}' (edge {tensor.edge}) has {array.dtype.name} of shape "
+            f"{array.shape}; the plan says {tensor.type.dtype} of shape {shape}",
+        )

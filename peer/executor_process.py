@@ -1,0 +1,162 @@
+"""The daemon's side of an executor process: start it, feed it, read it, end it.
+
+A device fault or an out-of-memory kill ends the child, never the daemon: heartbeats go on and the
+broker learns which segment is gone and why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from homespun.errors import Code, HomespunError
+from peer.executor.messages import Message, decode
+from peer.executor.pipe import PAYLOAD_BYTES_MAX, control_frame, header_bytes
+from peer.frames import FIXED_BYTES, Frame, Kind, decode_header, encode_header
+
+log = structlog.get_logger(__name__)
+
+SEND_QUEUE_FRAMES = 64
+EXIT_TIMEOUT_S = 5.0
+
+OnFrame = Callable[[Frame], Awaitable[None]]
+OnMessage = Callable[[Message], Awaitable[None]]
+OnExit = Callable[[str], Awaitable[None]]
+
+
+class ExecutorProcess:
+    """One child process. Frames go in and come out in order.
+
+    Args of `start`:
+        executor, device, threads: what to run on.
+        on_frame: called with each tensor that the child gives; awaited, so that a slow link slows
+            the child down and nothing piles up.
+        on_message: called with each message of the child.
+        on_exit: called once if the child ends by itself, with the reason.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._queue: asyncio.Queue[Frame] = asyncio.Queue(SEND_QUEUE_FRAMES)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._is_closing = False
+
+    @classmethod
+    async def start(
+        cls,
+        executor: str,
+        device: str,
+        threads: int,
+        on_frame: OnFrame,
+        on_message: OnMessage,
+        on_exit: OnExit,
+    ) -> ExecutorProcess:
+        """Start a child and its reader and writer."""
+        command = [
+            # -P: the folder that the daemon was started in must not hide our packages.
+            sys.executable, "-P", "-m", "peer.executor.child",
+            "--executor", executor, "--device", device, "--threads", str(threads),
+        ]
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=_environment(threads),
+        )
+        self = cls(process)
+        self._tasks = [
+            asyncio.create_task(self._read(on_frame, on_message, on_exit)),
+            asyncio.create_task(self._write()),
+        ]
+        return self
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._process.pid
+
+    async def send_message(self, message: Message) -> None:
+        """Send a message after everything sent before; waits while the child is far behind."""
+        await self._queue.put(control_frame(message))
+
+    async def send_frame(self, frame: Frame) -> None:
+        """Send a tensor after everything sent before; waits while the child is far behind."""
+        await self._queue.put(frame)
+
+    async def close(self) -> None:
+        """End the child and wait until its memory is free, at most a few seconds."""
+        self._is_closing = True
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), EXIT_TIMEOUT_S)
+        current = asyncio.current_task()
+        for task in self._tasks:
+            if task is not current:
+                task.cancel()
+        await asyncio.gather(
+            *(task for task in self._tasks if task is not current), return_exceptions=True
+        )
+
+    async def _write(self) -> None:
+        stream = self._process.stdin
+        assert stream is not None
+        with contextlib.suppress(ConnectionError):
+            while True:
+                frame = await self._queue.get()
+                stream.write(encode_header(frame))
+                if frame.payload:
+                    stream.write(frame.payload)
+                await stream.drain()
+
+    async def _read(self, on_frame: OnFrame, on_message: OnMessage, on_exit: OnExit) -> None:
+        reason = ""
+        try:
+            while True:
+                frame, payload = await self._read_frame()
+                if frame.kind is Kind.CONTROL:
+                    await on_message(decode(payload))
+                else:
+                    await on_frame(_with_payload(frame, payload))
+        except asyncio.IncompleteReadError:
+            status = await self._process.wait()
+            reason = f"the executor process ended with status {status}"
+        except HomespunError as error:
+            reason = error.message
+        if not self._is_closing:
+            log.error("executor_died", pid=self.pid, reason=reason)
+            await on_exit(reason)
+
+    async def _read_frame(self) -> tuple[Frame, bytes]:
+        stream = self._process.stdout
+        assert stream is not None
+        fixed = await stream.readexactly(FIXED_BYTES)
+        header = fixed + await stream.readexactly(header_bytes(fixed) - FIXED_BYTES)
+        frame, _ = decode_header(header, PAYLOAD_BYTES_MAX)
+        return frame, await stream.readexactly(frame.payload_bytes)
+
+
+def _with_payload(frame: Frame, payload: bytes) -> Frame:
+    import dataclasses
+
+    return dataclasses.replace(frame, payload=payload)
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """The child's environment: thread pools are sized before the frameworks load."""
+    import os
+
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {**os.environ, **dict.fromkeys(names, str(threads))}
+
+
+def executor_died(reason: str) -> HomespunError:
+    """The error for a child that ended by itself."""
+    return HomespunError(
+        Code.EXECUTOR_DIED,
+        f"{reason}; if it was killed, the machine ran out of memory",
+    )

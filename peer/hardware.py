@@ -1,0 +1,365 @@
+"""Measure what a device really does: the three rates that the planner divides by.
+
+Torch is imported only in a child process (`python -m peer.hardware`), so that the daemon stays
+small and a broken driver cannot take it down. Answers are cached by everything that could change
+them. What the device is, and how much memory it has, is asked of psutil and NVML.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from homespun.errors import Code, HomespunError
+
+MEASURE_TIMEOUT_S = 120.0
+"""For the child, import of torch included; measuring itself takes about 3 s."""
+RATE_BUDGET_S = 0.8
+RUNS_MIN, RUNS_MAX = 3, 20
+LONG_ENOUGH_S = 0.02
+"""A run this long is not dominated by starting it."""
+CPU_MEMORY_SHARE = 0.5
+GPU_MEMORY_SHARE = 0.9
+CACHE_BYTES_MAX = 64 * 1024
+_DEVICE = re.compile(r"cpu|cuda:\d{1,2}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardwareReport:
+    """One device, as measured.
+
+    Attributes:
+        device: `cpu` or `cuda:N`.
+        device_name: the hardware's own name.
+        memory_bytes: memory offered by default: half of the RAM, 90 % of a GPU's memory.
+        matmul_flops_per_s: dense float32 matrix multiplication, > 0.
+        attention_flops_per_s: fused attention, float32, > 0.
+        memory_bytes_per_s: element-wise work, bytes read plus written, > 0.
+        platform: operating system and processor architecture.
+        threads: CPU threads that computed.
+    """
+
+    device: str
+    device_name: str
+    memory_bytes: int
+    matmul_flops_per_s: float
+    attention_flops_per_s: float
+    memory_bytes_per_s: float
+    platform: str
+    threads: int
+
+
+def resolve_device(device: str) -> str:
+    """The device that a setting means: `auto` is the first GPU that torch can use, else `cpu`.
+
+    Raises:
+        HomespunError: BAD_CONFIGURATION for text that names no kind of device.
+    """
+    if device == "auto":
+        return "cuda:0" if _torch_build_has_cuda() and _gpu_names() else "cpu"
+    if device == "cuda":
+        return "cuda:0"
+    if _DEVICE.fullmatch(device) is None:
+        raise HomespunError(
+            Code.BAD_CONFIGURATION,
+            f"Device {device[:40]!r} is not known: `auto`, `cpu` or `cuda:N` expected.")
+    return device
+
+
+def resolve_threads(threads: int) -> int:
+    """CPU threads that a setting means: 0 is one for each physical core."""
+    import psutil
+
+    return threads if threads > 0 else psutil.cpu_count(logical=False) or 1
+
+
+def hardware_report(device: str, threads: int, cache: Path) -> HardwareReport:
+    """The report from the cache, or a fresh one if hardware, driver, torch or settings changed.
+
+    Args:
+        device: as in `resolve_device`.
+        threads: as in `resolve_threads`.
+        cache: JSON file to keep the report in. An unreadable one is as good as none.
+
+    Raises:
+        HomespunError: as `measure`.
+    """
+    device, threads = resolve_device(device), resolve_threads(threads)
+    key = cache_key(device, threads)
+    if (known := _cached(cache, key)) is not None:
+        return known
+    report = measure(device, threads)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    fresh = cache.with_name(cache.name + ".new")
+    fresh.write_text(json.dumps({"key": key, "report": asdict(report)}), encoding="utf-8")
+    os.replace(fresh, cache)
+    return report
+
+
+def measure(device: str, threads: int) -> HardwareReport:
+    """Measure a device in a child process. Takes a few seconds.
+
+    Raises:
+        HomespunError: BAD_CONFIGURATION if torch cannot use the device; EXECUTOR_DIED if the
+            child failed, with its last words; TIMED_OUT after `MEASURE_TIMEOUT_S`.
+    """
+    device, threads = resolve_device(device), resolve_threads(threads)
+    command = [
+        # -P: the folder that the daemon was started in must not hide our packages.
+        sys.executable, "-P", "-m", "peer.hardware", "--device", device, "--threads", str(threads)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    try:
+        child = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=MEASURE_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise HomespunError(
+            Code.TIMED_OUT,
+            f"Measuring {device} took longer than {MEASURE_TIMEOUT_S:.0f} s. Is it in use?",
+        ) from error
+    return _answer_of(child, device)
+
+
+def cache_key(device: str, threads: int) -> dict[str, str]:
+    """Everything that the rates depend on, found out without torch."""
+    return {
+        "device": device,
+        "device_name": device_name(device),
+        "driver": _driver_version() if device != "cpu" else "",
+        "visible": os.environ.get("CUDA_VISIBLE_DEVICES", "") if device != "cpu" else "",
+        "torch": _torch_version(),
+        "threads": str(threads),
+    }
+
+
+def device_name(device: str) -> str:
+    """The hardware's own name for a device."""
+    if device == "cpu":
+        return _processor_name()
+    names, number = _gpu_names(), int(device.partition(":")[2])
+    return names[number] if number < len(names) else device
+
+
+def measure_here(device: str, threads: int) -> HardwareReport:
+    """Measure in this process, which imports torch.
+
+    Raises:
+        HomespunError: BAD_CONFIGURATION if torch cannot use the device.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    wait: Callable[[], object] = lambda: None  # noqa: E731
+    name, memory = device_name("cpu"), _memory_bytes()
+    if device != "cpu":
+        number = int(device.partition(":")[2])
+        if number >= torch.cuda.device_count():
+            raise HomespunError(
+                Code.BAD_CONFIGURATION,
+                f"Torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices, so "
+                f"{device} cannot be used. Check the driver, or set the device to cpu.")
+        properties = torch.cuda.get_device_properties(number)
+        name = properties.name
+        memory = int(GPU_MEMORY_SHARE * properties.total_memory)
+        wait = lambda: torch.cuda.synchronize(number)  # noqa: E731
+    with torch.inference_mode():
+        matmul = _matmul_rate(torch, device, wait)
+        attention = _attention_rate(torch, device, wait)
+        bandwidth = _memory_rate(torch, device, wait)
+    return HardwareReport(
+        device=device, device_name=name, memory_bytes=memory, matmul_flops_per_s=matmul,
+        attention_flops_per_s=attention, memory_bytes_per_s=bandwidth,
+        platform=f"{platform.system()} {platform.machine()}", threads=threads)
+
+
+def _matmul_rate(torch: Any, device: str, wait: Callable[[], object]) -> float:
+    """2 n^3 operations per product of n x n matrices."""
+
+    def prepare(n: int) -> Callable[[], object]:
+        left, right = (torch.rand(n, n, device=device) for _ in range(2))
+        return lambda: torch.mm(left, right)
+
+    return _rate(prepare, lambda n: 2.0 * n**3, wait, (256, 512, 1024, 2048, 4096))
+
+
+def _attention_rate(torch: Any, device: str, wait: Callable[[], object]) -> float:
+    """4 B H S^2 D operations (two products), 8 heads of 64."""
+
+    def prepare(length: int) -> Callable[[], object]:
+        query, key, value = (torch.rand(1, 8, length, 64, device=device) for _ in range(3))
+        attention = torch.nn.functional.scaled_dot_product_attention
+        return lambda: attention(query, key, value)
+
+    return _rate(prepare, lambda s: 4.0 * 8 * s * s * 64, wait, (128, 256, 512, 1024, 2048, 4096))
+
+
+def _memory_rate(torch: Any, device: str, wait: Callable[[], object]) -> float:
+    """Sum of two arrays far beyond any cache: 12 bytes per element."""
+
+    def prepare(elements: int) -> Callable[[], object]:
+        left, right = (torch.rand(elements, device=device) for _ in range(2))
+        result = torch.empty_like(left)
+        return lambda: torch.add(left, right, out=result)
+
+    return _rate(prepare, lambda n: 12.0 * n, wait, (1 << 23, 1 << 25))
+
+
+def _rate(
+    prepare: Callable[[int], Callable[[], object]], work: Callable[[int], float],
+    wait: Callable[[], object], sizes: tuple[int, ...],
+) -> float:
+    """Work per second: the median of several runs at the first size that runs long enough."""
+    for size in sizes:
+        run = prepare(size)
+        _timed_s(run, wait)
+        if _timed_s(run, wait) >= LONG_ENOUGH_S:
+            break
+    times: list[float] = []
+    while len(times) < RUNS_MIN or (len(times) < RUNS_MAX and sum(times) < RATE_BUDGET_S):
+        times.append(_timed_s(run, wait))
+    return work(size) / statistics.median(times)
+
+
+def _timed_s(run: Callable[[], object], wait: Callable[[], object]) -> float:
+    wait()
+    begin = time.perf_counter()
+    run()
+    wait()
+    return max(time.perf_counter() - begin, 1e-9)
+
+
+def _answer_of(child: subprocess.CompletedProcess[str], device: str) -> HardwareReport:
+    lines = child.stdout.strip().splitlines()
+    try:
+        answer = json.loads(lines[-1])
+        if "code" in answer:
+            raise HomespunError(Code(answer["code"]), str(answer["message"]))
+        return _report_from(answer)
+    except (IndexError, ValueError, KeyError, TypeError) as error:
+        last_words = child.stderr.strip().splitlines()[-1:] or ["nothing"]
+        raise HomespunError(
+            Code.EXECUTOR_DIED,
+            f"Measuring {device} ended with code {child.returncode} and said: "
+            f"{last_words[0][:500]}.") from error
+
+
+def _report_from(fields: object) -> HardwareReport:
+    """A report from untyped data; ValueError or TypeError if it is not one."""
+    if not isinstance(fields, dict):
+        raise TypeError("not a report")
+    report = HardwareReport(**fields)
+    texts = (report.device, report.device_name, report.platform)
+    rates = (
+        report.matmul_flops_per_s, report.attention_flops_per_s, report.memory_bytes_per_s)
+    counts = (report.memory_bytes, report.threads)
+    if not (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(rate, float) and math.isfinite(rate) and rate > 0 for rate in rates)
+        and all(isinstance(count, int) and count > 0 for count in counts)
+    ):
+        raise ValueError("a field has a senseless value")
+    return report
+
+
+def _cached(cache: Path, key: dict[str, str]) -> HardwareReport | None:
+    try:
+        if cache.stat().st_size > CACHE_BYTES_MAX:
+            return None
+        kept = json.loads(cache.read_text(encoding="utf-8"))
+        return _report_from(kept["report"]) if kept["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _memory_bytes() -> int:
+    import psutil
+
+    return int(CPU_MEMORY_SHARE * psutil.virtual_memory().total)
+
+
+def _processor_name() -> str:
+    if sys.platform == "linux":
+        try:
+            with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+                found = re.search(r"^model name\s*:\s*(.+)$", file.read(65536), re.MULTILINE)
+        except OSError:
+            found = None
+        if found:
+            return found.group(1).strip()
+    return platform.processor() or platform.machine() or "cpu"
+
+
+def _gpu_names() -> list[str]:
+    """Names of the NVIDIA devices; none without a driver."""
+    return _ask_nvml(lambda nvml: [
+        _text(nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(number)))
+        for number in range(nvml.nvmlDeviceGetCount())]) or []
+
+
+def _driver_version() -> str:
+    return _ask_nvml(lambda nvml: _text(nvml.nvmlSystemGetDriverVersion())) or ""
+
+
+def _ask_nvml(question: Callable[[Any], Any]) -> Any:
+    """Ask the driver; None if there is none or it does not answer."""
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        return question(pynvml)
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else name
+
+
+def _torch_version() -> str:
+    try:
+        return importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _torch_build_has_cuda() -> bool:
+    version = _torch_version()
+    return bool(version) and not version.endswith("+cpu")
+
+
+def main(arguments: list[str]) -> None:
+    """Print one line of JSON: the report, or `code` and `message` of an error."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="peer.hardware")
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    options = parser.parse_args(arguments)
+    try:
+        report = measure_here(resolve_device(options.device), resolve_threads(options.threads))
+        print(json.dumps(asdict(report)), flush=True)
+    except HomespunError as error:
+        print(json.dumps({"code": error.code, "message": error.message}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,108 @@
+"""gRPC streams as the link sees them: bytes in, bytes out, every failure a `HomespunError`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+import grpc
+
+from homespun.errors import Code, HomespunError
+from homespun.rpc_errors import error_of
+
+SERVICE = "homespun.v1.TensorService"
+EXCHANGE = f"/{SERVICE}/Exchange"
+PROBE = f"/{SERVICE}/Probe"
+JOB_METADATA = "homespun-job"
+PROTOCOL_METADATA = "homespun-protocol"
+
+
+class GrpcStream(Protocol):
+    """What a client call and a servicer context have in common."""
+
+    async def read(self) -> object:
+        """Next message, or `grpc.aio.EOF`."""
+        ...
+
+    async def write(self, message: bytes) -> None:
+        """Send one message; returns when the transport took it."""
+        ...
+
+
+class GrpcCall(GrpcStream, Protocol):
+    """The client's end of a stream."""
+
+    def cancel(self) -> bool:
+        """End the stream at once."""
+        ...
+
+
+def open_stream(
+    channel: grpc.aio.Channel, method: str, metadata: tuple[tuple[str, str], ...]
+) -> GrpcCall:
+    """Start a bidirectional call with raw bytes for messages."""
+    open_call: Any = channel.stream_stream(
+        method, request_serializer=None, response_deserializer=None)
+    call: GrpcCall = open_call(metadata=metadata)
+    return call
+
+
+class Messages:
+    """One bidirectional stream of raw messages."""
+
+    def __init__(self, stream: GrpcStream, remote: str) -> None:
+        self._stream = stream
+        self._remote = remote
+
+    async def read(self) -> bytes | None:
+        """The next message, or None when the other side has ended the stream.
+
+        Raises:
+            HomespunError: UNREACHABLE when the stream broke; the code that the other side sent when
+                it refused the stream.
+        """
+        try:
+            message = await self._stream.read()
+        except (Exception, asyncio.CancelledError) as error:
+            raise self._failure(error) from error
+        return message if isinstance(message, bytes) else None
+
+    async def write(self, message: bytes) -> None:
+        """Send one message; waits while the transport is full.
+
+        Raises:
+            HomespunError: UNREACHABLE when the stream broke.
+        """
+        try:
+            await self._stream.write(message)
+        except (Exception, asyncio.CancelledError) as error:
+            raise self._failure(error) from error
+
+    def _failure(self, error: BaseException) -> BaseException:
+        """What an exception of grpc means. This is the edge: all of its kinds are met here."""
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            return error
+        # grpc also raises CancelledError when the *other side* reset the stream.
+        if isinstance(error, grpc.aio.AioRpcError):
+            return call_failure(error, self._remote)
+        return HomespunError(
+            Code.UNREACHABLE, f"The stream with {self._remote} broke ({type(error).__name__}).",
+            peer=self._remote)
+
+
+def call_failure(error: grpc.aio.AioRpcError, remote: str) -> HomespunError:
+    """What a failed call to another peer means.
+
+    A refusal keeps its code; everything that may pass by itself is UNREACHABLE.
+    """
+    meaning = error_of(error, remote, expected=remote)
+    if meaning.code in _KEPT:
+        return meaning
+    return HomespunError(Code.UNREACHABLE, meaning.message, peer=remote)
+
+
+_KEPT = frozenset({
+    Code.INCOMPATIBLE_VERSION, Code.NOT_ALLOWED, Code.NOT_AUTHENTICATED, Code.CERTIFICATE_EXPIRED,
+    Code.TIMED_OUT,
+})

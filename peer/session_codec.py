@@ -1,0 +1,123 @@
+"""Session messages as peer-core values and back: the one file of the peer that sees both."""
+
+from __future__ import annotations
+
+from dag.job import JobSpec
+from homespun.errors import Code, HomespunError
+from homespun.v1 import session_pb2
+from homespun.wire import from_message
+from ir.segment import Segment
+from peer.core import commands as do
+from peer.core import events as ev
+from peer.core.state import LeaseRecord, PeerState
+
+
+def event_of(message: session_pb2.BrokerMessage, at_ns: int) -> ev.AnyEvent | None:
+    """The event that a broker's message is; None for those that are the shell's own business.
+
+    Raises:
+        HomespunError: INVALID_ARGUMENT for values out of their range.
+    """
+    match message.WhichOneof("body"):
+        case "welcome":
+            return ev.BrokerConnected(at_ns=at_ns, last_report=message.welcome.last_report)
+        case "reports_durable":
+            through = message.reports_durable.through_number
+            return ev.ReportsAcknowledged(at_ns=at_ns, through_number=through)
+        case "assign":
+            return _assignment(message.assign, at_ns)
+        case "start":
+            return _start(message.start, at_ns)
+        case "revoke":
+            revoke = message.revoke
+            return ev.RevokeReceived(
+                at_ns=at_ns,
+                job_id=revoke.job_id,
+                segment=revoke.segment,
+                token=revoke.token,
+                reason=revoke.reason,
+            )
+    return None
+
+
+def _assignment(assign: session_pb2.AssignSegment, at_ns: int) -> ev.AssignmentReceived:
+    if assign.in_flight < 1 or assign.segments < 1 or assign.stall_timeout_ms < 1:
+        raise HomespunError(Code.INVALID_ARGUMENT, "an assignment has a count below 1")
+    return ev.AssignmentReceived(
+        at_ns=at_ns,
+        job_id=assign.job_id,
+        token=assign.token,
+        spec=from_message(assign.spec, JobSpec),
+        segment=from_message(assign.segment, Segment),
+        in_flight=assign.in_flight,
+        segments=assign.segments,
+        stall_timeout_ms=assign.stall_timeout_ms,
+    )
+
+
+def _start(start: session_pb2.StartJob, at_ns: int) -> ev.StartReceived:
+    members = tuple(
+        ev.Member(
+            segment=member.segment,
+            peer_id=member.peer_id,
+            token=member.token,
+            tensor_address=member.tensor_address,
+        )
+        for member in start.members
+    )
+    return ev.StartReceived(
+        at_ns=at_ns,
+        job_id=start.job_id,
+        segment=start.segment,
+        token=start.token,
+        members=members,
+    )
+
+
+def report_message(report: do.SendReport) -> session_pb2.PeerMessage:
+    """A report on its way to the broker."""
+    message = session_pb2.Report(
+        number=report.number, job_id=report.job_id, segment=report.segment, token=report.token
+    )
+    match report.body:
+        case do.ReadyBody():
+            message.ready.SetInParent()
+        case do.StepsBody() as steps:
+            message.steps.first_step = steps.first_step
+            message.steps.count = steps.count
+            message.steps.losses.extend(steps.losses)
+        case do.EvaluationBody() as evaluation:
+            message.evaluation.step = evaluation.step
+            message.evaluation.loss = evaluation.loss
+        case do.FailedBody() as failed:
+            message.failed.code = failed.code
+            message.failed.message = failed.message
+            message.failed.blamed_peer = failed.blamed_peer
+        case do.FinishedBody() as finished:
+            message.finished.result_digest = finished.result_digest
+            message.finished.result_bytes = finished.result_bytes
+        case do.ReleasedBody():
+            message.released.SetInParent()
+    return session_pb2.PeerMessage(report=message)
+
+
+def held_leases(state: PeerState) -> list[session_pb2.HeldLease]:
+    """What a peer says it holds when it registers."""
+    return [
+        session_pb2.HeldLease(
+            job_id=lease.job_id, segment=lease.segment, token=lease.token, phase=lease.phase
+        )
+        for lease in state.leases.values()
+    ]
+
+
+def progress_of(lease: LeaseRecord, now_ns: int) -> session_pb2.SegmentProgress:
+    """What an operator sees of a lease."""
+    progress = session_pb2.SegmentProgress(
+        job_id=lease.job_id, segment=lease.segment, step=lease.steps_done
+    )
+    if lease.waiting is not None:
+        owner = lease.peer_of(lease.waiting.segment) or "this peer"
+        progress.waiting_for = f"{lease.waiting.what} from {owner}"
+        progress.waiting_ms = max(0, now_ns - lease.waiting_since_ns) // 1_000_000
+    return progress

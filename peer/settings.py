@@ -1,0 +1,107 @@
+"""What the owner of a peer decided: kept in the peer's directory, changed by `peer join`.
+
+Precedence: flag of `peer run`, then this file, then the default.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from homespun.errors import Code, HomespunError
+
+SETTINGS_BYTES_MAX = 64 * 1024
+DIRECTORY_VARIABLE = "HOMESPUN_PEER_DIR"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerSettings:
+    """One peer's settings.
+
+    Attributes:
+        name: what people call this machine.
+        device: `auto`, `cpu` or `cuda:N`.
+        memory_bytes: device memory offered; 0 for the default (half of RAM, 90 % of a GPU).
+        threads: CPU threads for computing; 0 for the default.
+        listen_host, listen_port: where other peers reach this one; port 0 takes a free one.
+        advertise: host that is told to others; "" for the address that reaches the broker.
+        executor: `torch`.
+    """
+
+    name: str
+    device: str = "auto"
+    memory_bytes: int = 0
+    threads: int = 0
+    listen_host: str = "0.0.0.0"
+    listen_port: int = 0
+    advertise: str = ""
+    executor: str = "torch"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDirectory:
+    """Where a peer keeps things: identity, settings, blob cache, results on their way, status."""
+
+    root: Path
+
+    @classmethod
+    def default(cls) -> PeerDirectory:
+        """`$HOMESPUN_PEER_DIR`, or the platform's place for a user's data."""
+        import platformdirs
+
+        given = os.environ.get(DIRECTORY_VARIABLE)
+        return cls(Path(given) if given else Path(platformdirs.user_data_dir("homespun")) / "peer")
+
+    @property
+    def identity(self) -> Path:
+        """Certificate and key."""
+        return self.root / "identity"
+
+    @property
+    def blobs(self) -> Path:
+        """Cache of graphs, weights and columns."""
+        return self.root / "blobs"
+
+    @property
+    def results(self) -> Path:
+        """Trained parameters on their way to the broker."""
+        return self.root / "results"
+
+    @property
+    def hardware(self) -> Path:
+        """Cached measurements."""
+        return self.root / "hardware.json"
+
+    @property
+    def status(self) -> Path:
+        """What the running daemon last said of itself."""
+        return self.root / "status.json"
+
+    def load_settings(self) -> PeerSettings:
+        """Read the settings.
+
+        Raises:
+            HomespunError: BAD_CONFIGURATION if there are none, or they cannot be read.
+        """
+        path = self.root / "settings.json"
+        try:
+            with path.open("rb") as file:
+                return msgspec.json.decode(file.read(SETTINGS_BYTES_MAX), type=PeerSettings)
+        except FileNotFoundError:
+            raise HomespunError(
+                Code.BAD_CONFIGURATION,
+                f"{self.root} is not a peer's directory: run `peer join` first",
+            ) from None
+        except (OSError, msgspec.DecodeError) as error:
+            raise HomespunError(
+                Code.BAD_CONFIGURATION, f"{path} cannot be read: {error}"
+            ) from error
+
+    def save_settings(self, settings: PeerSettings) -> None:
+        """Write the settings."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        encoded = msgspec.json.format(msgspec.json.encode(settings), indent=2)
+        (self.root / "settings.json").write_bytes(encoded)

@@ -1,0 +1,99 @@
+import json
+from dataclasses import asdict, replace
+
+import pytest
+
+from homespun.errors import Code, HomespunError
+from peer import hardware
+from peer.hardware import HardwareReport, hardware_report, measure, resolve_device
+
+REPORT = HardwareReport(
+    device="cpu", device_name="test", memory_bytes=1 << 30, matmul_flops_per_s=1e9,
+    attention_flops_per_s=1e9, memory_bytes_per_s=1e9, platform="Linux x86_64", threads=1)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return measure("cpu", 1)
+
+
+def test_measured_rates_make_sense(measured):
+    assert measured.device == "cpu"
+    assert measured.device_name
+    assert measured.threads == 1
+    # Far outside of these, a unit is wrong.
+    assert 1e8 < measured.matmul_flops_per_s < 1e13
+    assert 1e7 < measured.attention_flops_per_s < 1e13
+    assert 1e8 < measured.memory_bytes_per_s < 1e12
+    assert measured.memory_bytes > 1 << 20
+
+
+def test_cache_hit_does_not_measure(tmp_path, monkeypatch):
+    cache = tmp_path / "new" / "hardware.json"
+    calls = []
+
+    def fake(device, threads):
+        calls.append((device, threads))
+        return REPORT
+
+    monkeypatch.setattr(hardware, "measure", fake)
+    assert hardware_report("cpu", 1, cache) == REPORT
+    assert hardware_report("cpu", 1, cache) == REPORT
+    assert calls == [("cpu", 1)]
+    hardware_report("cpu", 2, cache)
+    monkeypatch.setattr(hardware, "_torch_version", lambda: "99.0")
+    hardware_report("cpu", 2, cache)
+    assert calls == [("cpu", 1), ("cpu", 2), ("cpu", 2)]
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda text: "",
+    lambda text: text[:-10],
+    lambda text: "[]",
+    lambda text: json.dumps({**json.loads(text), "report": {}}),
+    lambda text: json.dumps(
+        {**json.loads(text), "report": asdict(replace(REPORT, matmul_flops_per_s=-1.0))}),
+    lambda text: text + " " * hardware.CACHE_BYTES_MAX,
+])
+def test_spoiled_cache_is_measured_again(tmp_path, monkeypatch, spoil):
+    cache = tmp_path / "hardware.json"
+    calls = []
+    monkeypatch.setattr(hardware, "measure", lambda *_: calls.append(1) or REPORT)
+    hardware_report("cpu", 1, cache)
+    cache.write_text(spoil(cache.read_text()))
+    assert hardware_report("cpu", 1, cache) == REPORT
+    assert len(calls) == 2
+
+
+def test_devices(monkeypatch):
+    assert resolve_device("cpu") == "cpu"
+    assert resolve_device("cuda") == "cuda:0"
+    assert resolve_device("cuda:3") == "cuda:3"
+    monkeypatch.setattr(hardware, "_gpu_names", lambda: ["Some GPU"])
+    monkeypatch.setattr(hardware, "_torch_version", lambda: "2.13.0+cpu")
+    assert resolve_device("auto") == "cpu"
+    monkeypatch.setattr(hardware, "_torch_version", lambda: "2.13.0")
+    assert resolve_device("auto") == "cuda:0"
+    monkeypatch.setattr(hardware, "_gpu_names", list)
+    assert resolve_device("auto") == "cpu"
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:-1", "cpu; rm", "cuda:1000"])
+def test_unknown_devices(device):
+    with pytest.raises(HomespunError) as caught:
+        resolve_device(device)
+    assert caught.value.code == Code.BAD_CONFIGURATION
+
+
+def test_a_device_that_torch_does_not_see():
+    with pytest.raises(HomespunError) as caught:
+        measure("cuda:77", 1)
+    assert caught.value.code == Code.BAD_CONFIGURATION
+    assert "cuda:77" in caught.value.message
+
+
+def test_a_child_that_dies_is_reported(monkeypatch):
+    monkeypatch.setattr(hardware.sys, "executable", "/bin/false")
+    with pytest.raises(HomespunError) as caught:
+        measure("cpu", 1)
+    assert caught.value.code == Code.EXECUTOR_DIED
