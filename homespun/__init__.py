@@ -20,8 +20,9 @@ from homespun.shadowing import check_own_packages
 
 if TYPE_CHECKING:
     from homespun.client import Client, connect
-    from homespun.job import Job, Result
+    from homespun.job import Job
     from homespun.optimizers import SGD, Adam, AdamW, Constant, Cosine, Linear
+    from homespun.result import Result
 
     __version__: str
 
@@ -33,7 +34,7 @@ _WHERE = {
     "Cosine": "homespun.optimizers",
     "Job": "homespun.job",
     "Linear": "homespun.optimizers",
-    "Result": "homespun.job",
+    "Result": "homespun.result",
     "SGD": "homespun.optimizers",
     "connect": "homespun.client",
 }

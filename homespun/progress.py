@@ -151,7 +151,8 @@ def _show_lines(
 ) -> None:
     """A line for each change of state, the placement once, and a step line now and then."""
     write = _line_writer(stream)
-    state, placed, next_at = "", (), 0.0
+    state, next_at = "", 0.0
+    placed: tuple[tuple[int, str], ...] = ()
     for update in job.updates(timeout_s=timeout_s, notice=write):
         progress.see(update)
         status = update.status

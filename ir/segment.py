@@ -37,7 +37,8 @@ class BoundaryTensor:
         target: index of the segment that consumes it.
         type: dtype and shape for one microbatch.
         differentiable: whether a gradient comes back.
-        consumers: indices of the target's nodes that read it, ascending.
+        consumers: indices of the target's nodes that read it, ascending; of a differentiable tensor
+            only those that return a gradient to it (a `Shape` of it does not).
         contributions: leading extent of the gradient frame. 1: the target sums its consumers'
             gradients itself and the gradient has the value's own shape. k > 1: the gradient has
             shape `(k, *shape)`, one slice per consumer in *descending* node index, unsummed,

@@ -235,8 +235,9 @@ class Daemon:
         credentials = server_credentials(self._credentials, lambda: self._credentials)
         bound = server.add_secure_port(join_address(host, port), credentials)
         await server.start()
-        advertised = self._parts.settings.advertise or outward_host(self._credentials.broker_address)
-        self._tensor_address = join_address(advertised, bound)
+        broker = self._credentials.broker_address
+        reachable = self._parts.settings.advertise or outward_host(broker)
+        self._tensor_address = join_address(reachable, bound)
         log.info("listening", address=self._tensor_address)
         try:
             yield

@@ -13,10 +13,8 @@ import math
 import os
 import platform
 import re
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,10 +24,6 @@ from homespun.errors import Code, HomespunError
 
 MEASURE_TIMEOUT_S = 120.0
 """For the child, import of torch included; measuring itself takes about 3 s."""
-RATE_BUDGET_S = 0.8
-RUNS_MIN, RUNS_MAX = 3, 20
-LONG_ENOUGH_S = 0.02
-"""A run this long is not dominated by starting it."""
 CPU_MEMORY_SHARE = 0.5
 GPU_MEMORY_SHARE = 0.9
 CACHE_BYTES_MAX = 64 * 1024
@@ -96,11 +90,17 @@ def hardware_report(device: str, threads: int, cache: Path) -> HardwareReport:
     Raises:
         HomespunError: as `measure`.
     """
-    device, threads = resolve_device(device), resolve_threads(threads)
-    key = cache_key(device, threads)
+    found, threads = resolve_device(device), resolve_threads(threads)
+    key = cache_key(found, threads)
     if (known := _cached(cache, key)) is not None:
         return known
-    report = measure(device, threads)
+    try:
+        report = measure(found, threads)
+    except HomespunError as error:
+        if device != "auto" or found == "cpu" or error.code != Code.BAD_CONFIGURATION:
+            raise
+        # A driver too old for this torch: nobody asked for the GPU, so do without it.
+        report = measure("cpu", threads)
     cache.parent.mkdir(parents=True, exist_ok=True)
     fresh = cache.with_name(cache.name + ".new")
     fresh.write_text(json.dumps({"key": key, "report": asdict(report)}), encoding="utf-8")
@@ -129,6 +129,9 @@ def measure(device: str, threads: int) -> HardwareReport:
             Code.TIMED_OUT,
             f"Measuring {device} took longer than {MEASURE_TIMEOUT_S:.0f} s. Is it in use?",
         ) from error
+    except OSError as error:
+        raise HomespunError(
+            Code.EXECUTOR_DIED, f"Measuring {device} could not start: {error}.") from error
     return _answer_of(child, device)
 
 
@@ -153,91 +156,26 @@ def device_name(device: str) -> str:
 
 
 def measure_here(device: str, threads: int) -> HardwareReport:
-    """Measure in this process, which imports torch.
+    """Measure in this process, which imports torch and is set up as for training.
 
     Raises:
         HomespunError: BAD_CONFIGURATION if torch cannot use the device.
     """
-    import torch
+    from peer.executor.registry import create
 
-    torch.set_num_threads(threads)
-    wait: Callable[[], object] = lambda: None  # noqa: E731
-    name, memory = device_name("cpu"), _memory_bytes()
-    if device != "cpu":
-        number = int(device.partition(":")[2])
-        if number >= torch.cuda.device_count():
-            raise HomespunError(
-                Code.BAD_CONFIGURATION,
-                f"Torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices, so "
-                f"{device} cannot be used. Check the driver, or set the device to cpu.")
-        properties = torch.cuda.get_device_properties(number)
-        name = properties.name
-        memory = int(GPU_MEMORY_SHARE * properties.total_memory)
-        wait = lambda: torch.cuda.synchronize(number)  # noqa: E731
-    with torch.inference_mode():
-        matmul = _matmul_rate(torch, device, wait)
-        attention = _attention_rate(torch, device, wait)
-        bandwidth = _memory_rate(torch, device, wait)
+    capability = create("torch", device, threads).capability()
+    from peer.executor.torch_executor.rates import measured_rates
+
+    share = CPU_MEMORY_SHARE if device == "cpu" else GPU_MEMORY_SHARE
+    rates = measured_rates(device)
     return HardwareReport(
-        device=device, device_name=name, memory_bytes=memory, matmul_flops_per_s=matmul,
-        attention_flops_per_s=attention, memory_bytes_per_s=bandwidth,
+        device=device,
+        device_name=device_name("cpu") if device == "cpu" else capability.device_name,
+        memory_bytes=int(share * capability.memory_bytes),
+        matmul_flops_per_s=rates.matmul_flops_per_s,
+        attention_flops_per_s=rates.attention_flops_per_s,
+        memory_bytes_per_s=rates.memory_bytes_per_s,
         platform=f"{platform.system()} {platform.machine()}", threads=threads)
-
-
-def _matmul_rate(torch: Any, device: str, wait: Callable[[], object]) -> float:
-    """2 n^3 operations per product of n x n matrices."""
-
-    def prepare(n: int) -> Callable[[], object]:
-        left, right = (torch.rand(n, n, device=device) for _ in range(2))
-        return lambda: torch.mm(left, right)
-
-    return _rate(prepare, lambda n: 2.0 * n**3, wait, (256, 512, 1024, 2048, 4096))
-
-
-def _attention_rate(torch: Any, device: str, wait: Callable[[], object]) -> float:
-    """4 B H S^2 D operations (two products), 8 heads of 64."""
-
-    def prepare(length: int) -> Callable[[], object]:
-        query, key, value = (torch.rand(1, 8, length, 64, device=device) for _ in range(3))
-        attention = torch.nn.functional.scaled_dot_product_attention
-        return lambda: attention(query, key, value)
-
-    return _rate(prepare, lambda s: 4.0 * 8 * s * s * 64, wait, (128, 256, 512, 1024, 2048, 4096))
-
-
-def _memory_rate(torch: Any, device: str, wait: Callable[[], object]) -> float:
-    """Sum of two arrays far beyond any cache: 12 bytes per element."""
-
-    def prepare(elements: int) -> Callable[[], object]:
-        left, right = (torch.rand(elements, device=device) for _ in range(2))
-        result = torch.empty_like(left)
-        return lambda: torch.add(left, right, out=result)
-
-    return _rate(prepare, lambda n: 12.0 * n, wait, (1 << 23, 1 << 25))
-
-
-def _rate(
-    prepare: Callable[[int], Callable[[], object]], work: Callable[[int], float],
-    wait: Callable[[], object], sizes: tuple[int, ...],
-) -> float:
-    """Work per second: the median of several runs at the first size that runs long enough."""
-    for size in sizes:
-        run = prepare(size)
-        _timed_s(run, wait)
-        if _timed_s(run, wait) >= LONG_ENOUGH_S:
-            break
-    times: list[float] = []
-    while len(times) < RUNS_MIN or (len(times) < RUNS_MAX and sum(times) < RATE_BUDGET_S):
-        times.append(_timed_s(run, wait))
-    return work(size) / statistics.median(times)
-
-
-def _timed_s(run: Callable[[], object], wait: Callable[[], object]) -> float:
-    wait()
-    begin = time.perf_counter()
-    run()
-    wait()
-    return max(time.perf_counter() - begin, 1e-9)
 
 
 def _answer_of(child: subprocess.CompletedProcess[str], device: str) -> HardwareReport:
@@ -281,12 +219,6 @@ def _cached(cache: Path, key: dict[str, str]) -> HardwareReport | None:
         return _report_from(kept["report"]) if kept["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def _memory_bytes() -> int:
-    import psutil
-
-    return int(CPU_MEMORY_SHARE * psutil.virtual_memory().total)
 
 
 def _processor_name() -> str:

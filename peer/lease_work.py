@@ -24,7 +24,6 @@ from homespun.v1 import blobs_pb2_grpc
 from ir.segment import BoundaryKind
 from peer.core import commands as do
 from peer.core import events as ev
-from peer.core.phases import Mode
 from peer.executor.messages import (
     Column,
     Done,
@@ -38,7 +37,7 @@ from peer.executor.messages import (
     TensorFile,
 )
 from peer.executor_process import ExecutorProcess
-from peer.frames import Frame, FrameMode, Kind, opaque_frame
+from peer.frames import Frame, Kind, opaque_frame
 from peer.links import Link, Traffic, dial
 from peer.routes import LEAD, Routes
 
@@ -169,7 +168,7 @@ class LeaseWork:
         tensor = next(t for t in self._program.incoming if t.edge == command.edge)
         frame = opaque_frame(
             Kind.ACKNOWLEDGE,
-            mode=FrameMode(command.mode),
+            mode=command.mode,
             edge=command.edge,
             source=self._program.index,
             target=tensor.source,
@@ -278,7 +277,7 @@ class LeaseWork:
             ev.TensorReceived,
             kind=ev.TensorKind(frame.kind.value),
             edge=frame.edge,
-            mode=Mode(frame.mode.value),
+            mode=frame.mode,
             step=frame.step,
             microbatch=frame.microbatch,
         )

@@ -56,7 +56,11 @@ def jobs(limit: int, directory: Path | None, as_json: bool) -> None:
 def job(job_id: str, directory: Path | None, as_json: bool) -> None:
     """Show one job: state, placement, losses, and why peers are idle."""
     with connected(None, broker_directory(directory).operator) as client:
-        print_job(client.job(job_id).status(), as_json=as_json)
+        status = client.job(job_id).status()
+    if as_json:
+        print_json("job", {"job": status.to_dict()})
+        return
+    print_job(status)
 
 
 @click.command()

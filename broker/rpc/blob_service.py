@@ -16,7 +16,7 @@ import grpc
 
 from homespun.blobs.store import MAX_BLOB_BYTES, BlobStore
 from homespun.errors import Code, HomespunError
-from homespun.rpc_error import status_name, trailing_metadata
+from homespun.rpc_errors import abort
 from homespun.v1 import blobs_pb2, blobs_pb2_grpc
 
 CHUNK_BYTES = 1 << 20
@@ -51,10 +51,7 @@ def _answers_errors(
             _log.exception("blob store failed")
             failure = HomespunError(
                 Code.INTERNAL, f"The blob store failed: {error.strerror or type(error).__name__}.")
-        await context.abort(
-            getattr(grpc.StatusCode, status_name(failure)), failure.message,
-            trailing_metadata(failure))
-        raise failure
+        await abort(context, failure)
 
     return answer
 

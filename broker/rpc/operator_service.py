@@ -69,7 +69,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         )
         await self._driver.ask(event)
         return operator_pb2.CreateKeyResponse(
-            key=key.text(), key_id=key.key_id, expires_unix_ms=unix_ms(expires_at_ns)
+            key=key.text, key_id=key.key_id, expires_unix_ms=unix_ms(expires_at_ns)
         )
 
     async def ListKeys(  # noqa: N802

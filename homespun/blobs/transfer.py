@@ -20,7 +20,7 @@ import grpc
 
 from homespun.blobs.store import BlobStore
 from homespun.errors import Code, HomespunError
-from homespun.rpc_error import error_of
+from homespun.rpc_errors import error_of
 from homespun.v1 import blobs_pb2
 
 CHUNK_BYTES = 1 << 20
@@ -41,8 +41,7 @@ _PASSING = frozenset({
 class _Attempts:
     """Counts failures in a row and decides when to give up."""
 
-    def __init__(self, subject: str) -> None:
-        self._subject = subject
+    def __init__(self) -> None:
         self._failures = 0
         self._farthest = 0
         self._spoiled = False
@@ -59,7 +58,7 @@ class _Attempts:
         Raises:
             HomespunError: what failed, if it is final or has failed too often.
         """
-        error = failed if isinstance(failed, HomespunError) else error_of(failed, self._subject)
+        error = failed if isinstance(failed, HomespunError) else error_of(failed, "the broker")
         self._failures += 1
         if error.code == Code.DIGEST_MISMATCH and not self._spoiled:
             # The part from before may have been the bad one: once more, from the start.
@@ -86,7 +85,7 @@ def upload(
             `MAX_FAILURES` calls in a row that moved nothing.
     """
     size = _source_bytes(source)
-    attempts = _Attempts(f"Sending blob {digest}")
+    attempts = _Attempts()
     request = blobs_pb2.StatBlobRequest(digests=[digest])
     while True:
         try:
@@ -108,7 +107,7 @@ async def upload_aio(
 ) -> None:
     """`upload` for a `grpc.aio` stub."""
     size = await asyncio.to_thread(_source_bytes, source)
-    attempts = _Attempts(f"Sending blob {digest}")
+    attempts = _Attempts()
     request = blobs_pb2.StatBlobRequest(digests=[digest])
     while True:
         try:
@@ -140,7 +139,7 @@ def download(
     Raises:
         HomespunError: as `upload`; also DISK_FULL or LIMIT_EXCEEDED of the store here.
     """
-    attempts = _Attempts(f"Fetching blob {digest}")
+    attempts = _Attempts()
     while True:
         state = store.stat(digest)
         if state.complete:
@@ -169,7 +168,7 @@ async def download_aio(
     stub: Any, digest: str, size_bytes: int, store: BlobStore, progress: Progress | None = None
 ) -> Path:
     """`download` for a `grpc.aio` stub."""
-    attempts = _Attempts(f"Fetching blob {digest}")
+    attempts = _Attempts()
     while True:
         state = await asyncio.to_thread(store.stat, digest)
         if state.complete:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,18 +32,8 @@ job_argument = click.argument("job_id", metavar="JOB")
 @run_command
 def jobs(limit: int, address: str | None, credentials: Path | None, as_json: bool) -> None:
     """List your jobs, newest first."""
-    from homespun.units import format_time
-
     with connected(address, credentials) as client:
-        found = client.jobs(limit)
-    if as_json:
-        print_json("jobs", {"jobs": [status.to_dict() for status in found]})
-        return
-    print_table(
-        ("job", "name", "state", "step", "of", "loss", "submitted"),
-        [(status.job_id, status.name or "-", status.state, status.steps_done, status.steps_total,
-          f"{status.last_loss:.4f}" if status.has_loss else "-",
-          format_time(status.submitted_unix_ms)) for status in found])
+        print_jobs(client.jobs(limit), as_json=as_json)
 
 
 @click.command()
@@ -63,7 +54,7 @@ def job(
         extra = {} if curves is None else {"metrics": curves.to_dict()}
         print_json("job", {"job": status.to_dict(), **extra})
         return
-    _print_job(status)
+    print_job(status)
     if curves is not None:
         print_table(("step", "loss"), [(m.step, f"{m.loss:.6f}") for m in curves.steps])
         for evaluation in curves.evaluations:
@@ -139,7 +130,22 @@ def exit_with(status: JobStatus, *, as_json: bool) -> None:
     raise SystemExit(error.exit_code)
 
 
-def _print_job(status: JobStatus) -> None:
+def print_jobs(found: Sequence[JobStatus], *, as_json: bool) -> None:
+    """Write a list of jobs; `broker jobs` shows the same."""
+    from homespun.units import format_time
+
+    if as_json:
+        print_json("jobs", {"jobs": [status.to_dict() for status in found]})
+        return
+    print_table(
+        ("job", "name", "state", "step", "of", "loss", "submitted"),
+        [(status.job_id, status.name or "-", status.state, status.steps_done, status.steps_total,
+          f"{status.last_loss:.4f}" if status.has_loss else "-",
+          format_time(status.submitted_unix_ms)) for status in found])
+
+
+def print_job(status: JobStatus) -> None:
+    """Write all that is known of one job; `broker job` shows the same."""
     from homespun.progress import SEGMENT_COLUMNS, Progress, segment_row
     from homespun.status import JobUpdate
     from homespun.units import format_duration, format_time

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import operator
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,7 +23,12 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import BackwardCFunction
 
 from homespun.errors import Code, HomespunError
-from ir.frontends.torch_losses import binary_cross_entropy_with_logits, cross_entropy, log_sigmoid
+from ir.frontends.torch_decompositions import (
+    attention,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    log_sigmoid,
+)
 from ir.operators import OPSET
 
 Loss: TypeAlias = "torch.nn.Module | Callable[..., torch.Tensor]"
@@ -31,6 +37,7 @@ _DECOMPOSITIONS = {
     torch.ops.aten.cross_entropy_loss.default: cross_entropy,
     torch.ops.aten.binary_cross_entropy_with_logits.default: binary_cross_entropy_with_logits,
     torch.ops.aten.log_sigmoid.default: log_sigmoid,
+    torch.ops.aten.scaled_dot_product_attention.default: attention,
 }
 _STOPS_GRADIENT = (
     torch.ops.aten.detach.default,
@@ -147,7 +154,7 @@ def _check_stopped_gradients(exported: torch.export.ExportedProgram) -> None:
     for node in exported.graph.nodes:
         if node.op == "placeholder" and node.name in trained:
             depends.add(node)
-        elif depends.intersection(node.all_input_nodes) and _is_float(node):
+        elif depends.intersection(_sources(node)) and _is_float(node):
             if _stops_gradient(node):
                 raise HomespunError(
                     Code.UNSUPPORTED_OP,
@@ -156,6 +163,15 @@ def _check_stopped_gradients(exported: torch.export.ExportedProgram) -> None:
                     "concerned, or leave the gradient in.",
                 )
             depends.add(node)
+
+
+def _sources(node: torch.fx.Node) -> list[torch.fx.Node]:
+    """The nodes that a node's value follows from."""
+    source = node.args[0] if node.target is operator.getitem else None
+    if source is not None and source.target is torch.ops.aten.broadcast_tensors.default:
+        return [source.args[0][node.args[1]]]  # Each result follows from one of the arguments.
+    sources: list[torch.fx.Node] = node.all_input_nodes
+    return sources
 
 
 def _stops_gradient(node: torch.fx.Node) -> bool:
@@ -174,7 +190,10 @@ def _is_float(node: torch.fx.Node) -> bool:
 def _place(node: torch.fx.Node) -> str:
     """The user's line, from the exporter's stack trace, such as ` (model.py, line 12)`."""
     lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [(path, line) for path, line in lines if "torch" not in PurePath(path).parts]
+    own = [
+        (path, line) for path, line in lines
+        if path != __file__ and "torch" not in PurePath(path).parts
+    ]
     return f" ({PurePath(own[-1][0]).name}, line {own[-1][1]})" if own else ""
 
 

@@ -22,7 +22,7 @@ from peer.cli.place import directory_option, peer_directory
               help="Most device memory to lend, such as 6GiB. [default: half of RAM, 90 % of a "
               "GPU]")
 @click.option("--threads", type=click.IntRange(1, 1_024),
-              help="CPU threads for computing. [default: all cores but one]")
+              help="CPU threads for computing. [default: one per physical core]")
 @click.option("--listen", "listen_port", type=click.IntRange(0, 65_535), default=0,
               metavar="PORT", help="Port where other peers reach this one. [default: a free one]")
 @click.option("--host", default="0.0.0.0", show_default=True, metavar="HOST",
@@ -46,10 +46,10 @@ def join(
 
     from homespun.identity.enrol import enrol
     from homespun.units import parse_size
-    from peer.hardware import check_device
+    from peer.hardware import resolve_device
     from peer.settings import PeerSettings
 
-    check_device(device)
+    resolve_device(device)  # a typing error shows now, not at the first start
     place = peer_directory(directory)
     settings = PeerSettings(
         name=name or platform.node()[:64] or "peer",

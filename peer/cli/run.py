@@ -34,7 +34,7 @@ def run(
     from homespun.service import run_service
     from homespun.units import format_size, parse_size
     from peer.daemon import Daemon, DaemonParts
-    from peer.hardware import measured
+    from peer.hardware import hardware_report
 
     place = peer_directory(directory)
     settings = place.load_settings()
@@ -46,7 +46,7 @@ def run(
         executor=executor or settings.executor,
     )
     note("Measuring the hardware...")
-    hardware = measured(settings.device, settings.threads, place.hardware)
+    hardware = hardware_report(settings.device, settings.threads, place.hardware)
     memory_bytes = settings.memory_bytes or hardware.memory_bytes
     note(
         f"{hardware.device_name} ({hardware.device}, {hardware.threads} threads): "

@@ -18,9 +18,9 @@ from peer.core.phases import Mode
 from peer.executor.base import Array, SegmentProgram, WorkKey
 from peer.executor.messages import Load
 from peer.executor.registry import create
-from peer.frames import Frame, FrameMode, Kind, array_of, tensor_frame
+from peer.frames import Frame, Kind, array_of, tensor_frame
 
-_StepKey = tuple[Kind, FrameMode, int, int, int]
+_StepKey = tuple[Kind, Mode, int, int, int]
 """(kind, mode, step, microbatch, edge)"""
 
 
@@ -115,7 +115,7 @@ class SegmentWork:
         shared = self._edges(outgoing=False, kind=BoundaryKind.PARAMETER)
         first = next(iter(shared), None)
         if first is None or (
-            Kind.PARAMETER, FrameMode.TRAIN, task.step, 0, first.edge
+            Kind.PARAMETER, Mode.TRAIN, task.step, 0, first.edge
         ) not in self._arrived:
             return
         step = Task(kind=task.kind, mode=Mode.TRAIN, step=task.step)
@@ -131,7 +131,7 @@ class SegmentWork:
         for tensor in edges:
             if kind is Kind.PARAMETER_GRADIENT and not tensor.differentiable:
                 continue
-            key = (kind, FrameMode(task.mode), task.step, task.microbatch, tensor.edge)
+            key = (kind, task.mode, task.step, task.microbatch, tensor.edge)
             array = self._arrived.pop(key)
             _check_type(array, tensor, kind)
             taken[tensor.edge] = array
@@ -163,7 +163,7 @@ class SegmentWork:
             tensor_frame(
                 kind,
                 array,
-                mode=FrameMode(task.mode),
+                mode=task.mode,
                 edge=edge,
                 source=self._segment.index,
                 target=edges[edge].target if forward else edges[edge].source,

@@ -209,7 +209,7 @@ class Link:
         self._wake.set()
         self.ended.set()
         self._progress.set()
-        if self._stream is not None:
+        if self._stream is not None and self._outbox is not None:
             await asyncio.wait({self._stream}, timeout=self.settings.close_timeout_s)
         await self._cancel(self._stream, self._delivery, self._dialer)
         self._drop_broken_timer()
@@ -226,6 +226,7 @@ class Link:
             await self._cancel(self._stream)
             if self.ended.is_set():
                 return
+            self._outbox = None
             stream = self._stream = self._loop.create_task(
                 exchange(self, messages), name=f"link {self.local_id} <-> {self.remote_id}")
         try:

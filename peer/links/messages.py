@@ -63,7 +63,9 @@ class Messages:
         """
         try:
             message = await self._stream.read()
-        except (Exception, asyncio.CancelledError) as error:
+        except asyncio.CancelledError as error:
+            raise self._broken(error) from error
+        except Exception as error:
             raise self._failure(error) from error
         return message if isinstance(message, bytes) else None
 
@@ -75,17 +77,25 @@ class Messages:
         """
         try:
             await self._stream.write(message)
-        except (Exception, asyncio.CancelledError) as error:
+        except asyncio.CancelledError as error:
+            raise self._broken(error) from error
+        except Exception as error:
             raise self._failure(error) from error
 
-    def _failure(self, error: BaseException) -> BaseException:
+    def _failure(self, error: Exception) -> HomespunError:
         """What an exception of grpc means. This is the edge: all of its kinds are met here."""
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            return error
-        # grpc also raises CancelledError when the *other side* reset the stream.
         if isinstance(error, grpc.aio.AioRpcError):
             return call_failure(error, self._remote)
+        return self._broken(error)
+
+    def _broken(self, error: BaseException) -> HomespunError:
+        """What is left to say; raises `error` again where it is this task that was cancelled.
+
+        grpc raises CancelledError too when the *other side* reset the stream.
+        """
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise error
         return HomespunError(
             Code.UNREACHABLE, f"The stream with {self._remote} broke ({type(error).__name__}).",
             peer=self._remote)

@@ -148,7 +148,7 @@ class ReceiveWindow:
     def is_ack_urgent(self) -> bool:
         """Whether so much was accepted that the sender should know at once."""
         return (self.accepted - self._reported >= self._settings.ack_every_frames
-                or self._unreported_bytes >= self._settings.window_bytes // 4)
+                or self._unreported_bytes > self._settings.window_bytes // 4)
 
     def report(self) -> int:
         """The acknowledgement to send now."""

@@ -20,7 +20,7 @@ from homespun.blobs import store as store_module
 from homespun.blobs import transfer
 from homespun.blobs.store import BlobStore, digest_of
 from homespun.errors import Code, HomespunError
-from homespun.rpc_error import error_of
+from homespun.rpc_errors import error_of
 from homespun.v1 import blobs_pb2, blobs_pb2_grpc
 
 DATA = Random(11).randbytes(3_500_000)

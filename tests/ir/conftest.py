@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -60,7 +59,7 @@ def builder() -> GraphBuilder:
     return GraphBuilder()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_builder() -> type[GraphBuilder]:
     """For tests that make many graphs (hypothesis)."""
     return GraphBuilder
@@ -82,14 +81,3 @@ def _mlp(layers: int = 3, width: int = 8) -> Graph:
 def mlp() -> Graph:
     """Three layers of Gemm and Relu, and a cross entropy: nodes 0 to 6."""
     return _mlp()
-
-
-def contiguous(count: int, bounds: Sequence[int]) -> list[list[int]]:
-    """Ranges of node indices between ascending `bounds`."""
-    edges = [0, *bounds, count]
-    return [list(range(a, b)) for a, b in itertools.pairwise(edges)]
-
-
-@pytest.fixture
-def ranges() -> object:
-    return contiguous

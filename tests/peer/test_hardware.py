@@ -92,8 +92,29 @@ def test_a_device_that_torch_does_not_see():
     assert "cuda:77" in caught.value.message
 
 
+def test_auto_does_without_a_gpu_that_torch_cannot_use(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "resolve_device", lambda _: "cuda:0")
+
+    def fake(device, threads):
+        if device != "cpu":
+            raise HomespunError(Code.BAD_CONFIGURATION, "driver too old")
+        return REPORT
+
+    monkeypatch.setattr(hardware, "measure", fake)
+    assert hardware_report("auto", 1, tmp_path / "a.json").device == "cpu"
+    with pytest.raises(HomespunError):
+        hardware_report("cuda:0", 1, tmp_path / "b.json")
+
+
 def test_a_child_that_dies_is_reported(monkeypatch):
-    monkeypatch.setattr(hardware.sys, "executable", "/bin/false")
+    monkeypatch.setenv("PYTHONHASHSEED", "not a number")
+    with pytest.raises(HomespunError) as caught:
+        measure("cpu", 1)
+    assert caught.value.code == Code.EXECUTOR_DIED
+
+
+def test_a_child_that_cannot_start_is_reported(monkeypatch, tmp_path):
+    monkeypatch.setattr(hardware.sys, "executable", str(tmp_path / "none"))
     with pytest.raises(HomespunError) as caught:
         measure("cpu", 1)
     assert caught.value.code == Code.EXECUTOR_DIED

@@ -81,7 +81,7 @@ def test_a_story_tells_what_happened(world):
 def test_stories_are_bounded(world, monkeypatch):
     monkeypatch.setattr(limits, "STORIES", 3)
     for i in range(5):
-        for _ in range(limits.STORY_LINES):
+        for _ in range(limits.STORY_LINES + 1):
             world.connect(f"peer_{i}")
     told = [i for i in range(5) if views.story(world.broker, f"peer_{i}")]
     assert told[-1] == 4

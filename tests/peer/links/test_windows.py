@@ -31,7 +31,7 @@ class Stream:
         self.sending.resume(
             self.receiving.received, self.settings.window_bytes, self.settings.window_frames)
         self.outbox = Outbox(
-            self.sending, ReceiveWindow(self.settings), self.settings.chunk_bytes)
+            self.sending, ReceiveWindow(LinkSettings()), self.settings.chunk_bytes)
         self.assembler = Assembler("peer_a", lambda frame: 1 << 20)
 
     def write(self):

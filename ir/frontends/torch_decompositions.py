@@ -1,8 +1,10 @@
-"""Losses that the exporter gets wrong, written out in simpler operators.
+"""Operators that the exporter gets wrong, written out in simpler ones that it gets right.
 
-It turns every cross-entropy into `SoftmaxCrossEntropyLoss`, which knows neither label smoothing
-(dropped without a word) nor targets that are probabilities. And it takes the logarithm of a
-sigmoid, which is minus infinity for logits below about -100, where the loss itself is finite.
+* Every cross-entropy becomes `SoftmaxCrossEntropyLoss`, which knows neither label smoothing
+  (dropped without a word) nor targets that are probabilities.
+* Attention loses its dropout without a word.
+* The logarithm of a sigmoid is taken literally: minus infinity for logits below about -100, where
+  the loss itself is finite.
 """
 
 from __future__ import annotations
@@ -13,6 +15,49 @@ from torch.nn import functional as F  # noqa: N812
 
 MEAN, SUM = 1, 2
 """ATen's numbers for `reduction`; 0 is none."""
+
+
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """`aten.scaled_dot_product_attention` with dropout, or NotImplemented to leave it whole.
+
+    Args:
+        query: [..., H, L, E].
+        key: [..., G, S, E]; G divides H where `enable_gqa`.
+        value: [..., G, S, D].
+        attn_mask: true or 0 where attention is allowed, broadcast to [..., H, L, S].
+        dropout_p: share of the attention weights set to zero.
+        is_causal: position i sees positions up to i.
+        scale: factor on the scores; None: 1 / sqrt(E).
+        enable_gqa: whether groups of query heads share a key head.
+
+    Source: torch.nn.functional.scaled_dot_product_attention, the reference in its documentation.
+    """
+    if dropout_p == 0.0:
+        return NotImplemented
+    if enable_gqa:
+        group = query.shape[-3] // key.shape[-3]
+        key, value = key.repeat_interleave(group, -3), value.repeat_interleave(group, -3)
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = query @ key.transpose(-2, -1) * factor
+    if is_causal:
+        length, sources = scores.shape[-2:]
+        attn_mask = torch.ones(length, sources, dtype=torch.bool, device=query.device).tril()
+    if attn_mask is not None:
+        allowed = attn_mask.dtype == torch.bool
+        scores = (
+            scores.masked_fill(~attn_mask, float("-inf")) if allowed else scores + attn_mask
+        )
+    return F.dropout(scores.softmax(-1), dropout_p, training=True) @ value
 
 
 def cross_entropy(
