@@ -381,5 +381,6 @@ class LeaseWork:
                 blamed_peer=blamed_peer,
             )
 
-    def _post(self, kind: type[ev.SegmentEvent], **fields: Any) -> None:
-        self._around.post(kind(at_ns=NO_EVENT_AT, **self._lease, **fields))  # type: ignore[arg-type]
+    def _post(self, event_class: type[ev.SegmentEvent], **fields: Any) -> None:
+        event: Any = event_class(at_ns=NO_EVENT_AT, **self._lease, **fields)
+        self._around.post(event)

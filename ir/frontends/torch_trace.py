@@ -231,13 +231,19 @@ def _quiet() -> Iterator[None]:
 def _training_mode(step: TrainStep) -> Iterator[None]:
     """Training mode for every module, and afterwards each as it was."""
     modes = [(module, module.training) for module in step.modules()]
+    # Dropout in place reaches the exporter as a comparison of random numbers, not as Dropout.
+    dropouts = [m for m in step.modules() if isinstance(m, torch.nn.Dropout) and m.inplace]
     step.train()
+    for module in dropouts:
+        module.inplace = False
     try:
         with torch.enable_grad():
             yield
     finally:
         for module, training in modes:
             module.training = training
+        for module in dropouts:
+            module.inplace = True
 
 
 def _export_failed(error: BaseException) -> HomespunError:

@@ -74,7 +74,7 @@ class Done:
         task: which.
         loss: of a forward where the segment has the loss.
         norm_names: of a measure: trainable parameters.
-        norm_values: their squared gradient norms, as text that keeps NaN and every bit (`float.hex`).
+        norm_values: their squared gradient norms, as text that keeps every bit (`float.hex`).
         compute_s: time in the executor, for the cost model.
     """
 

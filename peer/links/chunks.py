@@ -55,7 +55,7 @@ class Assembler:
         self._sender = sender
         self._payload_limit = payload_limit
         self._frame: Frame | None = None
-        self._buffer = bytearray()
+        self._buffer = memoryview(b"")
         self._filled = 0
         self._hasher = blake3()
 
@@ -106,6 +106,7 @@ class Assembler:
         if frame.kind in CONTROL_KINDS:
             raise self._malformed(f"a frame of kind {frame.kind} is not whole")
         self._frame = frame
+        # Not a bytearray: that would be written twice, first with zeros.
         self._buffer = np.empty(frame.payload_bytes, np.uint8).data
         self._filled = 0
         self._hasher = blake3()
@@ -120,8 +121,8 @@ class Assembler:
             return []
         if self._hasher.digest(DIGEST_BYTES) != frame.digest:
             raise self._corrupted(frame)
-        payload, self._buffer, self._frame = self._buffer, bytearray(), None
-        return [dataclasses.replace(frame, payload=memoryview(payload))]
+        payload, self._buffer, self._frame = self._buffer, memoryview(b""), None
+        return [dataclasses.replace(frame, payload=payload)]
 
     def _fill(self, part: memoryview) -> None:
         end = self._filled + len(part)

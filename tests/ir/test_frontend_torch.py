@@ -300,6 +300,13 @@ def test_dropout_stays_and_no_two_are_merged():
     assert operators(graph)["Dropout"] == 2 * 3  # attention weights, and twice `drop`
 
 
+def test_dropout_in_place_is_still_dropout():
+    model = nn.Sequential(nn.Linear(8, 4), nn.Dropout(0.5, inplace=True))
+    imported = import_module(model, lambda m, b: m(b["x"]).mean(), {"x": PAIRS["x"]})
+    assert operators(imported.graph)["Dropout"] == 1
+    assert model[1].inplace
+
+
 def test_unused_and_frozen_parameters_and_buffers_are_reported():
     imported = zoo("mlp")[-1]
     trainable = {p.name: p.trainable for p in imported.parameters}

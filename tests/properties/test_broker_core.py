@@ -163,7 +163,7 @@ class Chaos:
             at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version,
             answer=make_placement(self.random.sample(free, wanted)), infeasible=None)
 
-    # --- what happens next -------------------------------------------------------------------------
+    # --- what happens next -----------------------------------------------------------------------
 
     def next_event(self) -> ev.AnyEvent:
         if self.pending and self.random.random() < 0.4:
@@ -276,7 +276,8 @@ class Chaos:
                           expires_at_ns=self.now_ns + number * MS),
             ev.KeyRevoked(at_ns=0, request_id="r", key_id=f"key_{number}"),
             ev.EnrolmentRequested(at_ns=0, request_id="r", key_id=f"key_{number}", name="n",
-                                  secret_hash=r.choice(["h" * 64, ""]), new_id=f"n{r.random()}"[2:]),
+                                  secret_hash=r.choice(["h" * 64, ""]),
+                                  new_id=f"n{r.random()}"[3:]),
         ]
         if r.random() < 0.02:
             self.sessions.clear()

@@ -12,6 +12,7 @@ import torch
 from homespun.errors import Code, HomespunError
 from peer.executor.base import Array, Capability, SegmentProgram
 from peer.executor.torch_executor.failures import failures
+from peer.executor.torch_executor.fusion import FUSED_OPERATORS
 from peer.executor.torch_executor.segment import TorchSegment
 from peer.executor.torch_executor.table import implementations
 
@@ -42,7 +43,7 @@ class TorchExecutor:
         name, memory_bytes = _hardware(self._device)
         return Capability(
             executor="torch", device=str(self._device), device_name=name,
-            memory_bytes=memory_bytes, operators=frozenset(implementations()), trainable=True,
+            memory_bytes=memory_bytes, operators=frozenset(implementations()) - FUSED_OPERATORS, trainable=True,
             numeric_class=f"torch {torch.__version__}, {self._device.type} {name}, "
                           f"{_kernels(self._device)}, {self._threads} threads")
 

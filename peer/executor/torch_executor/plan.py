@@ -27,6 +27,7 @@ from ir.graph import Graph, Node
 from ir.segment import BoundaryKind
 from peer.executor.base import SegmentProgram
 from peer.executor.torch_executor.failures import node_failure
+from peer.executor.torch_executor.fusion import fused_nodes
 from peer.executor.torch_executor.random_draws import RunState
 from peer.executor.torch_executor.table import Call, Implementation, Runner, implementations
 from peer.executor.torch_executor.tensors import DTYPES, row_major, to_torch
@@ -152,6 +153,7 @@ class _Compiler:
         self._graph = program.graph
         self._separate = separate_leaves(program, flow)
         self._table = implementations()
+        self._nodes = fused_nodes(self._graph)
         self._producer = {name: node for node in self._graph.nodes for name in node.outputs if name}
         self._constants: dict[str, Tensor] = {}
         self._slots: dict[SlotKey, int] = {("", None): _NOTHING}
@@ -194,7 +196,7 @@ class _Compiler:
         """The segment's nodes that a result depends on, ascending."""
         wanted, needed = set(self._results()), []
         for index in reversed(self._program.segment.nodes):
-            node = self._graph.nodes[index]
+            node = self._nodes[index]
             if any(name in wanted for name in node.outputs):
                 needed.append(node)
                 wanted.update(node.inputs)
@@ -320,7 +322,7 @@ class _Compiler:
             return False
         readers = (index for name in node.outputs if name in self._flow.differentiable
                    for index in self._flow.consumers.get(name, ()))
-        return any(not self._is_dense(self._graph.nodes[index]) for index in readers)
+        return any(not self._is_dense(self._nodes[index]) for index in readers)
 
     def _is_dense(self, node: Node) -> bool:
         implementation = self._table.get(node.op_type)

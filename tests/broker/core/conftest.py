@@ -151,7 +151,9 @@ class World:
             if beat == end:
                 return tuple(commands)
 
-    def submit(self, spec: JobSpec | None = None, owner: str = "client_a", name: str = "") -> Commands:
+    def submit(
+        self, spec: JobSpec | None = None, owner: str = "client_a", name: str = ""
+    ) -> Commands:
         request = self.request()
         return self.apply(ev.JobSubmitted, request_id=request, owner_id=owner,
                           submission_id=name or request, spec=spec or make_spec())

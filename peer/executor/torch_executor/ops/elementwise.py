@@ -22,7 +22,7 @@ _UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
     "Floor": torch.floor, "HardSwish": F.hardswish, "IsNaN": torch.isnan, "Log": torch.log,
     "Mish": F.mish, "Neg": torch.neg, "Not": torch.logical_not, "Reciprocal": torch.reciprocal,
     "Relu": torch.relu, "Round": torch.round, "Sigmoid": torch.sigmoid, "Sign": torch.sign,
-    "Sin": torch.sin, "Sinh": torch.sinh, "Softplus": F.softplus, "Softsign": F.softsign,
+    "Silu": F.silu, "Sin": torch.sin, "Sinh": torch.sinh, "Softplus": F.softplus, "Softsign": F.softsign,
     "Sqrt": torch.sqrt, "Tan": torch.tan, "Tanh": torch.tanh,
 }
 _BINARY: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
