@@ -26,7 +26,6 @@ from broker.core.events import (
     JobSubmitted,
     KeyCreated,
     KeyRevoked,
-    TimerFired,
     is_journalled,
 )
 from broker.core.machine import Broker
@@ -147,7 +146,7 @@ class Driver:
                 batch.append(await self._queue.get())
         except TimeoutError:
             done = asyncio.get_running_loop().create_future()
-            batch.append((TimerFired(at_ns=0), done))
+            batch.append((self.core.timer(self._clock.now_ns()), done))
         while len(batch) < BATCH_EVENTS_MAX and not self._queue.empty():
             batch.append(self._queue.get_nowait())
         return batch

@@ -160,13 +160,15 @@ class BrokerServer:
             server,
         )
 
-    def _may(self, identity: str, action: str, digest: str) -> HomespunError | None:
+    def _may(
+        self, identity: str, action: str, digest: str, size_bytes: int
+    ) -> HomespunError | None:
         """Who may touch which blob: the core's rules."""
         core = self.driver.core
         if action == "read":
             allowed = views.may_read_blob(core, identity, digest)
         else:
-            allowed = views.may_write_blob(core, identity)
+            allowed = views.may_write_blob(core, identity, size_bytes)
         if allowed:
             return None
         return HomespunError(Code.NOT_ALLOWED, f"{identity} may not {action} blob {digest}")

@@ -39,35 +39,37 @@ class Session:
 
 
 class Sessions:
-    """All open streams, at most one per peer."""
+    """All open streams. A peer has one current stream; a replaced one ends with a goodbye."""
 
     def __init__(self) -> None:
-        self._by_peer: dict[str, Session] = {}
+        self._current: dict[str, Session] = {}
+        self._by_id: dict[str, Session] = {}
 
     def open(self, peer_id: str, session_id: str) -> Session:
-        """Register a stream; it replaces an older one of the same peer."""
+        """Register a stream; commands for the peer go there from now on."""
         session = Session(session_id)
-        self._by_peer[peer_id] = session
+        self._current[peer_id] = self._by_id[session_id] = session
         return session
 
     def close(self, peer_id: str, session: Session) -> None:
-        """Forget a stream, unless a newer one has replaced it."""
-        if self._by_peer.get(peer_id) is session:
-            del self._by_peer[peer_id]
+        """Forget a stream."""
+        self._by_id.pop(session.session_id, None)
+        if self._current.get(peer_id) is session:
+            del self._current[peer_id]
 
     def send(self, command: PeerCommand) -> None:
         """Queue a command for its peer."""
-        session = self._by_peer.get(command.peer_id)
+        session = self._current.get(command.peer_id)
         if session is not None:
             self._put(session, command.peer_id, _message_of(command))
 
     def end(self, command: do.DisconnectPeer) -> None:
-        """Say goodbye and end a stream."""
-        session = self._by_peer.get(command.peer_id)
-        if session is None or session.session_id != command.session_id:
-            return
-        goodbye = session_pb2.Goodbye(code=command.code, message=command.message)
-        self._put(session, command.peer_id, session_pb2.BrokerMessage(goodbye=goodbye))
+        """Say goodbye and end a stream, be it the current one or one that was replaced."""
+        session = self._by_id.get(command.session_id)
+        if session is not None:
+            goodbye = session_pb2.Goodbye(code=command.code, message=command.message)
+            message = session_pb2.BrokerMessage(goodbye=goodbye)
+            self._put(session, command.peer_id, message)
 
     def _put(self, session: Session, peer_id: str, message: session_pb2.BrokerMessage) -> None:
         try:

@@ -69,7 +69,7 @@ def unpack(data: bytes, source: str) -> dict[str, Array]:
     import safetensors
 
     try:
-        parts = safetensors.deserialize(data)
+        parts = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
         return {
             name: np.frombuffer(part["data"], _DTYPES[part["dtype"]]).reshape(part["shape"])
             for name, part in parts

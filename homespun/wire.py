@@ -103,7 +103,8 @@ def _check_pair(data_class: Any, descriptor: Any) -> None:
 
 
 def _fill(message: Message, value: Any, path: str) -> None:
-    for field in _plan(type(value), message.DESCRIPTOR):
+    data_class: Any = type(value)
+    for field in _plan(data_class, message.DESCRIPTOR):
         _fill_field(message, field, getattr(value, field.name), f"{path}.{field.name}")
 
 

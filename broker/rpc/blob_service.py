@@ -26,8 +26,8 @@ MAX_DIGESTS = 10_000
 Context = grpc.aio.ServicerContext[Any, Any]
 Identify = Callable[[Context], str]
 """Tells the verified identity of a caller; raises HomespunError NOT_AUTHENTICATED."""
-May = Callable[[str, str, str], HomespunError | None]
-"""(identity, action `stat` | `read` | `write`, digest) -> why not, or None."""
+May = Callable[[str, str, str, int], HomespunError | None]
+"""(identity, action `stat` | `read` | `write`, digest, bytes to write) -> why not, or None."""
 
 _Answer = TypeVar("_Answer")
 _log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class BlobService(blobs_pb2_grpc.BlobServiceServicer):
         if opening is None:
             raise HomespunError(Code.INVALID_ARGUMENT, "An upload without any message.")
         digest, size, offset = opening.digest, opening.size_bytes, opening.offset
-        self._check(identity, "write", digest)
+        self._check(identity, "write", digest, size)
         if size > self._max_blob_bytes:
             raise HomespunError(
                 Code.LIMIT_EXCEEDED,
@@ -142,9 +142,9 @@ class BlobService(blobs_pb2_grpc.BlobServiceServicer):
                 digest=digest, complete=state.complete, stored_bytes=state.stored_bytes)
         return answer
 
-    def _check(self, identity: str, action: str, digest: str) -> None:
+    def _check(self, identity: str, action: str, digest: str, size_bytes: int = 0) -> None:
         self._store.path(digest)
-        if (refusal := self._may(identity, action, digest)) is not None:
+        if (refusal := self._may(identity, action, digest, size_bytes)) is not None:
             raise refusal
 
 

@@ -49,7 +49,9 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         reader: asyncio.Task[None] | None = None
         try:
             await self._driver.post(_connected(peer_id, session_id, register))
-            yield self._welcome(peer_id)
+            peer = views.peer(self._driver.core, peer_id)
+            if peer is not None and peer.session_id == session_id:
+                yield self._welcome(peer)
             reader = asyncio.create_task(self._read(request_iterator, peer_id, session))
             async for message in _outgoing(session):
                 yield message
@@ -76,14 +78,12 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
             raise HomespunError(Code.INVALID_ARGUMENT, "the first message must be Register")
         return first.register
 
-    def _welcome(self, peer_id: str) -> session_pb2.BrokerMessage:
-        core = self._driver.core
-        peer = views.peer(core, peer_id)
-        assert peer is not None, "the peer has just connected"
+    def _welcome(self, peer: views.PeerView) -> session_pb2.BrokerMessage:
+        policy = self._driver.core.state.policy
         welcome = session_pb2.Welcome(
             protocol_version=PROTOCOL_VERSION,
             software_version=SOFTWARE_VERSION,
-            heartbeat_interval_ms=core.state.policy.heartbeat_interval_ms,
+            heartbeat_interval_ms=policy.heartbeat_interval_ms,
             last_report=peer.last_report,
         )
         return session_pb2.BrokerMessage(welcome=welcome)

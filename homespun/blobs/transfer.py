@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -194,17 +195,13 @@ async def download_aio(
             await asyncio.sleep(attempts.backoff_s(error))
 
 
-class _cancelled_after:  # noqa: N801 - reads as a statement
-    """Ends a call when its reader leaves early, so that the other side stops sending."""
-
-    def __init__(self, call: Any) -> None:
-        self._call = call
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        self._call.cancel()
+@contextmanager
+def _cancelled_after(call: Any) -> Iterator[None]:
+    """End a call when its reader leaves early, so that the other side stops sending."""
+    try:
+        yield
+    finally:
+        call.cancel()
 
 
 def _store(

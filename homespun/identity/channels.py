@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
@@ -120,7 +121,7 @@ def rotating_server_credentials(
     """
     shown = current()
 
-    def fetch() -> grpc.ServerCertificateConfiguration | None:
+    def fetch() -> Any:
         nonlocal shown
         latest = current()
         if latest == shown:

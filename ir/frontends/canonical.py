@@ -31,9 +31,7 @@ def freeze(model: ir.Model, parameters: Sequence[str], *, keep_names: bool = Fal
     Raises:
         HomespunError: EXPORT_FAILED where a shape cannot be known, and what `serde.load` raises.
     """
-    simplify(model)
-    if fuse_rms_norm(model):
-        common.RemoveUnusedNodesPass()(model)
+    _simplified(model)
     used = _drop_unused(model, parameters)
     _name_nodes(model.graph, keep_names)
     _drop_notes(model)
@@ -72,6 +70,34 @@ def rename(graph: Graph, names: Mapping[str, str]) -> Graph:
         constants={mapping[name]: array for name, array in graph.constants.items()},
         types={mapping[name]: type_ for name, type_ in graph.types.items()},
     )
+
+
+def _simplified(model: ir.Model) -> None:
+    """Run the passes."""
+    for node in model.graph:
+        if node.domain not in ("", "ai.onnx") and node.op_identifier() not in model.functions:
+            raise HomespunError(
+                Code.UNSUPPORTED_OP,
+                f"Node {node.name!r} ({node.op_type}) is of the domain {node.domain!r}; only "
+                "standard ONNX operators are accepted.",
+                op_type=node.op_type,
+            )
+    try:
+        simplify(model)
+        if fuse_rms_norm(model):
+            common.RemoveUnusedNodesPass()(model)
+    # The passes assume a valid graph and raise whatever comes up when it is not one.
+    except Exception as error:
+        raise HomespunError(
+            Code.EXPORT_FAILED, f"The graph cannot be simplified: {_first_line(error)}"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no reason given'}"
 
 
 def _fresh(wanted: str, taken: set[str]) -> str:
@@ -138,5 +164,6 @@ def _typed(model: ir.Model) -> onnx.ModelProto:
         return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
         raise HomespunError(
-            Code.EXPORT_FAILED, f"The shapes of the model's values cannot be known: {error}"
+            Code.EXPORT_FAILED,
+            f"The shapes of the model's values cannot be known: {_first_line(error)}",
         ) from error

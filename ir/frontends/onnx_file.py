@@ -45,10 +45,20 @@ def import_onnx(
     """
     folder = None if isinstance(source, bytes) else Path(source).absolute().parent
     model = _parse(source)
-    _select_loss(model.graph, loss_output)
-    values = _lift(model.graph, folder, parameters)
-    converted = ir.from_proto(_converted(model))
-    graph = freeze(converted, [value.name for value in values], keep_names=True)
+    try:
+        _select_loss(model.graph, loss_output)
+        values = _lift(model.graph, folder, parameters)
+        edited = ir.from_proto(_converted(model))
+        edited.graph.sort()
+        graph = freeze(edited, [value.name for value in values], keep_names=True)
+    except HomespunError:
+        raise
+    # Contradictions in the file come out of the libraries as KeyError, ValueError, and others.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise HomespunError(
+            Code.INVALID_GRAPH, f"The ONNX file contradicts itself: {reason}."
+        ) from error
     return Imported(graph_bytes=serde.dump(graph), graph=graph, parameters=values)
 
 

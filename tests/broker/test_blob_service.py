@@ -55,7 +55,7 @@ class Faults:
         self.break_after = []
         self.refuse = None
 
-    def may(self, identity, action, digest):
+    def may(self, identity, action, digest, size_bytes):
         return self.refuse(identity, action, digest) if self.refuse else None
 
 

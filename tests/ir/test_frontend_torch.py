@@ -377,6 +377,28 @@ def test_bfloat16_parameters():
     assert imported.graph.types["a.weight"].dtype == "bfloat16"
 
 
+def test_half_precision_norm_with_float32_inside_is_fused():
+    class Norm(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.linspace(0.5, 1.5, 8))
+
+        def forward(self, x):
+            wide = x.float()
+            unit = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)
+            return self.weight * unit.to(x.dtype)
+
+    model, sample = Norm().half(), {"x": PAIRS["x"].half()}
+
+    def loss(model, batch):
+        return model(batch["x"]).float().square().mean()
+
+    imported = import_module(model, loss, sample)
+    assert operators(imported.graph)["RMSNormalization"] == 1
+    assert operators(imported.graph)["Sqrt"] == 0
+    assert evaluate(imported, sample) == pytest.approx(native(model, loss, sample), rel=1e-3)
+
+
 def test_numpy_columns_are_accepted():
     imported = import_module(
         language_model(), language_loss, {"tokens": TOKENS["tokens"].numpy()})

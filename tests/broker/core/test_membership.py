@@ -80,6 +80,19 @@ def test_heartbeats_keep_a_peer_live_and_revive_a_silent_one(world):
     assert views.peer(world.broker, "peer_a").state == "live"
 
 
+def test_a_sign_of_life_wakes_the_core_once(world):
+    world.connect("peer_a")
+    world.sleep(15_000)
+    lost_at_ns = world.broker.next_wakeup_ns()
+    assert lost_at_ns == world.now_ns + 5 * 10**9
+    world.now_ns += 1
+    world.beat("peer_a")
+    assert world.broker.next_wakeup_ns() == world.now_ns
+    world.now_ns += 1
+    world.apply(ev.TimerFired, silent_peers=("peer_a",))
+    assert world.broker.next_wakeup_ns() == lost_at_ns, "judged again: nothing is due before"
+
+
 def test_heartbeats_of_strangers_and_closed_sessions_mean_nothing(world):
     world.connect("peer_a")
     world.disconnect("peer_a")

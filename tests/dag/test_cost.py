@@ -1,0 +1,123 @@
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from dag.cluster import Link
+from dag.cost import (
+    NODE_OVERHEAD_S,
+    Links,
+    link_seconds,
+    node_seconds,
+    optimizer_bytes,
+    segment_memory,
+    segment_seconds,
+    update_seconds,
+)
+from dag.job import OptimizerSpec
+from dag.predict import estimate
+from ir.cut import cut
+
+MIB = 1 << 20
+
+
+def segments_of(known, *ends):
+    bounds = (0, *ends, len(known.costs.graph.nodes))
+    parts = [range(a, b) for a, b in pairwise(bounds)]
+    return cut(known.costs.graph, parts, known.costs.trainable)
+
+
+@pytest.fixture
+def known(world):
+    # Two layers of 512 x 512 weights: 1 MiB each; 128 rows: 256 KiB per activation.
+    graph = world.chain([512, 512, 512], rows=128)
+    return estimate(world.problem(graph, world.cluster(world.peer(0))))
+
+
+def test_a_product_takes_its_operations_over_the_rate(known):
+    seconds = known.seconds["peer_0"]
+    assert seconds[0, 0] == pytest.approx(2 * 128 * 512 * 512 / 1e9 + NODE_OVERHEAD_S)
+    # Backward of the first product: only the weight wants a gradient; of the second: both.
+    assert seconds[1, 0] == pytest.approx(seconds[0, 0])
+    assert seconds[1, 2] == pytest.approx(2 * 2 * 128 * 512 * 512 / 1e9 + NODE_OVERHEAD_S)
+
+
+def test_elementwise_work_takes_its_bytes_over_the_bandwidth(known):
+    assert known.seconds["peer_0"][0, 1] == pytest.approx(
+        2 * 128 * 512 * 4 / 1e9 + NODE_OVERHEAD_S)
+
+
+def test_recomputation_runs_forward_again(known, world):
+    rates = world.peer(0).rates
+    plain = node_seconds(known.costs, rates, False)
+    again = node_seconds(known.costs, rates, True)
+    assert again[1] == pytest.approx(plain[1] + plain[0])
+
+
+def test_segment_times_add_up(known):
+    whole = segment_seconds(segments_of(known)[0], known.seconds["peer_0"])
+    parts = [segment_seconds(s, known.seconds["peer_0"]) for s in segments_of(known, 2)]
+    assert [sum(side) for side in zip(*parts, strict=True)] == pytest.approx(whole)
+
+
+@pytest.mark.parametrize(("kind", "momentum", "copies"), [
+    ("sgd", 0.0, 0), ("sgd", 0.9, 1), ("adam", 0.0, 2), ("adamw", 0.0, 2)])
+def test_optimizer_state(kind, momentum, copies):
+    spec = OptimizerSpec(kind=kind, learning_rate=0.1, momentum=momentum)
+    assert optimizer_bytes(100, spec) == 100 * copies
+
+
+def test_memory_of_a_segment(known):
+    first, second = segments_of(known, 2)
+    memory = segment_memory(known.costs, first, known.training)
+    assert (memory.weights, memory.gradients, memory.optimizer) == (MIB, MIB, 2 * MIB)
+    # The data column, and what Relu keeps: its output.
+    assert memory.per_microbatch == 2 * MIB // 4
+    assert memory.total(3) - memory.total(1) == 2 * memory.per_microbatch
+    assert memory.buffers == 2 * MIB // 4
+    arriving = segment_memory(known.costs, second, known.training)
+    assert arriving.buffers == MIB // 4
+
+
+def test_frozen_parameters_take_no_gradient_or_state(world):
+    graph = world.chain([512, 512], rows=8)
+    known = estimate(world.problem(graph, world.cluster(world.peer(0)), frozen=("w0",)))
+    memory = segment_memory(known.costs, segments_of(known)[0], known.training)
+    assert (memory.weights, memory.gradients, memory.optimizer) == (MIB, 0, 0)
+
+
+def test_a_tied_parameter_keeps_one_sum_per_reader_and_a_copy_per_segment(world):
+    graph = world.chain([512, 512, 512], rows=8, tied=True)
+    known = estimate(world.problem(graph, world.cluster(world.peer(0))))
+    whole = segment_memory(known.costs, segments_of(known)[0], known.training)
+    assert (whole.weights, whole.gradients, whole.optimizer) == (MIB, 2 * MIB, 2 * MIB)
+    home, user = (
+        segment_memory(known.costs, s, known.training) for s in segments_of(known, 2))
+    assert (home.weights, home.gradients, home.optimizer) == (MIB, MIB, 2 * MIB)
+    assert (user.weights, user.gradients, user.optimizer) == (MIB, MIB, 0)
+
+
+def test_recomputation_keeps_only_what_arrived(known):
+    training = replace(known.training, recompute=True)
+    first, second = segments_of(known, 2)
+    assert segment_memory(known.costs, first, training).per_microbatch == MIB // 4
+    assert segment_memory(known.costs, second, training).per_microbatch == MIB // 4
+
+
+def test_autocast_keeps_half_size_copies(known):
+    training = replace(known.training, precision="bfloat16")
+    (whole,) = segments_of(known)
+    assert segment_memory(known.costs, whole, training).weights == 3 * MIB
+
+
+def test_update_time_is_memory_traffic(known, world):
+    memory = segment_memory(known.costs, segments_of(known)[0], known.training)
+    assert update_seconds(memory, world.peer(0).rates) == pytest.approx(2 * 8 * MIB / 1e9)
+
+
+def test_links(world):
+    a, b = world.peer("a"), world.peer("b")
+    links = Links(replace(world.cluster(a, b), links=(
+        Link(source="peer_a", target="peer_b", latency_s=0.5, bandwidth_bytes_per_s=100.0),)))
+    assert link_seconds(links.between("peer_a", "peer_b"), 50) == pytest.approx(1.0)
+    assert link_seconds(links.between("peer_b", "peer_a"), 10**8) == pytest.approx(1.001)
