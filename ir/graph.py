@@ -15,7 +15,11 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-Attribute = int | float | str | bytes | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | npt.NDArray[np.generic]
+Attribute = (
+    int | float | str | bytes
+    | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+    | npt.NDArray[np.generic]
+)
 
 ITEM_BYTES: Mapping[str, int] = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,

@@ -78,8 +78,19 @@ def assignment(turn: Turn, job: JobRecord, lease: LeaseRecord) -> AssignSegment:
         segment=lease.segment,
         in_flight=lease.in_flight,
         segments=len(job.leases),
-        stall_timeout_ms=turn.state.policy.stall_timeout_ms,
+        stall_timeout_ms=stall_timeout_ms(turn, job),
     )
+
+
+def stall_timeout_ms(turn: Turn, job: JobRecord) -> int:
+    """Longest wait for one tensor: the policy's, or many predicted steps if a step is long.
+
+    No segment waits longer than about one step for a tensor while everybody works, so a wait of
+    `limits.STALL_STEPS` predicted steps means that somebody does not.
+    """
+    assert job.placement is not None
+    step_ms = int(job.placement.step_s * 1_000)
+    return max(turn.state.policy.stall_timeout_ms, limits.STALL_STEPS * step_ms)
 
 
 def start(turn: Turn, job: JobRecord, lease: LeaseRecord) -> StartJob:

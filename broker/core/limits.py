@@ -51,6 +51,8 @@ MAX_STEPS_PER_REPORT = 10_000_000
 
 PLANNING_TIMEOUT_MS = 600_000
 """The planner loads and checks the whole graph; ten minutes is far beyond the largest one."""
+STALL_STEPS = 20
+"""Predicted steps that a wait for one tensor may last: predictions may be wrong by some factor."""
 RELEASE_TIMEOUT_MS = 60_000
 """A revoked segment is gone within seconds; a peer that does not say so is made to reconnect."""
 RESULT_OVERHEAD_BYTES = 1 << 20

@@ -17,7 +17,7 @@ class Policy:
         restart_grace_ms: the same after a start of the broker itself, when everybody must come
             back and the silence is the broker's own doing.
         prepare_timeout_ms: time a job's segments have to become ready.
-        stall_timeout_ms: longest a segment may wait for one tensor.
+        stall_timeout_ms: longest a segment may wait for one tensor; longer if steps take minutes.
     """
 
     heartbeat_interval_ms: int = 1_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping
 
 import psutil
@@ -15,6 +14,7 @@ from peer.executor.torch_executor.failures import failures
 from peer.executor.torch_executor.fusion import FUSED_OPERATORS
 from peer.executor.torch_executor.segment import TorchSegment
 from peer.executor.torch_executor.table import implementations
+from peer.hardware import device_name
 
 
 class TorchExecutor:
@@ -43,7 +43,8 @@ class TorchExecutor:
         name, memory_bytes = _hardware(self._device)
         return Capability(
             executor="torch", device=str(self._device), device_name=name,
-            memory_bytes=memory_bytes, operators=frozenset(implementations()) - FUSED_OPERATORS, trainable=True,
+            memory_bytes=memory_bytes, trainable=True,
+            operators=frozenset(implementations()) - FUSED_OPERATORS,
             numeric_class=f"torch {torch.__version__}, {self._device.type} {name}, "
                           f"{_kernels(self._device)}, {self._threads} threads")
 
@@ -87,7 +88,7 @@ def _hardware(device: torch.device) -> tuple[str, int]:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return properties.name, properties.total_memory
-    return platform.processor() or platform.machine(), psutil.virtual_memory().total
+    return device_name("cpu"), psutil.virtual_memory().total
 
 
 def _kernels(device: torch.device) -> str:

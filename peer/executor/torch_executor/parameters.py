@@ -17,7 +17,8 @@ from torch import Tensor
 from homespun.errors import Code, HomespunError
 from ir.segment import BoundaryKind, BoundaryTensor
 from peer.executor.base import Array, SegmentProgram
-from peer.executor.torch_executor.plan import Flow, SlotKey, separate_leaves
+from peer.executor.torch_executor.flow import Flow, separate_leaves
+from peer.executor.torch_executor.plan import SlotKey
 from peer.executor.torch_executor.tensors import to_numpy, to_torch
 
 _CHUNK = 1 << 16

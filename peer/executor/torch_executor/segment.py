@@ -12,7 +12,9 @@ from homespun.errors import Code, HomespunError
 from ir.segment import BoundaryKind, BoundaryTensor
 from peer.executor.base import Array, ForwardResult, SegmentProgram, WorkKey
 from peer.executor.learning_rate import learning_rate
+from peer.executor.torch_executor.compilation import compile_plan
 from peer.executor.torch_executor.failures import failures
+from peer.executor.torch_executor.flow import gradient_flow
 from peer.executor.torch_executor.optimizer import apply_gradients, make_optimizer
 from peer.executor.torch_executor.parameters import (
     Parameters,
@@ -24,7 +26,7 @@ from peer.executor.torch_executor.parameters import (
     received,
     squared_norm,
 )
-from peer.executor.torch_executor.plan import check_types, compile_plan, execute, gradient_flow
+from peer.executor.torch_executor.plan import check_types, execute
 from peer.executor.torch_executor.random_draws import RunState
 from peer.executor.torch_executor.tensors import to_numpy, to_torch
 

@@ -1,15 +1,22 @@
 """Training in this process, on any cut, by calling the segments as a driver would."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812
 
 from dag.job import OptimizerSpec, TrainingSpec
+from examples.transformer import Transformer, language_loss
 from ir.cut import cut, replicable
-from ir.segment import BoundaryKind
+from ir.frontends.torch_module import import_module
+from ir.graph import Graph, Node, TensorType
+from ir.segment import BoundaryKind, Segment
 from peer.executor.base import SegmentProgram, WorkKey
 from peer.executor.registry import create
 
@@ -18,26 +25,47 @@ from peer.executor.registry import create
 class Job:
     """A graph with its weights and data, ready to train."""
 
-    graph: object
+    graph: Graph
     parameters: dict
     columns: dict
     training: TrainingSpec
-    trainable: frozenset = field(default_factory=frozenset)
+    trainable: frozenset
+
+
+def training_spec(**changes):
+    fields = {"steps": 20, "batch_size": 4, "microbatches": 2, "seed": 7, "clip_norm": 0.5,
+              "optimizer": OptimizerSpec(kind="adamw", learning_rate=1e-2, weight_decay=0.05)}
+    return TrainingSpec(**(fields | changes))
+
+
+def job_of(model, loss, columns, microbatch_rows, **changes):
+    """Export a module at microbatch size; its weights become the job's parameters."""
+    sample = {name: torch.from_numpy(column[:microbatch_rows]) for name, column in columns.items()}
+    imported = import_module(model, loss, sample)
+    graph = imported.graph
+    parameters = {p.name: p.value.copy() for p in imported.parameters if p.name in graph.parameters}
+    trainable = frozenset(p.name for p in imported.parameters if p.trainable)
+    return Job(graph, parameters, columns, training_spec(**changes), trainable)
+
+
+def placed_nodes(graph):
+    """Nodes that a cut must place; the others are replicated."""
+    free = replicable(graph)
+    return [node.index for node in graph.nodes if node.index not in free]
 
 
 def contiguous_parts(graph, count):
-    """Nodes that must be placed, in `count` ranges of about equal length."""
-    free = replicable(graph)
-    placed = [node.index for node in graph.nodes if node.index not in free]
+    """The nodes to place, in `count` ranges of about equal length."""
+    placed = placed_nodes(graph)
     bounds = [round(len(placed) * part / count) for part in range(count + 1)]
-    return [placed[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [placed[a:b] for a, b in pairwise(bounds)]
 
 
 class Pipeline:
     """The segments of a job, loaded, and the links between them."""
 
     def __init__(self, job, parts, executor="torch"):
-        self.job, self.edges = job, {}
+        self.job = job
         self.segments = cut(job.graph, parts, job.trainable)
         loader = create(executor, "cpu", 1)
         self.loaded = []
@@ -48,17 +76,14 @@ class Pipeline:
             names = [*segment.parameters, *foreign]
             self.loaded.append(loader.load(program, {n: job.parameters[n] for n in names}))
 
-    def _pairs(self):
+    def pairs(self):
         return list(zip(self.segments, self.loaded, strict=True))
-
-    def _picked(self, tensors, kind, arrays):
-        return {t.edge: arrays[t.edge] for t in tensors if t.kind == kind and t.edge in arrays}
 
     def forward(self, key, data):
         arrays, loss = {}, None
-        for segment, loaded in self._pairs():
+        for segment, loaded in self.pairs():
             columns = {name: data[name] for name in segment.data_inputs}
-            arriving = self._picked(segment.incoming, BoundaryKind.ACTIVATION, arrays)
+            arriving = picked(segment.incoming, BoundaryKind.ACTIVATION, arrays)
             result = loaded.forward(key, columns, arriving)
             arrays.update(result.outputs)
             loss = result.loss if segment.has_loss else loss
@@ -66,45 +91,48 @@ class Pipeline:
 
     def backward(self, key):
         gradients = {}
-        for segment, loaded in reversed(self._pairs()):
-            given = self._picked(segment.outgoing, BoundaryKind.ACTIVATION, gradients)
+        for segment, loaded in reversed(self.pairs()):
+            given = picked(segment.outgoing, BoundaryKind.ACTIVATION, gradients)
             gradients.update(loaded.backward(key, given))
 
     def step(self, step):
+        """One step with two microbatches in flight; gives (mean loss, gradient norm)."""
         training, losses = self.job.training, []
         keys = [WorkKey(mode="train", step=step, microbatch=m)
                 for m in range(training.microbatches)]
         for first in range(0, len(keys), 2):
-            for key in keys[first:first + 2]:
-                losses.append(self.forward(key, self.data(step, key.microbatch)))
-            for key in keys[first:first + 2]:
+            flight = keys[first:first + 2]
+            losses += [self.forward(key, self.data(step, key.microbatch)) for key in flight]
+            for key in flight:
                 self.backward(key)
-        shared = {}
+        norm = self.measure()
+        clip = training.clip_norm
+        self.update(step, min(1.0, clip / norm) if clip and norm else 1.0)
+        return sum(losses) / len(losses), norm
+
+    def measure(self):
+        shared, norms = {}, {}
         for loaded in self.loaded:
             shared.update(loaded.shared_gradients())
-        norms = {}
-        for segment, loaded in self._pairs():
+        for segment, loaded in self.pairs():
             norms.update(loaded.squared_norms(
-                self._picked(segment.outgoing, BoundaryKind.PARAMETER, shared)))
-        norm = math.sqrt(math.fsum(norms.values()))
-        scale = min(1.0, training.clip_norm / norm) if training.clip_norm and norm else 1.0
+                picked(segment.outgoing, BoundaryKind.PARAMETER, shared)))
+        return math.sqrt(math.fsum(norms.values()))
+
+    def update(self, step, scale):
         values = {}
         for loaded in self.loaded:
             loaded.update(step, scale)
             values.update(loaded.shared_values())
-        for segment, loaded in self._pairs():
-            loaded.set_shared(self._picked(segment.incoming, BoundaryKind.PARAMETER, values))
-        return sum(losses) / len(losses), norm
+        for segment, loaded in self.pairs():
+            loaded.set_shared(picked(segment.incoming, BoundaryKind.PARAMETER, values))
 
     def data(self, step, microbatch):
-        """A microbatch of rows drawn for (step, microbatch)."""
-        rows = np.random.default_rng([step, microbatch])
+        """The rows of one microbatch, the same for every column."""
         result = {}
         for name, column in self.job.columns.items():
-            count = self.job.graph.types[name].shape[0]
-            picked = rows.permutation(len(column))[:count]
-            result[name] = column[picked]
-            rows = np.random.default_rng([step, microbatch])
+            rows = np.random.default_rng([step, microbatch]).permutation(len(column))
+            result[name] = column[rows[:self.job.graph.types[name].shape[0]]]
         return result
 
     def run(self, steps):
@@ -117,30 +145,115 @@ class Pipeline:
         return merged
 
 
-def training_spec(**changes):
-    fields = {"steps": 20, "batch_size": 4, "microbatches": 2, "seed": 7,
-              "optimizer": OptimizerSpec(kind="adamw", learning_rate=1e-2, weight_decay=0.05)}
-    return TrainingSpec(**(fields | changes))
+def picked(tensors, kind, arrays):
+    return {t.edge: arrays[t.edge] for t in tensors if t.kind == kind and t.edge in arrays}
 
 
-def job_of(model, loss, columns, microbatch_rows, **changes):
-    """Export a module at microbatch size; its weights become the job's parameters."""
-    from ir.frontends.torch_module import import_module
+def different(first, second):
+    """Names of the arrays whose bytes differ."""
+    assert first.keys() == second.keys()
+    return [name for name in first if first[name].tobytes() != second[name].tobytes()]
 
-    sample = {name: torch.from_numpy(column[:microbatch_rows]) for name, column in columns.items()}
-    imported = import_module(model, loss, sample)
-    state = model.state_dict(keep_vars=True) | dict(model.named_buffers())
-    graph = imported.graph
-    parameters = {name: state[name].detach().numpy().copy() for name in graph.parameters}
-    trainable = frozenset(n for n in graph.parameters if state[n].requires_grad)
-    return Job(graph, parameters, columns, training_spec(**changes), trainable)
+
+def single(op_type, inputs, outputs, attributes=None, constants=None):
+    """A graph of one node over data inputs, and the segment that runs it."""
+    constants = constants or {}
+    names = tuple(inputs)
+    node = Node(0, f"the {op_type}", op_type, (*names, *constants), tuple(outputs),
+                attributes or {})
+    types = {**inputs, **outputs}
+    types.update((n, TensorType(v.dtype.name, v.shape)) for n, v in constants.items())
+    graph = Graph(23, (node,), names, (), tuple(outputs), constants, types)
+    segment = Segment(index=0, nodes=(0,), parameters=(), data_inputs=names, incoming=(),
+                      outgoing=(), has_loss=True)
+    return SegmentProgram(graph=graph, segment=segment, training=training_spec(),
+                          trainable=frozenset())
+
+
+class EncoderDecoder(nn.Module):
+    """A memory that every later layer reads, tied weights, a parameter with three consumers."""
+
+    def __init__(self, width=16, layers=3, vocab=31):
+        super().__init__()
+        self.embed = nn.Embedding(vocab, width)
+        self.encoder = nn.Linear(width, width)
+        self.position = nn.Parameter(torch.randn(8, width) * 0.1)
+        self.query = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+        self.key = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+        self.norm = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
+        self.head = nn.Linear(width, vocab)
+        self.head.weight = self.embed.weight
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, tokens):
+        memory = torch.tanh(self.encoder(self.embed(tokens) + self.position))
+        y = self.embed(tokens.flip(1)) + self.position.mean(0)
+        for query, key, norm in zip(self.query, self.key, self.norm, strict=True):
+            scores = query(norm(y)) @ key(memory).transpose(1, 2)
+            y = y + self.dropout(torch.softmax(scores, -1) @ memory)
+            y = y + memory * torch.sigmoid(y).mean(1, keepdim=True)
+        return self.head(y * memory + self.position)
+
+
+class SmallUNet(nn.Module):
+    """Convolutions with a skip connection around the middle."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.GroupNorm(2, 8)
+        self.down = nn.Conv2d(8, 16, 3, stride=2, padding=1)
+        self.middle = nn.Conv2d(16, 16, 3, padding=1)
+        self.mix = nn.Linear(16, 16)
+        self.up = nn.ConvTranspose2d(16, 8, 2, stride=2)
+        self.leave = nn.Conv2d(16, 3, 1)
+
+    def forward(self, x):
+        skip = F.gelu(self.norm(self.enter(x)))
+        low = F.silu(self.down(skip))
+        low = self.mix(low.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        low = self.middle(low) + low.transpose(2, 3) + torch.exp(-low * low)
+        return self.leave(torch.cat([self.up(F.silu(low)), skip], 1)) + x * 0.5
+
+
+def transformer(dropout=0.1, tied=True, **sizes):
+    torch.manual_seed(0)
+    fields = {"vocab": 61, "width": 32, "layers": 2, "heads": 4, "hidden": 48, "context": 16}
+    return Transformer(**(fields | sizes), dropout=dropout, tied=tied)
+
+
+def token_columns(vocab=61, length=17):
+    return {"tokens": np.random.default_rng(0).integers(0, vocab, (32, length))}
+
+
+def make_job(name):
+    torch.manual_seed(0)
+    if name == "transformer":
+        return job_of(transformer(), language_loss, token_columns(), 2)
+    if name == "encoder-decoder":
+        return job_of(EncoderDecoder(), language_loss, token_columns(31, 9), 2)
+    draws = np.random.default_rng(0)
+    images = {column: draws.standard_normal((8, 3, 8, 8)).astype(np.float32) for column in "xy"}
+    return job_of(SmallUNet(), nn.MSELoss(), images, 2)
 
 
 @pytest.fixture(scope="session")
-def executor_tools():
-    """Functions and classes of this file, for the test modules beside it."""
-    from types import SimpleNamespace
+def jobs():
+    """name -> job, exported once."""
+    cache = {}
 
+    def job(name):
+        if name not in cache:
+            cache[name] = make_job(name)
+        return cache[name]
+
+    return job
+
+
+@pytest.fixture(scope="session")
+def lab():
+    """The functions and classes of this file, for the test modules beside it."""
     return SimpleNamespace(
-        job_of=job_of, Pipeline=Pipeline, contiguous_parts=contiguous_parts,
-        training_spec=training_spec)
+        Pipeline=Pipeline, contiguous_parts=contiguous_parts, different=different, job_of=job_of,
+        placed_nodes=placed_nodes, single=single, token_columns=token_columns,
+        training_spec=training_spec, transformer=transformer)

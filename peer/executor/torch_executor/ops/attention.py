@@ -16,7 +16,8 @@ from torch import Tensor
 from peer.executor.torch_executor.ops.matmul import rounded
 from peer.executor.torch_executor.table import Call, Runner, operator
 
-_RAW, _WITH_BIAS, _CAPPED, _PROBABILITIES = 0, 1, 2, 3
+_RAW, _CAPPED, _BIASED, _PROBABILITIES = 0, 1, 2, 3
+"""Values of `qk_matmul_output_mode`: at which stage the scores are an output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +137,11 @@ def _explicit(
         biased = capped + bias
     hidden = torch.isneginf(biased).all(-1, keepdim=True)
     weights = torch.softmax(biased, -1).masked_fill(hidden, 0.0)
-    shown = {_RAW: raw, 1: capped, 2: biased, _PROBABILITIES: weights}[plan.score_mode]
+    shown = {_RAW: raw, _CAPPED: capped, _BIASED: biased, _PROBABILITIES: weights}[plan.score_mode]
     return torch.matmul(weights, v), shown
 
 
-@operator("RotaryEmbedding", dense=False)
+@operator("RotaryEmbedding")
 def _rotary(call: Call) -> Runner:
     shape = call.shape(0)
     flat, interleaved = len(shape) == 3, bool(call.integer("interleaved", 0))

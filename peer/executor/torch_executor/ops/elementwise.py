@@ -22,8 +22,8 @@ _UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
     "Floor": torch.floor, "HardSwish": F.hardswish, "IsNaN": torch.isnan, "Log": torch.log,
     "Mish": F.mish, "Neg": torch.neg, "Not": torch.logical_not, "Reciprocal": torch.reciprocal,
     "Relu": torch.relu, "Round": torch.round, "Sigmoid": torch.sigmoid, "Sign": torch.sign,
-    "Silu": F.silu, "Sin": torch.sin, "Sinh": torch.sinh, "Softplus": F.softplus, "Softsign": F.softsign,
-    "Sqrt": torch.sqrt, "Tan": torch.tan, "Tanh": torch.tanh,
+    "Silu": F.silu, "Sin": torch.sin, "Sinh": torch.sinh, "Softplus": F.softplus,
+    "Softsign": F.softsign, "Sqrt": torch.sqrt, "Tan": torch.tan, "Tanh": torch.tanh,
 }
 _BINARY: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul,
@@ -101,17 +101,11 @@ def _mean(call: Call) -> Runner:
 
 @operator("Clip", dense=True)
 def _clip(call: Call) -> Runner:
-    if not call.has(1) and not call.has(2):
-        return lambda x, *_: x.view_as(x)
-    # Unsigned and small integers have no torch.clamp on every device; floats pass as they are.
-    return _plain_clip(call)
-
-
-def _plain_clip(call: Call) -> Runner:
-    wide = _WIDER.get(call.dtype(0))
-    dtype = call.dtype(0)
+    wide, dtype = _WIDER.get(call.dtype(0)), call.dtype(0)
 
     def run(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+        if low is None and high is None:
+            return x.view_as(x)
         if wide is None:
             return torch.clamp(x, min=low, max=high)
         limits = (None if limit is None else limit.to(wide) for limit in (low, high))

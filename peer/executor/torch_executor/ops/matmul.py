@@ -8,6 +8,8 @@ would make the result depend on the cut.)
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -41,18 +43,17 @@ def _matmul(call: Call) -> Runner:
 
 def _by_matrix(call: Call) -> Runner:
     """Rows times one matrix: a single product of two matrices, whatever the leading axes."""
-    inner, shape = call.shape(0)[-1], call.out().shape
+    *leading, inner = call.shape(0)
+    count, shape = prod(leading), call.out().shape
     transposed = call.transposed[1]
-    flat = len(call.shape(0)) == 2
+    flat = len(leading) == 1
 
     def run(a: Tensor, b: Tensor) -> Tensor:
         # A transposed weight is read where it lies; the copy happens only if it was received.
         matrix = row_major(b.mT).mT if transposed else row_major(b)
         rows = row_major(a)
-        if flat:
-            return torch.mm(rows, matrix)
-        return torch.mm(rows.view(-1, inner) if inner else rows.reshape(rows.shape[:-1].numel(), 0),
-                        matrix).view(shape)
+        return torch.mm(rows, matrix) if flat else torch.mm(
+            rows.view(count, inner), matrix).view(shape)
 
     return run
 
@@ -61,8 +62,7 @@ def _by_matrix(call: Call) -> Runner:
 def _gemm(call: Call) -> Runner:
     alpha, beta = call.number("alpha", 1.0), call.number("beta", 1.0)
     swap_a, swap_b = bool(call.integer("transA", 0)), bool(call.integer("transB", 0))
-    whole = all(not call.inputs[slot] or call.inputs[slot].dtype not in ("float32", "float64",
-                "float16", "bfloat16") for slot in (0,))
+    whole = not call.dtype(0).is_floating_point
 
     def run(a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
         left = row_major(a).mT if swap_a else row_major(a)

@@ -1,0 +1,34 @@
+"""Executors by name, and what each says of itself."""
+
+import pytest
+import torch
+
+from homespun.errors import Code, HomespunError
+from ir.operators import OPERATORS
+from peer.executor.registry import NAMES, create
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_capability(name):
+    capability = create(name, "cpu", 1).capability()
+    assert capability.executor == name
+    assert capability.device == "cpu"
+    assert capability.operators == frozenset(OPERATORS)
+    assert capability.memory_bytes > 0
+
+
+def test_numeric_class_names_build_device_and_threads():
+    one, two = (create("torch", "cpu", threads).capability().numeric_class for threads in (1, 2))
+    create("torch", "cpu", 1)
+    assert torch.__version__ in one
+    assert "cpu" in one
+    assert one != two
+
+
+@pytest.mark.parametrize(("name", "device", "threads"), [
+    ("jax", "cpu", 1), ("torch", "abacus", 1), ("torch", "mps", 1), ("torch", "cuda:99", 1),
+    ("torch", "cpu", 0)])
+def test_unusable(name, device, threads):
+    with pytest.raises(HomespunError) as caught:
+        create(name, device, threads)
+    assert caught.value.code == Code.BAD_CONFIGURATION
