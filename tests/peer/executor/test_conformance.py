@@ -162,8 +162,9 @@ def runner_and_leaves(case):
         outputs=tuple(types[n] if n else None for n in node.outputs), constants=tuple(known),
         transposed=(False,) * len(known), precision="float32", device=CPU, state=RunState(1))
     leaves = [to_torch(data[n], CPU) if n in data else None for n in node.inputs]
-    for leaf in leaves:
-        if leaf is not None and leaf.is_floating_point():
+    inert = OPERATORS[node.op_type].inert_inputs
+    for slot, leaf in enumerate(leaves):
+        if leaf is not None and leaf.is_floating_point() and slot not in inert:
             leaf.requires_grad_()
     return implementations()[node.op_type].build(call), leaves
 

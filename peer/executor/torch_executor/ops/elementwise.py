@@ -76,7 +76,8 @@ def _pow(call: Call) -> Runner:
         if call.out().shape == call.shape(0):
             # The usual x ** 2: a Python exponent takes the kernel that multiplies.
             return lambda x, _: torch.pow(x, power)
-    return lambda x, y: torch.pow(x, y).to(dtype)
+    wide = _WIDER.get(call.dtype(1), call.dtype(1))
+    return lambda x, y: torch.pow(x, y.to(wide)).to(dtype)
 
 
 def _fold(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Call], Runner]:
