@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from homespun.errors import Code, HomespunError
 
 if TYPE_CHECKING:
+    import psutil
+
     from homespun.client import Client
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 90.0
-COMMAND_TIMEOUT_S = 60.0
+COMMAND_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.1
 
@@ -33,20 +36,35 @@ POLL_S = 0.1
 class LocalNetwork:
     """A broker and some peers in a directory of their own. Use it as a context manager.
 
+    Processes are called `broker`, `peer-0`, `peer-1`, ... Example:
+
+        with LocalNetwork(Path("play"), peers=3) as network, network.client() as client:
+            job = client.train(...)
+            network.kill("broker")
+            network.start_broker()
+            job.wait()
+
     Args:
         directory: where everything is kept: identities, journal, blobs, logs.
         peers: how many peers to start.
         threads: CPU threads of each peer.
         memory: device memory that each peer lends, such as `2GiB`; None for the default.
+        settings: what to change in the broker's `broker.json`; a dict inside is merged with the
+            one there: `{"policy": {"reconnect_grace_ms": 2_000}}`.
+        environment: variables that every process gets on top of this process's own.
     """
 
     def __init__(
-        self, directory: Path, peers: int, *, threads: int = 1, memory: str | None = None
+        self, directory: Path, peers: int, *, threads: int = 1, memory: str | None = None,
+        settings: Mapping[str, object] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
         self._wanted = peers
         self._threads = threads
         self._memory = memory
+        self._settings = dict(settings or {})
+        self._environment_given = dict(environment or {})
         self._port = 0
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: list[BinaryIO] = []
@@ -59,6 +77,8 @@ class LocalNetwork:
             self._join_all()
             for number in range(self._wanted):
                 self.start_peer(number)
+                if number == 0:
+                    self.wait_for_peers(1)  # its measurements spare the others theirs
             self.wait_for_peers(self._wanted)
         except BaseException:
             self.close()
@@ -80,37 +100,135 @@ class LocalNetwork:
         return f"{HOST}:{self._port}"
 
     @property
+    def broker_directory(self) -> Path:
+        """The broker's directory, for `broker ... --dir`."""
+        return self.directory / "broker"
+
+    @property
     def credentials(self) -> Path:
         """A submitter's identity."""
         return self.directory / "client"
 
-    def client(self) -> Client:
-        """A client of this network."""
+    def peer_directory(self, number: int) -> Path:
+        """A peer's directory, for `peer ... --dir`."""
+        return self.directory / f"peer-{number}"
+
+    def client(self, credentials: Path | None = None) -> Client:
+        """A client of this network, as its submitter or with another identity."""
         from homespun import connect
 
-        return connect(self.address, credentials=self.credentials)
+        return connect(self.address, credentials=credentials or self.credentials)
 
-    def start_broker(self) -> None:
+    # --- processes -----------------------------------------------------------------------------
+
+    def start_broker(self, *, environment: Mapping[str, str] | None = None) -> None:
         """Start the broker, for the first time or again, and wait until it answers."""
-        self._start("broker", "broker", "serve", str(self.directory / "broker"))
+        self._start("broker", ("broker", "serve", str(self.broker_directory)), environment)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not _answers(self._port):
             self._check_alive("broker", deadline)
 
-    def start_peer(self, number: int) -> None:
-        """Start one peer, for the first time or again."""
-        self._start(f"peer-{number}", "peer", "run", "--dir", str(self._peer_directory(number)))
+    def start_peer(
+        self, number: int, *flags: str, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a peer that has joined, for the first time or again; `flags` go to `peer run`.
+
+        It is live some seconds later: `wait_for_peers`.
+        """
+        home = self.peer_directory(number)
+        measured = self.peer_directory(0) / "hardware.json"
+        if measured.is_file() and not (home / "hardware.json").is_file():
+            shutil.copy(measured, home)  # the same machine: peers must not measure each other
+        self._start(f"peer-{number}", ("peer", "run", *flags, "--dir", str(home)), environment)
 
     def kill(self, name: str) -> None:
-        """End a process at once (`broker`, `peer-0`, ...), as a crash would."""
+        """End a process at once, as a crash would."""
         process = self._processes.pop(name)
         process.kill()
         process.wait(STOP_TIMEOUT_S)
 
-    def peers(self) -> list[dict[str, object]]:
+    def stop(self, name: str) -> int:
+        """Ask a process to end, as Ctrl-C would; returns its exit status."""
+        process = self._processes.pop(name)
+        process.terminate()
+        return process.wait(STOP_TIMEOUT_S)
+
+    def wait_for_exit(self, name: str, timeout_s: float = START_TIMEOUT_S) -> int:
+        """Wait until a process ends by itself; returns its exit status.
+
+        Raises:
+            HomespunError: TIMED_OUT when it lives on; it is not ended then.
+        """
+        try:
+            status = self._processes[name].wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise HomespunError(
+                Code.TIMED_OUT, f"{name} still runs after {timeout_s:.0f} s"
+            ) from None
+        del self._processes[name]
+        return status
+
+    def pause(self, name: str) -> None:
+        """Freeze a process and its children: alive but silent, as on a machine that sleeps."""
+        for process in self._family(name):
+            process.suspend()
+
+    def resume(self, name: str) -> None:
+        """Let a paused process go on."""
+        for process in self._family(name):
+            process.resume()
+
+    def executors(self, number: int) -> list[psutil.Process]:
+        """The processes that compute for a peer at the moment."""
+        return self._family(f"peer-{number}")[1:]
+
+    # --- commands ------------------------------------------------------------------------------
+
+    def run(
+        self, *command: str, secret: str = "", environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, such as `run("homespun", "jobs")`, as this network's submitter.
+
+        Args:
+            command: the program (`homespun`, `broker` or `peer`) and its arguments; `broker` ones
+                need `--dir`.
+            secret: what it reads from standard input.
+            environment: variables on top of the network's own.
+        """
+        return subprocess.run(
+            _python(command), input=secret, capture_output=True, text=True, encoding="utf-8",
+            timeout=COMMAND_TIMEOUT_S, check=False, env=self._environment(environment),
+        )
+
+    def join_key(self, role: str, *, reusable: bool = False, expires: str = "1h") -> str:
+        """Make a join key for `peer` or `submitter`."""
+        more = ("--reusable",) if reusable else ()
+        answer = self._checked(
+            "broker", "keys", "create", "--role", role, *more, "--expires", expires, "--json",
+            "--dir", str(self.broker_directory),
+        )
+        return str(json.loads(answer)["key"])
+
+    def join_peer(self, number: int, *flags: str) -> None:
+        """Make a peer; `start_peer` starts it. `flags` go to `peer join`."""
+        memory = ("--memory", self._memory) if self._memory else ()
+        self._checked(
+            "peer", "join", self.address, "--key", "-", "--name", f"peer-{number}",
+            "--device", "cpu", "--threads", str(self._threads), "--host", HOST, *memory, *flags,
+            "--dir", str(self.peer_directory(number)), secret=self.join_key("peer"),
+        )
+
+    def join_submitter(self, credentials: Path) -> None:
+        """Make a submitter's identity in a directory."""
+        self._checked(
+            "homespun", "join", self.address, "--key", "-", "--credentials", str(credentials),
+            secret=self.join_key("submitter"),
+        )
+
+    def peers(self) -> list[dict[str, Any]]:
         """What the operator sees of the peers."""
-        answer = self._run("broker", "peers", "--json", "--dir", str(self.directory / "broker"))
-        peers: list[dict[str, object]] = json.loads(answer)["peers"]
+        answer = self._checked("broker", "peers", "--json", "--dir", str(self.broker_directory))
+        peers: list[dict[str, Any]] = json.loads(answer)["peers"]
         return peers
 
     def wait_for_peers(self, count: int) -> None:
@@ -119,13 +237,26 @@ class LocalNetwork:
         Raises:
             HomespunError: TIMED_OUT, or EXECUTOR_DIED when a process has ended; quotes its log.
         """
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while sum(peer["state"] == "live" for peer in self.peers()) < count:
+        self.wait_until(
+            lambda: sum(peer["state"] == "live" for peer in self.peers()) >= count,
+            f"{count} peers are live",
+        )
+
+    def wait_until(
+        self, is_so: Callable[[], bool], what: str, timeout_s: float = START_TIMEOUT_S
+    ) -> None:
+        """Ask again and again until something is so, while every process lives.
+
+        Raises:
+            HomespunError: TIMED_OUT, or EXECUTOR_DIED when a process has ended; quotes its log.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not is_so():
             for name in list(self._processes):
-                self._check_alive(name, deadline)
+                self._check_alive(name, deadline, what)
 
     def log(self, name: str) -> str:
-        """What a process has said so far."""
+        """What a process has said so far, over all its starts."""
         return (self.directory / f"{name}.log").read_text("utf-8", "replace")
 
     def close(self) -> None:
@@ -148,42 +279,23 @@ class LocalNetwork:
     def _make(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._port, enrolment_port = _free_ports(2)
-        self._run(
-            "broker", "init", str(self.directory / "broker"), "--listen", self.address,
+        self._checked(
+            "broker", "init", str(self.broker_directory), "--listen", self.address,
             "--enrolment-port", str(enrolment_port), "--no-announce",
         )
+        if self._settings:
+            path = self.broker_directory / "broker.json"
+            merged = _merged(json.loads(path.read_text("utf-8")), self._settings)
+            path.write_text(json.dumps(merged, indent=2), "utf-8")
 
     def _join_all(self) -> None:
-        peer_key = self._key("peer", reusable=True)
         for number in range(self._wanted):
-            memory = ("--memory", self._memory) if self._memory else ()
-            self._run(
-                "peer", "join", self.address, "--key", "-", "--name", f"peer-{number}",
-                "--device", "cpu", "--threads", str(self._threads), "--host", HOST, *memory,
-                "--dir", str(self._peer_directory(number)), secret=peer_key,
-            )
-        self._run(
-            "homespun", "join", self.address, "--key", "-", "--credentials",
-            str(self.credentials), secret=self._key("submitter", reusable=False),
-        )
+            self.join_peer(number)
+        self.join_submitter(self.credentials)
 
-    def _key(self, role: str, *, reusable: bool) -> str:
-        more = ("--reusable",) if reusable else ()
-        answer = self._run(
-            "broker", "keys", "create", "--role", role, *more, "--json", "--dir",
-            str(self.directory / "broker"),
-        )
-        return str(json.loads(answer)["key"])
-
-    def _peer_directory(self, number: int) -> Path:
-        return self.directory / f"peer-{number}"
-
-    def _run(self, *command: str, secret: str = "") -> str:
-        """Run a command to its end and return what it printed."""
-        done = subprocess.run(
-            _python(command), input=secret, capture_output=True, text=True,
-            timeout=COMMAND_TIMEOUT_S, check=False, env=self._environment(),
-        )
+    def _checked(self, *command: str, secret: str = "") -> str:
+        """Run a command that must succeed and return what it printed."""
+        done = self.run(*command, secret=secret)
         if done.returncode != 0:
             raise HomespunError(
                 Code.INTERNAL, f"`{' '.join(command)}` ended with {done.returncode}: "
@@ -191,19 +303,31 @@ class LocalNetwork:
             )
         return done.stdout
 
-    def _start(self, name: str, *command: str) -> None:
+    def _start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None
+    ) -> None:
         log = (self.directory / f"{name}.log").open("ab")
         self._logs.append(log)
         self._processes[name] = subprocess.Popen(
             _python(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            env=self._environment(),
+            env=self._environment(environment),
         )
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
         """One thread per pool in the daemons too: two pools on one core slow each other down."""
-        return {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
+        own = {
+            "OMP_NUM_THREADS": str(self._threads), "PYTHONUTF8": "1",
+            "HOMESPUN_CREDENTIALS": str(self.credentials),
+        }
+        return {**os.environ, **own, **self._environment_given, **(more or {})}
 
-    def _check_alive(self, name: str, deadline: float) -> None:
+    def _family(self, name: str) -> list[psutil.Process]:
+        import psutil
+
+        parent = psutil.Process(self._processes[name].pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def _check_alive(self, name: str, deadline: float, what: str = "") -> None:
         """Wait a moment for a process that is starting; it must live, and the time not be over."""
         process = self._processes[name]
         try:
@@ -211,8 +335,9 @@ class LocalNetwork:
         except subprocess.TimeoutExpired:
             if time.monotonic() < deadline:
                 return
+            missing = f"not so in time: {what}" if what else f"{name} was not ready in time"
             raise HomespunError(
-                Code.TIMED_OUT, f"{name} was not ready in time. Its log ends: {self._tail(name)}"
+                Code.TIMED_OUT, f"{missing}. The log of {name} ends: {self._tail(name)}"
             ) from None
         raise HomespunError(
             Code.EXECUTOR_DIED, f"{name} ended with {status}. Its log ends: {self._tail(name)}"
@@ -220,6 +345,16 @@ class LocalNetwork:
 
     def _tail(self, name: str) -> str:
         return self.log(name)[-2_000:]
+
+
+def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`; a dict inside both is merged, not replaced."""
+    merged = dict(base)
+    for name, value in changes.items():
+        inner = merged.get(name)
+        both = isinstance(inner, dict) and isinstance(value, Mapping)
+        merged[name] = _merged(inner, value) if both else value
+    return merged
 
 
 def _python(command: Sequence[str]) -> list[str]:

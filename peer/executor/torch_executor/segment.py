@@ -229,7 +229,7 @@ class TorchSegment:
                 raise self._missing(tensor, "gradient")
             frame = received(gradients[tensor.edge], tensor, frame_shape(tensor), self._device)
             external.setdefault(tensor.value, []).extend(gradient_terms(tensor, frame))
-        if self._loss_name in kept.roots:
+        if self._loss_name is not None and self._loss_name in kept.roots:
             seed = torch.full_like(
                 kept.roots[self._loss_name], 1.0 / self._program.training.microbatches)
             external.setdefault(self._loss_name, []).append((-1, seed))

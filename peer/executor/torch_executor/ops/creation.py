@@ -37,7 +37,8 @@ def _constant_of_shape(call: Call) -> Runner:
 
 @operator("Shape", static=True)
 def _shape(call: Call) -> Runner:
-    extents = call.shape(0)[slice(call.integer("start", 0), call.node.attributes.get("end"))]
+    shape = call.shape(0)
+    extents = shape[call.integer("start", 0):call.integer("end", len(shape))]
     return lambda *_: torch.tensor(extents, dtype=torch.int64)
 
 
