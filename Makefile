@@ -24,7 +24,7 @@ check: setup  ## style, types, import directions
 test: check  ## everything that must hold before a change is merged
 	$(BIN)/python -m pytest
 
-demo: setup  ## a broker and two peers on this machine train a small model
+demo: setup  ## a broker and four peers on this machine train a small model
 	$(BIN)/python -m examples.demo
 
 proto: setup  ## compile proto/ into homespun/v1

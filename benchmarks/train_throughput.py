@@ -1,6 +1,6 @@
 """Training throughput of two Homespun peers beside native torch and torch's own pipelining.
 
-    python -m benchmarks.train_throughput [--json] [--rounds 3] [--steps 3] [--sweep]
+    python -m benchmarks.train_throughput [--json] [--rounds 3] [--steps 3] [--sweep] [--patience 4]
 
 Three systems train the same transformer on the same batches with the same AdamW, on the same two
 cores, by turns within each round, so that other work on the machine falls on all of them:
@@ -11,8 +11,9 @@ cores, by turns within each round, so that other work on the machine falls on al
 
 Timing: native and pipelining time every step themselves. Homespun's step times are the differences
 between the times at which the broker noted consecutive steps of the peer that has the loss, so
-start-up, loading and the first steps are outside. Each window begins with unmeasured steps. Ratios
-are medians over rounds of the ratio within one round.
+start-up, loading and the first step are outside. A round's figure is the median of those steps
+during which other processes used less than 0.1 cores; a window without one is measured again.
+Ratios are medians over rounds of the ratio within one round.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ import json
 import os
 import platform
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,9 +36,14 @@ from typing import Any
 import psutil
 
 from benchmarks.train_workers import RATE, SEED, Workers, Workload, workers
+from examples.transformer import language_loss
 from homespun.client import Client
+from homespun.dataset import read_dataset
 from homespun.job import Job
 from homespun.local import LocalNetwork
+from homespun.optimizers import AdamW
+from homespun.submission import TrainingOptions, submit, training_spec
+from ir.frontends.torch_module import import_module
 
 WORKLOAD = Workload(
     width=512, layers=6, heads=8, hidden=1408, vocab=256, context=256, batch=32)
@@ -43,12 +51,12 @@ WORKLOAD = Workload(
 BEST = {"native": 8, "pipelining": 32, "homespun": 32}
 """Microbatches that were best in a sweep on two cores."""
 SWEEP = (4, 8, 16, 32)
-WARM_UP_STEPS = 1
 JOB_TIMEOUT_S = 900.0
 PEERS = 2
-ALLOCATOR = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(1 << 30)}
-"""For native and pipelining: freed activations stay in the process, as in Homespun's executors.
-Without it the kernel takes and zeroes every large tensor's pages anew."""
+QUIET_CORES = 0.1
+"""Steps during which others used more than this do not count where quieter ones are there."""
+QUIET_FOR_S = 1.5
+SAMPLE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,29 +65,69 @@ class Window:
 
     Attributes:
         seconds: of each measured step.
-        losses: of every step, unmeasured ones too.
-        foreign: cores that processes outside the benchmark kept busy meanwhile.
+        foreign: cores that processes outside the benchmark kept busy during each of them.
+        losses: of the system's newest steps.
         details: what the system says of itself.
     """
 
     seconds: tuple[float, ...]
+    foreign: tuple[float, ...]
     losses: tuple[float, ...]
-    foreign: float
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def quiet_s(self) -> list[float]:
+        """Steps during which the cores were ours."""
+        return [took_s for took_s, foreign in zip(self.seconds, self.foreign, strict=True)
+                if foreign <= QUIET_CORES]
 
-class Watch:
-    """Counts processor time of the machine that is not ours, idle time or the kernel's idle."""
+    @property
+    def step_s(self) -> float:
+        """Median of the quiet steps; without one, the least disturbed step."""
+        if self.quiet_s:
+            return median(self.quiet_s)
+        return min(zip(self.foreign, self.seconds, strict=True))[1]
+
+
+class LoadWatch:
+    """Samples how much processor time of the machine goes to others."""
 
     def __init__(self) -> None:
-        self._began_s = time.monotonic()
-        self._all_s, self._own_s = _busy_s(), _own_s()
+        self._samples: list[tuple[float, float]] = []
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
 
-    def foreign(self) -> float:
-        """Mean number of cores that others used since the watch began."""
-        passed_s = time.monotonic() - self._began_s
-        used_s = (_busy_s() - self._all_s) - (_own_s() - self._own_s)
-        return max(0.0, used_s / passed_s)
+    def __enter__(self) -> LoadWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def foreign(self, begin_unix_s: float, end_unix_s: float) -> float:
+        """Mean number of cores that others used between two moments."""
+        inside = [sample for sample in self._samples if sample[0] <= end_unix_s]
+        (first_s, first), (last_s, last) = _before(inside, begin_unix_s), inside[-1]
+        return max(0.0, (last - first) / (last_s - first_s)) if last_s > first_s else 0.0
+
+    def wait_for_quiet(self, limit_s: float) -> None:
+        """Wait until others leave the cores alone, at most so long."""
+        deadline_s = time.monotonic() + limit_s
+        while time.monotonic() < deadline_s:
+            self._ended.wait(QUIET_FOR_S)
+            now_s = time.time()
+            if self.foreign(now_s - QUIET_FOR_S, now_s) <= QUIET_CORES:
+                return
+
+    def _sample(self) -> None:
+        while not self._ended.is_set():
+            self._samples.append((time.time(), _busy_s() - _own_s()))
+            self._ended.wait(SAMPLE_S)
+
+
+def _before(samples: list[tuple[float, float]], moment_s: float) -> tuple[float, float]:
+    return next((sample for sample in reversed(samples) if sample[0] <= moment_s), samples[0])
 
 
 def _busy_s() -> float:
@@ -88,7 +136,7 @@ def _busy_s() -> float:
 
 
 def _own_s() -> float:
-    """Processor seconds of this process and everything that it started and that still runs."""
+    """Processor seconds of this process and everything that it started."""
     total = 0.0
     for process in (me := psutil.Process(), *me.children(recursive=True)):
         try:
@@ -102,36 +150,32 @@ def _own_s() -> float:
 class HomespunSystem:
     """A local network that gets one job per window."""
 
-    def __init__(self, network: LocalNetwork, client: Client, workload: Workload) -> None:
+    def __init__(
+        self, network: LocalNetwork, client: Client, workload: Workload, load: LoadWatch
+    ) -> None:
         self._network, self._client, self._workload = network, client, workload
+        self._load = load
         self._imported: dict[int, Any] = {}
 
     def window(self, microbatches: int, steps: int) -> Window:
-        """Train for some steps beyond the warm-up."""
-        watch = Watch()
-        job = self._submit(microbatches, WARM_UP_STEPS + 1 + steps)
+        """Train for some steps after the first, in one job."""
+        job = self._submit(microbatches, 1 + steps)
         status = job.wait(JOB_TIMEOUT_S)
         if (error := status.error()) is not None:
             raise error
         metrics = job.metrics().steps
-        # The first difference is the second step's: the first step has no step before it.
-        at_s = [metric.unix_ms / 1000 for metric in metrics][WARM_UP_STEPS:]
+        spans = list(pairwise(metric.unix_ms / 1000 for metric in metrics))
         segments = [(s.peer_name, s.nodes, s.parameter_bytes) for s in status.segments]
         return Window(
-            seconds=tuple(after - before for before, after in zip(at_s, at_s[1:], strict=False)),
-            losses=tuple(metric.loss for metric in metrics), foreign=watch.foreign(),
+            seconds=tuple(after - before for before, after in spans),
+            foreign=tuple(self._load.foreign(before, after) for before, after in spans),
+            losses=tuple(metric.loss for metric in metrics),
             details={"segments": segments, "predicted_step_s": status.predicted_step_s,
                      "peers": self._peers()})
 
     def _submit(self, microbatches: int, steps: int) -> Job:
-        from homespun.dataset import read_dataset
-        from homespun.optimizers import AdamW
-        from homespun.submission import TrainingOptions, submit, training_spec
-        from ir.frontends.torch_module import import_module
-        from examples.transformer import language_loss
-
         options = TrainingOptions(
-            optimizer=AdamW(learning_rate=RATE), steps=steps, batch_size=self._workload.batch,
+            optimizer=AdamW(lr=RATE), steps=steps, batch_size=self._workload.batch,
             microbatches=microbatches, seed=SEED, peers=PEERS, name="throughput")
         dataset = read_dataset({"tokens": self._workload.tokens()})
         if microbatches not in self._imported:
@@ -155,16 +199,33 @@ class HomespunSystem:
         return sorted(summaries, key=lambda summary: summary["segment"])
 
 
-def worker_window(system: Workers, microbatches: int, steps: int) -> Window:
-    """Some steps of a worker, without the warm-up."""
-    watch = Watch()
-    seconds, losses = system.run(microbatches, WARM_UP_STEPS + steps)
-    return Window(
-        seconds=tuple(seconds[WARM_UP_STEPS:]), losses=tuple(losses), foreign=watch.foreign())
+class WorkerSystem:
+    """Native torch, or torch's pipeline: processes that live on between windows."""
+
+    def __init__(self, processes: Workers, load: LoadWatch) -> None:
+        self._processes, self._load = processes, load
+        self._warm: set[int] = set()
+
+    def window(self, microbatches: int, steps: int) -> Window:
+        """Some steps, after one that is not measured where the count is new."""
+        if microbatches not in self._warm:
+            self._processes.run(microbatches, 1)
+            self._warm.add(microbatches)
+        spans, losses = [], []
+        for _ in range(steps):
+            began_s = time.time()
+            seconds, loss = self._processes.run(microbatches, 1)
+            spans.append((seconds[0], self._load.foreign(began_s, time.time())))
+            losses += loss
+        return Window(
+            seconds=tuple(s for s, _ in spans), foreign=tuple(f for _, f in spans),
+            losses=tuple(losses))
 
 
 @contextmanager
-def systems(workload: Workload, names: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def systems(
+    workload: Workload, names: tuple[str, ...], load: LoadWatch
+) -> Iterator[dict[str, Any]]:
     """Everything that is compared, started: name -> (microbatches, steps) -> Window."""
     given = json.dumps(asdict(workload))
     with ExitStack() as stack:
@@ -174,30 +235,38 @@ def systems(workload: Workload, names: tuple[str, ...]) -> Iterator[dict[str, An
             if name == "homespun":
                 network = stack.enter_context(LocalNetwork(directory / "network", PEERS, threads=1))
                 client = stack.enter_context(network.client())
-                ready[name] = HomespunSystem(network, client, workload).window
+                ready[name] = HomespunSystem(network, client, workload, load).window
             else:
-                environment = {**os.environ, **ALLOCATOR}
-                worker = stack.enter_context(
-                    workers(name, given, directory / f"{name}.store", environment))
-                ready[name] = lambda m, n, worker=worker: worker_window(worker, m, n)
+                worker = stack.enter_context(workers(name, given, directory / f"{name}.store"))
+                ready[name] = WorkerSystem(worker, load).window
         yield ready
 
 
 def measure(
-    workload: Workload, counts: Mapping[str, tuple[int, ...]], rounds: int, steps: int
+    workload: Workload, counts: Mapping[str, tuple[int, ...]], rounds: int, steps: int,
+    patience: int, wait_s: float,
 ) -> dict[str, dict[int, list[Window]]]:
-    """Let the systems take turns: name -> microbatches -> one window per round."""
+    """Let the systems take turns: name -> microbatches -> one window per round.
+
+    Up to `patience` windows in all are measured again because they had no quiet step.
+    """
     result: dict[str, dict[int, list[Window]]] = {
         name: {count: [] for count in counts[name]} for name in counts}
-    with systems(workload, tuple(counts)) as ready:
+    with LoadWatch() as load, systems(workload, tuple(counts), load) as ready:
         for number in range(rounds):
             for name, windows in result.items():
                 for count in windows:
-                    window = ready[name](count, steps)
+                    while True:
+                        load.wait_for_quiet(wait_s)
+                        window = ready[name](count, steps)
+                        print(f"round {number + 1}  {name:<11} {count:>3} microbatches  "
+                              f"{workload.step_tokens / window.step_s:7.0f} tokens/s  quiet "
+                              f"steps {len(window.quiet_s)}/{steps}  others used "
+                              f"{median(window.foreign):.2f} cores", flush=True)
+                        if window.quiet_s or patience == 0:
+                            break
+                        patience -= 1
                     windows[count].append(window)
-                    print(f"round {number + 1}  {name:<11} {count:>3} microbatches  "
-                          f"{workload.step_tokens / median(window.seconds):7.0f} tokens/s  "
-                          f"others used {window.foreign:.2f} cores", flush=True)
     return result
 
 
@@ -211,7 +280,8 @@ def summary(workload: Workload, measured: dict[str, dict[int, list[Window]]]) ->
             "tokens_per_s": round(workload.step_tokens / median(times), 1),
             "step_s": [round(t, 4) for t in times],
             "microbatches": best[name],
-            "foreign_cores": [round(w.foreign, 3) for w in measured[name][best[name]]],
+            "quiet_steps": [len(w.quiet_s) for w in measured[name][best[name]]],
+            "foreign_cores": [round(median(w.foreign), 3) for w in measured[name][best[name]]],
             "by_microbatches": {
                 count: round(workload.step_tokens / median(_step_s(windows)), 1)
                 for count, windows in measured[name].items()},
@@ -229,7 +299,7 @@ def summary(workload: Workload, measured: dict[str, dict[int, list[Window]]]) ->
 
 
 def _step_s(windows: list[Window]) -> list[float]:
-    return [median(window.seconds) for window in windows]
+    return [window.step_s for window in windows]
 
 
 def show(result: dict[str, Any]) -> None:
@@ -252,6 +322,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one JSON object on a line")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3, help="measured steps per window")
+    parser.add_argument("--patience", type=int, default=4, help="windows to measure again because "
+                        f"others used more than {QUIET_CORES} cores meanwhile")
+    parser.add_argument("--wait-s", type=float, default=20.0,
+                        help="longest wait for others to leave the cores alone, per window")
     parser.add_argument("--sweep", action="store_true", help=f"try {SWEEP} microbatches")
     parser.add_argument("--systems", default="native,pipelining,homespun")
     parser.add_argument("--microbatches", type=int, help="the same for all, instead of the best")
@@ -260,7 +334,9 @@ def main() -> None:
         name: SWEEP if arguments.sweep else (arguments.microbatches or BEST[name],)
         for name in arguments.systems.split(",")}
     result = summary(
-        WORKLOAD, measure(WORKLOAD, counts, arguments.rounds, arguments.steps))
+        WORKLOAD,
+        measure(WORKLOAD, counts, arguments.rounds, arguments.steps, arguments.patience,
+                arguments.wait_s))
     show(result)
     if arguments.json:
         import torch
@@ -269,7 +345,7 @@ def main() -> None:
             **asdict(WORKLOAD), "rounds": arguments.rounds, "steps": arguments.steps,
             "parameters": sum(p.numel() for p in WORKLOAD.model().parameters()),
             "torch": torch.__version__, "python": platform.python_version(),
-            "machine": platform.machine(), "cpus": os.cpu_count(), "allocator": ALLOCATOR}
+            "machine": platform.machine(), "cpus": os.cpu_count()}
         print(json.dumps({**result, "config": config}))
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -210,18 +212,15 @@ class Workers:
 
 
 @contextmanager
-def workers(system: str, workload: str, store: Path, environment: dict[str, str]
-            ) -> Iterator[Workers]:
+def workers(system: str, workload: str, store: Path) -> Iterator[Workers]:
     """Start `native` (one process, 2 threads) or `pipelining` (two processes, 1 thread each)."""
-    import subprocess
-
     ranks, threads = ((0,), 2) if system == "native" else ((0, 1), 1)
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "benchmarks.train_workers", system, "--workload", workload,
              "--threads", str(threads), "--rank", str(rank), "--store", str(store)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={**environment, "OMP_NUM_THREADS": str(threads)})
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)})
         for rank in ranks]
     try:
         yield Workers(processes)

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 
 class Clock:
     """Wall time for people and expiry dates, made monotonic for the core.
 
     Starts no earlier than `last_ns`, the newest time in the journal. If the machine's clock is set
-    back, time stands almost still here until the machine's has caught up.
+    back, time here goes on at its usual pace, so that no deadline waits for the machine's clock to
+    catch up.
     """
 
-    def __init__(self, last_ns: int = 0) -> None:
-        """Start after `last_ns`."""
+    def __init__(
+        self,
+        last_ns: int = 0,
+        wall: Callable[[], int] = time.time_ns,
+        steady: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        """Start after `last_ns`.
+
+        Args:
+            last_ns: newest time that was ever given out.
+            wall: nanoseconds since 1970; may jump.
+            steady: nanoseconds since any moment; never jumps.
+        """
         self._last_ns = last_ns
+        self._wall = wall
+        self._steady = steady
+        self._steady_ns = steady()
 
     def now_ns(self) -> int:
         """Nanoseconds since 1970; larger at every call."""
-        self._last_ns = max(self._last_ns + 1, time.time_ns())
+        steady_ns = self._steady()
+        passed_ns = max(1, steady_ns - self._steady_ns)
+        self._steady_ns = steady_ns
+        self._last_ns = max(self._last_ns + passed_ns, self._wall())
         return self._last_ns
 
 

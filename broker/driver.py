@@ -58,9 +58,7 @@ class Driver:
         self._journal = journal
         self._clock = clock
         self._carry_out = carry_out
-        self._queue: asyncio.Queue[tuple[AnyEvent, asyncio.Future[None]]] = asyncio.Queue(
-            QUEUE_EVENTS_MAX
-        )
+        self._queue: asyncio.Queue[tuple[AnyEvent, asyncio.Future[None]]] = asyncio.Queue()
         self._answers: dict[str, asyncio.Future[Answer]] = {}
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._changed = asyncio.Event()
@@ -87,22 +85,32 @@ class Driver:
             while True:
                 batch = await self._next_batch()
                 await self._take(batch)
+        except HomespunError as error:
+            for answer in self._answers.values():
+                if not answer.done():
+                    answer.set_exception(error)
+            raise
         finally:
             self._disk.shutdown()
+            self._journal.close()
 
-    def post(self, event: AnyEvent) -> asyncio.Future[None]:
+    def post(self, event: AnyEvent, *, is_own: bool = False) -> asyncio.Future[None]:
         """Queue an event; the future ends when it is durable and applied.
+
+        Args:
+            event: what happened; the driver stamps it.
+            is_own: what the broker's own parts have to say is never refused. It is bounded by what
+                they do: a planner's answer, a tick of heartbeats, the end of a session.
 
         Raises:
             HomespunError: OVERLOADED when the queue is full.
         """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        try:
-            self._queue.put_nowait((event, done))
-        except asyncio.QueueFull:
+        if not is_own and self._queue.qsize() >= QUEUE_EVENTS_MAX:
             raise HomespunError(
                 Code.OVERLOADED, f"{QUEUE_EVENTS_MAX} requests are already waiting at the broker"
-            ) from None
+            )
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait((event, done))
         return done
 
     async def ask(self, event: Question) -> Answer:
@@ -131,6 +139,17 @@ class Driver:
         """The time that an event posted now would carry."""
         return self._clock.now_ns()
 
+    def session_of(self, peer_id: str) -> str:
+        """The session that the core takes for the peer's current one; "" for none. Cost: O(1)."""
+        peer = self.core.state.peers.get(peer_id)
+        return "" if peer is None else peer.session_id
+
+    def held_by(self, peer_id: str) -> frozenset[tuple[str, int]]:
+        """(job, segment) of every lease that occupies a peer. Cost: O(its leases)."""
+        peer = self.core.state.peers.get(peer_id)
+        leases = () if peer is None else peer.leases.values()
+        return frozenset((lease.job_id, lease.index) for lease in leases)
+
     async def wait_change(self, seen: int, timeout_s: float) -> None:
         """Wait until `changes` differs from `seen`, or the time is over."""
         with contextlib.suppress(TimeoutError):
@@ -139,10 +158,16 @@ class Driver:
                     await self._changed.wait()
 
     async def _next_batch(self) -> list[tuple[AnyEvent, asyncio.Future[None]]]:
-        """Wait for an event or the core's next deadline; take along whatever else is queued."""
+        """Wait for an event or the core's next deadline; take along whatever else is queued.
+
+        A deadline that is due goes first, however many events wait: a busy queue delays nothing.
+        """
         batch: list[tuple[AnyEvent, asyncio.Future[None]]] = []
+        wait_s = self._seconds_to_wakeup()
         try:
-            async with asyncio.timeout(self._seconds_to_wakeup()):
+            if wait_s is not None and wait_s <= 0:
+                raise TimeoutError
+            async with asyncio.timeout(wait_s):
                 batch.append(await self._queue.get())
         except TimeoutError:
             done = asyncio.get_running_loop().create_future()
@@ -155,7 +180,7 @@ class Driver:
         wakeup_ns = self.core.next_wakeup_ns()
         if wakeup_ns is None:
             return None
-        return max(0.001, (wakeup_ns - self._clock.now_ns()) / 1e9)
+        return (wakeup_ns - self._clock.now_ns()) / 1e9
 
     async def _take(self, batch: list[tuple[AnyEvent, asyncio.Future[None]]]) -> None:
         stamped = [(replace(event, at_ns=self._clock.now_ns()), done) for event, done in batch]

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 from broker.core import commands as do
 from broker.core.events import PlacementSolved, PlanningFailed
 from dag.job import JobSpec
 from dag.placement import Infeasible, PlacementProblem
-from homespun.blobs.store import BlobStore
 from homespun.errors import Code, HomespunError
 from ir.graph import Graph
 
 
-def solve(command: do.SolvePlacement, blobs: BlobStore) -> PlacementSolved | PlanningFailed:
-    """Plan a job.
+def solve(command: do.SolvePlacement, graph_path: Path) -> PlacementSolved | PlanningFailed:
+    """Plan a job whose graph lies in a file.
 
-    Runs in a worker thread: nothing here touches the core. Whatever is wrong with the submitter's
-    graph becomes the job's failure, never the broker's.
+    Nothing here touches the core. Whatever is wrong with the submitter's graph becomes the job's
+    failure, never the broker's.
+
+    Raises:
+        MemoryError: the graph is too large for this process.
     """
     from dag.planner import plan
 
     try:
-        graph = _load(command.spec, blobs)
+        graph = _load(command.spec, graph_path)
         problem = PlacementProblem(graph=graph, job=command.spec, cluster=command.cluster)
         answer = plan(problem)
     except HomespunError as error:
         return PlanningFailed(
             at_ns=0, job_id=command.job_id, code=error.code, message=error.message
         )
+    except MemoryError:
+        raise
+    except Exception as error:  # the edge of planning: whatever it is, the job is told
+        traceback.print_exc()
+        text = f"the planner failed: {type(error).__name__}: {error}"
+        return PlanningFailed(at_ns=0, job_id=command.job_id, code=Code.INTERNAL, message=text)
     is_infeasible = isinstance(answer, Infeasible)
     return PlacementSolved(
         at_ns=0,
@@ -37,12 +48,12 @@ def solve(command: do.SolvePlacement, blobs: BlobStore) -> PlacementSolved | Pla
     )
 
 
-def _load(spec: JobSpec, blobs: BlobStore) -> Graph:
+def _load(spec: JobSpec, graph_path: Path) -> Graph:
     """The job's graph, checked against the closed operator list and against the job itself."""
     from ir.check import check
     from ir.serde import load
 
-    with blobs.open_read(spec.graph_digest) as file:
+    with graph_path.open("rb") as file:
         graph = load(file.read(spec.graph_bytes))
     check(graph)
     _check_inputs(graph, spec)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
 
 import grpc
 import structlog
@@ -17,7 +20,7 @@ from broker.driver import Driver
 from broker.identity.authority import Authority, write_operator
 from broker.identity.server_certificate import ServerCertificate
 from broker.journal import Journal
-from broker.planner import solve
+from broker.planner_process import solve_apart
 from broker.rpc.authorisation import ENROLMENT_PERMISSIONS, PERMISSIONS, Guard, identify
 from broker.rpc.blob_service import BlobService
 from broker.rpc.enrolment_service import EnrolmentServicer, RenewalServicer
@@ -32,6 +35,7 @@ from homespun.discovery import announced
 from homespun.errors import Code, HomespunError
 from homespun.identity.address import join_address, split_address
 from homespun.identity.certificates import utc_now
+from homespun.identity.channels import SERVER_OPTIONS
 from homespun.v1 import (
     blobs_pb2_grpc,
     enrolment_pb2_grpc,
@@ -42,22 +46,14 @@ from homespun.v1 import (
 
 log = structlog.get_logger(__name__)
 
-MESSAGE_BYTES_MAX = 64 * 2**20
-"""Largest control message: a job with 20,000 parameters takes about 5 MB."""
-STREAMS_MAX = 10_000
+CALLS_MAX = 20_000
+"""Calls in progress on the main port: two for each peer that a broker may know."""
+FIRST_CONTACTS_MAX = 64
+"""Calls in progress on the enrolment port, where anybody may call."""
 HEARTBEAT_TICK_S = 0.5
 STOP_GRACE_S = 1.0
-
-SERVER_OPTIONS = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_concurrent_streams", STREAMS_MAX),
-    ("grpc.so_reuseport", 0),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-)
+DISK_RESERVE_BYTES = 256 * 2**20
+"""Uploads leave so much of the disk to the journal: without it the broker must stop."""
 
 
 @dataclass(slots=True)
@@ -71,6 +67,8 @@ class BrokerServer:
     blobs: BlobStore
     sessions: Sessions
     telemetry: Telemetry
+    work: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
+    """Everything that runs while it serves: what fails here ends the broker."""
 
     @classmethod
     def open(cls, directory: BrokerDirectory) -> BrokerServer:
@@ -80,13 +78,16 @@ class BrokerServer:
             HomespunError: BAD_CONFIGURATION when the directory is not usable.
         """
         settings = directory.load_settings()
-        authority = Authority.load(directory.root, utc_now())
+        lifetime = timedelta(seconds=settings.certificate_lifetime_s)
+        authority = replace(
+            Authority.load(directory.root, utc_now()), member_lifetime=lifetime)
+        outlet = _Outlet()
+        # First, as it also locks the directory: a second broker must not touch anything in it.
+        driver = Driver.recover(Journal.open(directory.journal), outlet.carry_out)
         write_operator(
             authority, directory.root, broker_address=settings.address, now=utc_now()
         )
         blobs = BlobStore(directory.blobs, settings.blob_quota_bytes or None)
-        outlet = _Outlet()
-        driver = Driver.recover(Journal.open(directory.journal), outlet.carry_out)
         self = cls(directory, settings, authority, driver, blobs, Sessions(), Telemetry())
         outlet.server = self
         return self
@@ -99,17 +100,19 @@ class BrokerServer:
                 cannot grow.
         """
         host, port = split_address(self.settings.listen)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.driver.run(self.settings.policy))
-            async with self._ports(host, port):
-                with announced(self.authority.network_id, port, host) if (
-                    self.settings.announce
-                ) else contextlib.nullcontext():
-                    log.info(
-                        "serving", address=self.settings.address,
-                        network_id=self.authority.network_id,
-                    )
-                    await self._merge_heartbeats()
+        async with asyncio.TaskGroup() as self.work:
+            self.work.create_task(self.driver.run(self.settings.policy))
+            async with self._ports(host, port), self._announcement():
+                log.info(
+                    "serving", address=self.settings.address,
+                    network_id=self.authority.network_id,
+                )
+                await self._merge_heartbeats()
+
+    def _announcement(self) -> contextlib.AbstractAsyncContextManager[None]:
+        if self.settings.announce:
+            return announced(self.authority.network_id, self.settings.address)
+        return contextlib.nullcontext()
 
     @contextlib.asynccontextmanager
     async def _ports(self, host: str, port: int) -> AsyncIterator[None]:
@@ -117,11 +120,13 @@ class BrokerServer:
         main = grpc.aio.server(
             interceptors=(Guard(PERMISSIONS, self.authority.network_id),),
             options=SERVER_OPTIONS,
+            maximum_concurrent_rpcs=CALLS_MAX,
         )
         self._add_services(main)
         first_contact = grpc.aio.server(
             interceptors=(Guard(ENROLMENT_PERMISSIONS, self.authority.network_id),),
             options=SERVER_OPTIONS,
+            maximum_concurrent_rpcs=FIRST_CONTACTS_MAX,
         )
         enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
             EnrolmentServicer(self.authority, self.driver.ask), first_contact
@@ -169,6 +174,8 @@ class BrokerServer:
             allowed = views.may_read_blob(core, identity, digest)
         else:
             allowed = views.may_write_blob(core, identity, size_bytes)
+        if allowed and action == "write":
+            return _disk_shortage(self.directory.blobs, size_bytes)
         if allowed:
             return None
         return HomespunError(Code.NOT_ALLOWED, f"{identity} may not {action} blob {digest}")
@@ -179,7 +186,7 @@ class BrokerServer:
             await asyncio.sleep(HEARTBEAT_TICK_S)
             alive = self.telemetry.take_alive()
             if alive:
-                await self.driver.post(HeartbeatsSeen(at_ns=0, peer_ids=alive))
+                await self.driver.post(HeartbeatsSeen(at_ns=0, peer_ids=alive), is_own=True)
 
 
 class _Outlet:
@@ -187,16 +194,16 @@ class _Outlet:
 
     def __init__(self) -> None:
         self.server: BrokerServer | None = None
-        self._planning: set[asyncio.Task[None]] = set()
+        self._planning: asyncio.Task[None] | None = None
 
     def carry_out(self, command: do.AnyCommand) -> None:
         server = self.server
         assert server is not None
         match command:
             case do.SolvePlacement():
-                task = asyncio.get_running_loop().create_task(_plan(server, command))
-                self._planning.add(task)
-                task.add_done_callback(self._planning.discard)
+                if self._planning is not None:
+                    self._planning.cancel()  # the core plans one job at a time
+                self._planning = server.work.create_task(_plan(server, command))
             case do.DisconnectPeer():
                 server.sessions.end(command)
             case (
@@ -206,12 +213,24 @@ class _Outlet:
                 | do.AcknowledgeReports()
                 | do.MeasureLink()
             ):
-                server.sessions.send(command)
+                server.sessions.send(server.driver.session_of(command.peer_id), command)
 
 
 async def _plan(server: BrokerServer, command: do.SolvePlacement) -> None:
-    answer = await asyncio.to_thread(solve, command, server.blobs)
-    await server.driver.post(answer)
+    answer = await solve_apart(command, server.blobs.path(command.spec.graph_digest))
+    await server.driver.post(answer, is_own=True)
+
+
+def _disk_shortage(place: Path, size_bytes: int) -> HomespunError | None:
+    """Why a blob must not be stored: the disk would be too full for the journal."""
+    room = shutil.disk_usage(place).free - DISK_RESERVE_BYTES
+    if size_bytes <= room:
+        return None
+    return HomespunError(
+        Code.DISK_FULL,
+        f"the broker's disk has no room for a blob of {size_bytes} bytes",
+        wanted_bytes=size_bytes, had_bytes=max(0, room),
+    )
 
 
 def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> None:

@@ -7,11 +7,14 @@ holds with what it should hold, and asks again.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+import contextlib
+from collections import Counter, deque
+from collections.abc import Iterator
 
 import structlog
 
 from broker.core import commands as do
+from homespun.errors import Code, HomespunError
 from homespun.v1 import job_pb2, session_pb2
 from homespun.wire import to_message
 
@@ -19,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 OUTBOX_MESSAGES_MAX = 1_000
 """Messages that may wait for one peer; one that reads so slowly is disconnected."""
+STREAMS_PER_PEER_MAX = 4
+"""One is the rule; a peer that reconnects may leave some behind that are about to end."""
 PROBE_BYTES = 4 * 2**20
 """Bytes a link probe may send: 0.3 s at 100 Mbit/s."""
 
@@ -27,56 +32,91 @@ PeerCommand = (
 )
 
 
-@dataclass(slots=True)
 class Session:
-    """One open stream."""
+    """One open stream: what waits to be written to it.
 
-    session_id: str
-    outbox: asyncio.Queue[session_pb2.BrokerMessage] = field(
-        default_factory=lambda: asyncio.Queue(OUTBOX_MESSAGES_MAX)
-    )
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    Attributes:
+        probes: peers to which this one was asked to measure its link, and has not yet.
+    """
+
+    def __init__(self, peer_id: str, session_id: str) -> None:
+        self.peer_id = peer_id
+        self.session_id = session_id
+        self.probes: set[str] = set()
+        self._outbox: deque[session_pb2.BrokerMessage] = deque()
+        self._wake = asyncio.Event()
+
+    def put(self, message: session_pb2.BrokerMessage) -> None:
+        """Queue a message; one too many turns into the end of the stream."""
+        if len(self._outbox) >= OUTBOX_MESSAGES_MAX:
+            log.warning("peer_reads_too_slowly", peer_id=self.peer_id)
+            self._outbox.clear()
+            message = _goodbye(
+                Code.OVERLOADED, f"{OUTBOX_MESSAGES_MAX} messages wait for {self.peer_id}"
+            )
+        self._outbox.append(message)
+        self._wake.set()
+
+    async def take(self) -> session_pb2.BrokerMessage:
+        """The next message, when there is one. For one reader."""
+        while not self._outbox:
+            self._wake.clear()
+            await self._wake.wait()
+        return self._outbox.popleft()
 
 
 class Sessions:
-    """All open streams. A peer has one current stream; a replaced one ends with a goodbye."""
+    """All open streams. Which one is a peer's current one, the core knows."""
 
     def __init__(self) -> None:
-        self._current: dict[str, Session] = {}
-        self._by_id: dict[str, Session] = {}
+        self._open: dict[str, Session] = {}
+        self._streams: Counter[str] = Counter()
 
-    def open(self, peer_id: str, session_id: str) -> Session:
-        """Register a stream; commands for the peer go there from now on."""
-        session = Session(session_id)
-        self._current[peer_id] = self._by_id[session_id] = session
-        return session
+    @contextlib.contextmanager
+    def admitted(self, peer_id: str) -> Iterator[None]:
+        """Count a stream of a peer for as long as it lasts, registered or not.
 
-    def close(self, peer_id: str, session: Session) -> None:
-        """Forget a stream."""
-        self._by_id.pop(session.session_id, None)
-        if self._current.get(peer_id) is session:
-            del self._current[peer_id]
+        Raises:
+            HomespunError: OVERLOADED when the peer has too many.
+        """
+        if self._streams[peer_id] >= STREAMS_PER_PEER_MAX:
+            raise HomespunError(
+                Code.OVERLOADED, f"{peer_id} has {STREAMS_PER_PEER_MAX} streams open already"
+            )
+        self._streams[peer_id] += 1
+        try:
+            yield
+        finally:
+            self._streams[peer_id] -= 1
+            if not self._streams[peer_id]:
+                del self._streams[peer_id]
 
-    def send(self, command: PeerCommand) -> None:
-        """Queue a command for its peer."""
-        session = self._current.get(command.peer_id)
+    @contextlib.contextmanager
+    def opened(self, peer_id: str, session_id: str) -> Iterator[Session]:
+        """Make a stream known for as long as it lasts."""
+        session = self._open[session_id] = Session(peer_id, session_id)
+        try:
+            yield session
+        finally:
+            del self._open[session_id]
+
+    def send(self, session_id: str, command: PeerCommand) -> None:
+        """Queue a command on a stream, if it is still open."""
+        session = self._open.get(session_id)
         if session is not None:
-            self._put(session, command.peer_id, _message_of(command))
+            if isinstance(command, do.MeasureLink):
+                session.probes.add(command.to_peer)
+            session.put(_message_of(command))
 
     def end(self, command: do.DisconnectPeer) -> None:
         """Say goodbye and end a stream, be it the current one or one that was replaced."""
-        session = self._by_id.get(command.session_id)
+        session = self._open.get(command.session_id)
         if session is not None:
-            goodbye = session_pb2.Goodbye(code=command.code, message=command.message)
-            message = session_pb2.BrokerMessage(goodbye=goodbye)
-            self._put(session, command.peer_id, message)
+            session.put(_goodbye(command.code, command.message))
 
-    def _put(self, session: Session, peer_id: str, message: session_pb2.BrokerMessage) -> None:
-        try:
-            session.outbox.put_nowait(message)
-        except asyncio.QueueFull:
-            log.warning("peer_reads_too_slowly", peer_id=peer_id)
-            session.ended.set()
+
+def _goodbye(code: str, message: str) -> session_pb2.BrokerMessage:
+    return session_pb2.BrokerMessage(goodbye=session_pb2.Goodbye(code=code, message=message))
 
 
 def _message_of(command: PeerCommand) -> session_pb2.BrokerMessage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -11,6 +12,8 @@ from broker.core.policy import Policy
 from homespun.errors import Code, HomespunError
 
 SETTINGS_BYTES_MAX = 64 * 1024
+CERTIFICATE_LIFETIME_S = 24 * 3600
+"""Long enough for a night without the broker, short enough to stand in for revocation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,8 @@ class BrokerSettings:
         address: `host:port` that others dial; peers and clients remember it.
         announce: whether to tell the local network by zeroconf where the broker is.
         blob_quota_bytes: most bytes of blobs on disk; 0 for no limit but the disk.
+        certificate_lifetime_s: how long the certificates of peers, submitters and the broker are
+            valid, >= 10; they are renewed at about two thirds of it.
         policy: the core's numbers.
     """
 
@@ -31,6 +36,7 @@ class BrokerSettings:
     address: str
     announce: bool = True
     blob_quota_bytes: int = 0
+    certificate_lifetime_s: Annotated[int, msgspec.Meta(ge=10)] = CERTIFICATE_LIFETIME_S
     policy: Policy = field(default_factory=Policy)
 
 

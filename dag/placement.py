@@ -57,6 +57,7 @@ class Refusal:
         wanted: the quantity that the rule needed, in the rule's unit (bytes, seconds, peers).
         had: the quantity that was there.
         text: one sentence for a person.
+        subject_name: what people call that peer; the broker fills it in where it shows a refusal.
     """
 
     subject: str
@@ -64,6 +65,7 @@ class Refusal:
     wanted: float
     had: float
     text: str
+    subject_name: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

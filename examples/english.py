@@ -1,15 +1,14 @@
 """English text that every Python installation carries: its own documentation.
 
-The language reference's help topics and the docstrings of the standard library. Files are parsed,
-never imported, so nothing runs and nothing is downloaded. One installation always gives the same
-text; another Python version gives a little more or less of it.
+The language reference's help topics and the docstrings of the standard library's modules. Files are
+parsed, never imported, so nothing runs and nothing is downloaded. One installation always gives the
+same text; another Python version gives a little more or less of it.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
-import inspect
 import sysconfig
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,6 @@ HELD_OUT_EVERY = 20
 SHORTEST_DOCUMENT = 200
 """Shorter docstrings say little more than the name of their function; in characters."""
 LARGEST_FILE_BYTES = 1_000_000
-NOT_PROSE = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "encodings"})
 
 Tokens = npt.NDArray[np.int64]
 
@@ -50,12 +48,13 @@ def english(length: int) -> Text:
 
 
 def _documents() -> Iterator[str]:
-    """Help topics by name, then docstrings by file and line."""
-    yield from _topics()
-    root = Path(sysconfig.get_path("stdlib"))
-    for path in sorted(root.glob("*.py"), key=lambda path: path.relative_to(root).parts):
-        if NOT_PROSE.isdisjoint(path.relative_to(root).parts):
-            yield from _docstrings(path)
+    """Help topics by name, then docstrings by file. Layout goes: it is the words that count."""
+    for text in _topics():
+        yield " ".join(text.split())
+    for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
+        for text in _docstrings(path):
+            if len(text) >= SHORTEST_DOCUMENT:
+                yield " ".join(text.split())
 
 
 def _topics() -> Iterator[str]:
@@ -64,11 +63,11 @@ def _topics() -> Iterator[str]:
     from pydoc_data.topics import topics
 
     for name in sorted(topics):
-        yield topics[name].strip()
+        yield topics[name]
 
 
 def _docstrings(path: Path) -> Iterator[str]:
-    """The longer docstrings of one source file, in the order they stand there."""
+    """All docstrings of one source file, outer before inner."""
     if path.stat().st_size > LARGEST_FILE_BYTES:
         return
     with warnings.catch_warnings():
@@ -79,9 +78,7 @@ def _docstrings(path: Path) -> Iterator[str]:
             return
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = inspect.cleandoc(ast.get_docstring(node, clean=False) or "")
-            if len(text) >= SHORTEST_DOCUMENT:
-                yield text
+            yield ast.get_docstring(node, clean=False) or ""
 
 
 def _rows(documents: Sequence[str], length: int) -> Tokens:

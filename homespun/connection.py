@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any, TypeVar
 import grpc
 
 from homespun.errors import Code, HomespunError
+from homespun.identity.certificates import utc_now
 from homespun.identity.channels import open_channel
 from homespun.identity.directory import Credentials, load
+from homespun.identity.enrol import renew
 from homespun.paths import credentials_directory
 from homespun.rpc_errors import error_of
 from homespun.v1 import blobs_pb2_grpc, jobs_pb2_grpc
@@ -24,13 +27,16 @@ FIRST_BACKOFF_S = 0.2
 LONGEST_BACKOFF_S = 5.0
 STREAM_TIMEOUT_S = 60.0
 """A watch is renewed this often, so that a broker that vanished silently is noticed."""
+RENEW_RETRY_S = 60.0
+"""Between attempts to renew a certificate: a third of its life is left for them."""
 
 
 class Connection:
     """Calls to the broker's job and blob services. Safe for threads, as gRPC channels are."""
 
     def __init__(
-        self, channel: grpc.Channel, *, address: str, owner_id: str, timeout_s: float
+        self, channel: grpc.Channel, *, address: str, owner_id: str, timeout_s: float,
+        renewal: Renewal | None = None,
     ) -> None:
         """Wrap a channel.
 
@@ -39,13 +45,20 @@ class Connection:
             address: what was dialled, for messages.
             owner_id: who we are to the broker.
             timeout_s: how long one call may take, retries included, > 0.
+            renewal: gives a new channel when the identity's certificate was renewed.
         """
         self.address = address
         self.owner_id = owner_id
         self.timeout_s = timeout_s
-        self.blobs: Any = blobs_pb2_grpc.BlobServiceStub(channel)
-        self._jobs: Any = jobs_pb2_grpc.JobServiceStub(channel)
-        self._channel = channel
+        self._renewal = renewal
+        self._channels: list[grpc.Channel] = []
+        self._use(channel)
+
+    @property
+    def blobs(self) -> Any:
+        """A blocking `BlobServiceStub`, good for a transfer; ask again for the next."""
+        self._keep_valid()
+        return self._blobs
 
     def call(self, method: str, request: Any) -> Any:
         """Call a method of `JobService`, again after passing errors until `timeout_s` is over.
@@ -76,6 +89,7 @@ class Connection:
         Raises:
             HomespunError: what ended the stream; TIMED_OUT when its time was over.
         """
+        self._keep_valid()
         call = getattr(self._jobs, method)(request, timeout=STREAM_TIMEOUT_S)
         try:
             yield from call
@@ -86,13 +100,67 @@ class Connection:
 
     def close(self) -> None:
         """Close the channel; later calls fail."""
-        self._channel.close()
+        for channel in self._channels:
+            channel.close()
+
+    def _use(self, channel: grpc.Channel) -> None:
+        """Make new calls on this channel; calls under way go on where they are."""
+        self._channels.append(channel)
+        self._blobs: Any = blobs_pb2_grpc.BlobServiceStub(channel)
+        self._jobs: Any = jobs_pb2_grpc.JobServiceStub(channel)
+
+    def _keep_valid(self) -> None:
+        """A channel keeps the certificate it was opened with: change over when that is renewed."""
+        channel = self._renewal.next_channel() if self._renewal is not None else None
+        if channel is not None:
+            self._use(channel)
 
     def _once(self, method: str, request: Any, timeout_s: float) -> Any:
+        self._keep_valid()
         try:
             return getattr(self._jobs, method)(request, timeout=timeout_s)
         except grpc.RpcError as error:
             raise error_of(error, f"The broker at {self.address}") from error
+
+
+class Renewal:
+    """Renews the certificate of an identity on disk, as long as somebody uses it. Thread-safe."""
+
+    def __init__(self, directory: Path, credentials: Credentials, address: str) -> None:
+        """Begin with credentials that were just loaded from `directory`."""
+        self._directory = directory
+        self._address = address
+        self._renew_at = credentials.renew_at
+        self._try_again_s = 0.0
+        self._lock = threading.Lock()
+
+    def next_channel(self) -> grpc.Channel | None:
+        """A channel with a newer certificate, when it is time for one; usually None.
+
+        A renewal that fails is tried again later: the present certificate has a third of its life.
+        """
+        if utc_now() < self._renew_at:
+            return None
+        if not self._lock.acquire(blocking=False):
+            return None  # another thread is at it; the present certificate will do meanwhile
+        try:
+            return self._renewed_channel()
+        except HomespunError:
+            return None
+        finally:
+            self._lock.release()
+
+    def _renewed_channel(self) -> grpc.Channel | None:
+        now_s = time.monotonic()
+        if utc_now() < self._renew_at or now_s < self._try_again_s:
+            return None
+        self._try_again_s = now_s + RENEW_RETRY_S
+        held = load(self._directory)  # another program may have been quicker
+        if held.needs_renewal(utc_now()):
+            held = renew(self._directory, address=self._address)
+        channel = open_channel(held, self._address)
+        self._renew_at, self._try_again_s = held.renew_at, 0.0
+        return channel
 
 
 def open_connection(
@@ -112,9 +180,12 @@ def open_connection(
     if not timeout_s > 0:
         raise HomespunError(
             Code.INVALID_ARGUMENT, f"timeout_s must be > 0; it is {timeout_s!r}.")
+    directory = None
     if not isinstance(credentials, Credentials):
-        credentials = load(credentials_directory(credentials))
+        directory = credentials_directory(credentials)
+        credentials = load(directory)
     target = address or credentials.broker_address
     return Connection(
         open_channel(credentials, target),
-        address=target, owner_id=credentials.id, timeout_s=timeout_s)
+        address=target, owner_id=credentials.id, timeout_s=timeout_s,
+        renewal=None if directory is None else Renewal(directory, credentials, target))

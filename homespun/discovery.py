@@ -6,15 +6,17 @@ at worst make a join fail. Where multicast does not work, a typed address always
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import queue
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 from homespun.errors import Code, HomespunError
-from homespun.identity.address import join_address
+from homespun.identity.address import join_address, outward_host, split_address
 
 SERVICE_TYPE = "_homespun._tcp.local."
 SEARCH_TIMEOUT_S = 5.0
@@ -28,35 +30,52 @@ class Announcement:
 
     Attributes:
         network_id: the network that it says it serves.
-        addresses: `host:port` of its main port, most usable first.
+        addresses: `host:port` of its main port, as members dial it.
     """
 
     network_id: str
     addresses: tuple[str, ...]
 
 
-@contextlib.contextmanager
-def announced(network_id: str, port: int, host: str) -> Iterator[None]:
-    """Announce a broker for as long as the context lasts; without multicast, silently not."""
-    from zeroconf import ServiceInfo, Zeroconf
+@contextlib.asynccontextmanager
+async def announced(network_id: str, address: str) -> AsyncIterator[None]:
+    """Announce a broker for as long as the context lasts; without multicast, silently not.
 
+    Entering does not wait for the announcement, which takes about 2 s: names are probed first.
+
+    Args:
+        network_id: the network that it serves.
+        address: `host:port` that members dial.
+    """
+    ending = contextlib.ExitStack()
+    # In a thread: the library would take the running event loop for itself, and then block it.
+    announcing = asyncio.create_task(asyncio.to_thread(_announce, ending, network_id, address))
+    try:
+        yield
+    finally:
+        await announcing
+        await asyncio.to_thread(ending.close)
+
+
+def _announce(ending: contextlib.ExitStack, network_id: str, address: str) -> None:
+    """Register the service; what takes it back goes on `ending`."""
+    from zeroconf import Error, ServiceInfo, Zeroconf
+
+    host, port = split_address(address)
     info = ServiceInfo(
         SERVICE_TYPE,
         f"{network_id}.{SERVICE_TYPE}",
         port=port,
-        addresses=[socket.inet_aton(address) for address in _own_addresses(host)],
+        parsed_addresses=[_numeric(host)],
         properties={"network": network_id},
         server=f"homespun-{network_id}.local.",
     )
-    with contextlib.ExitStack() as stack:
-        try:
-            zeroconf = Zeroconf()
-            stack.callback(zeroconf.close)
-            zeroconf.register_service(info, allow_name_change=True)
-            stack.callback(zeroconf.unregister_service, info)
-        except OSError:
-            pass  # no network, or no permission for multicast: a typed address still works
-        yield
+    # No network, or no permission for multicast: a typed address still works.
+    with contextlib.suppress(OSError, Error):
+        zeroconf = Zeroconf()
+        ending.callback(zeroconf.close)
+        zeroconf.register_service(info, allow_name_change=True)
+        ending.callback(zeroconf.unregister_service, info)
 
 
 def find(timeout_s: float = SEARCH_TIMEOUT_S, network_id: str = "") -> Announcement:
@@ -72,6 +91,7 @@ def find(timeout_s: float = SEARCH_TIMEOUT_S, network_id: str = "") -> Announcem
     from zeroconf import ServiceBrowser, ServiceStateChange, Zeroconf
 
     names: queue.Queue[str] = queue.Queue(FOUND_MAX)
+    deadline = time.monotonic() + timeout_s
 
     def on_change(name: str, state_change: ServiceStateChange, **_: Any) -> None:
         if state_change is ServiceStateChange.Added:
@@ -82,7 +102,7 @@ def find(timeout_s: float = SEARCH_TIMEOUT_S, network_id: str = "") -> Announcem
         browser = ServiceBrowser(zeroconf, SERVICE_TYPE, handlers=[on_change])
         try:
             while True:
-                name = names.get(timeout=timeout_s)
+                name = names.get(timeout=max(0.0, deadline - time.monotonic()))
                 found = _resolve(zeroconf, name)
                 if found is not None and network_id in ("", found.network_id):
                     return found
@@ -105,16 +125,9 @@ def _resolve(zeroconf: Any, name: str) -> Announcement | None:
     return Announcement(network.decode("ascii", "replace"), addresses) if addresses else None
 
 
-def _own_addresses(host: str) -> list[str]:
-    """IPv4 addresses to announce: the one listened on, or all of this machine's."""
-    if host not in ("0.0.0.0", "::"):
-        with contextlib.suppress(OSError):
-            return [socket.gethostbyname(host)]
-    import psutil
-
-    return [
-        address.address
-        for interface in psutil.net_if_addrs().values()
-        for address in interface
-        if address.family == socket.AF_INET
-    ]
+def _numeric(host: str) -> str:
+    """The address of a host; this machine's own when the name means nothing here."""
+    try:
+        return str(socket.getaddrinfo(host, None)[0][4][0])
+    except OSError:
+        return outward_host()

@@ -141,6 +141,11 @@ class LocalNetwork:
             shutil.copy(measured, home)  # the same machine: peers must not measure each other
         self._start(f"peer-{number}", ("peer", "run", *flags, "--dir", str(home)), environment)
 
+    def is_running(self, name: str) -> bool:
+        """Whether a process was started and has not ended."""
+        process = self._processes.get(name)
+        return process is not None and process.poll() is None
+
     def kill(self, name: str) -> None:
         """End a process at once, as a crash would."""
         process = self._processes.pop(name)
@@ -352,8 +357,9 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for name, value in changes.items():
         inner = merged.get(name)
-        both = isinstance(inner, dict) and isinstance(value, Mapping)
-        merged[name] = _merged(inner, value) if both else value
+        if isinstance(inner, dict) and isinstance(value, Mapping):
+            value = _merged(inner, value)
+        merged[name] = value
     return merged
 
 

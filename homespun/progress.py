@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TextIO
 
 from homespun.cli.output import printable
@@ -79,6 +79,17 @@ class Progress:
             parts.append(f"took {format_duration(took_s)}")
         return ", ".join(parts)
 
+    def step_line(self) -> str:
+        """How long a step takes and what was predicted; empty until the job is placed."""
+        status = self.status
+        if status is None or not status.predicted_step_s:
+            return ""
+        predicted = f"predicted {format_duration(status.predicted_step_s)} a step " \
+                    f"({printable(status.algorithm)})"
+        if not self.steps_per_s:
+            return predicted
+        return f"{predicted}, measured {format_duration(1 / self.steps_per_s)}"
+
     def _speed(self, status: JobStatus) -> str:
         samples = self.steps_per_s * status.batch_size
         if self._tokens_per_sample:
@@ -86,12 +97,18 @@ class Progress:
         return f"{samples:,.1f} samples/s"
 
 
-def segment_row(segment: SegmentStatus) -> tuple[str, ...]:
-    """One segment as the cells of `SEGMENT_COLUMNS`."""
+def segment_rows(status: JobStatus) -> list[tuple[str, ...]]:
+    """The segments of a job as the cells of `SEGMENT_COLUMNS`."""
+    names = {segment.peer_id: segment.peer_name for segment in status.segments}
+    return [_segment_row(segment, names) for segment in status.segments]
+
+
+def _segment_row(segment: SegmentStatus, names: Mapping[str, str]) -> tuple[str, ...]:
     waits = ""
     if segment.waiting_for and segment.waiting_ms >= WAITING_SHOWN_MS:
         waits = f"{segment.waiting_for} ({format_duration(segment.waiting_ms / 1000)})"
-    sent = ", ".join(f"{format_size(link.sent_bytes)} to {link.to_peer}" for link in segment.links)
+    sent = ", ".join(f"{format_size(link.sent_bytes)} to {names.get(link.to_peer) or link.to_peer}"
+                     for link in segment.links)
     cells = (
         str(segment.segment), segment.peer_name or segment.peer_id, segment.phase,
         str(segment.step), format_size(segment.parameter_bytes), format_size(segment.memory_bytes),
@@ -108,12 +125,17 @@ def placement_lines(status: JobStatus) -> list[str]:
         lines.append(f"segment {segment.segment} on {peer}: {segment.nodes} nodes, "
                      f"{format_size(segment.parameter_bytes)} of parameters, "
                      f"{format_size(segment.memory_bytes)} of memory")
-    lines += [f"{printable(refusal.subject)} stays idle: {printable(refusal.text)}"
-              for refusal in status.idle]
+    lines += idle_lines(status)
     if status.segments and status.predicted_step_s:
         lines.append(f"predicted {format_duration(status.predicted_step_s)} a step "
                      f"({printable(status.algorithm)})")
     return lines
+
+
+def idle_lines(status: JobStatus) -> list[str]:
+    """A line for each peer that is left out: which, and why."""
+    return [f"{printable(refusal.subject_name or refusal.subject)} stays idle: "
+            f"{printable(refusal.text)}" for refusal in status.idle]
 
 
 def show(
@@ -197,21 +219,22 @@ def _show_live(job: Job, progress: Progress, timeout_s: float | None, stream: Te
 def _picture(job_id: str, progress: Progress, notices: Iterable[str]) -> Group:
     """What the live display shows: headline, bar, segments, idle peers, notices."""
     from rich.console import Group
+    from rich.padding import Padding
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
     status = progress.status
-    parts: list[Text | ProgressBar | Table] = [Text(f"{job_id}  {progress.headline()}")]
+    parts: list[Text | Padding | Table] = [Text(f"{job_id}  {progress.headline()}")]
     if status is not None:
-        parts.append(ProgressBar(
-            total=max(1, status.steps_total), completed=status.steps_done, width=60))
+        bar = ProgressBar(total=max(1, status.steps_total), completed=status.steps_done, width=60)
+        parts.append(Padding(bar))  # a bar alone ends without a line break
         if status.segments:
             table = Table(*SEGMENT_COLUMNS, box=None, pad_edge=False)
-            for segment in status.segments:
-                table.add_row(*(Text(cell) for cell in segment_row(segment)))
+            for row in segment_rows(status):
+                table.add_row(*(Text(cell) for cell in row))
             parts.append(table)
-        parts += [Text(f"{printable(refusal.subject)} stays idle: {printable(refusal.text)}",
-                       style="dim") for refusal in status.idle]
+        lines = [progress.step_line(), *idle_lines(status)]
+        parts += [Text(line, style="dim") for line in lines if line]
     parts += [Text(text, style="yellow") for text in notices]
     return Group(*parts)

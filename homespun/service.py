@@ -10,6 +10,8 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 def configure_logs() -> None:
     """Readable lines on a terminal, JSON lines elsewhere; always on standard error."""
@@ -34,6 +36,8 @@ def configure_logs() -> None:
 def run_service(work: Coroutine[Any, Any, None]) -> None:
     """Run a daemon's main coroutine until it ends, or SIGINT or SIGTERM asks it to.
 
+    The first signal lets it clean up and ends with exit code 0; a second one kills at once.
+
     Raises:
         HomespunError: what ended the daemon, out of its task groups.
     """
@@ -44,9 +48,16 @@ def run_service(work: Coroutine[Any, Any, None]) -> None:
 async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:
     main = asyncio.create_task(work)  # type: ignore[var-annotated]
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+
+    def stop() -> None:
+        main.cancel()
+        for number in _SIGNALS:  # who asks a second time does not want to wait
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in _SIGNALS:
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives by exception
-            loop.add_signal_handler(number, main.cancel)
+            loop.add_signal_handler(number, stop)
     try:
         await main
     except asyncio.CancelledError:

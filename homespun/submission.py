@@ -89,9 +89,13 @@ def submit(
     """Upload what the broker lacks, submit, and return the job's id.
 
     Raises:
-        HomespunError: INVALID_ARGUMENT when dataset and graph do not fit each other; what the
-            broker refused the job with; UNREACHABLE.
+        HomespunError: UNSUPPORTED_OP or INVALID_GRAPH, before anything is sent; INVALID_ARGUMENT
+            when dataset and graph do not fit each other; what the broker refused the job with;
+            UNREACHABLE.
     """
+    from ir.check import check
+
+    check(imported.graph)  # as the broker will: what it would refuse need not be sent
     _check_columns(imported, dataset, training.batch_size // training.microbatches)
     sender = _Sender(connection, notify)
     spec = JobSpec(

@@ -97,7 +97,7 @@ def map_tensor(path: Path, name: str) -> Array:
         if 0 in shape:
             return np.empty(shape, _DTYPES[entry["dtype"]])
         return np.memmap(path, _DTYPES[entry["dtype"]], "r", 8 + length + begin, shape)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise HomespunError(
             Code.DIGEST_MISMATCH, f"tensor {name!r} cannot be read from {path}: {error}"
         ) from error

@@ -71,6 +71,8 @@ def format_duration(seconds: float) -> str:
     """A duration for people: `850ms`, `12.5s`, `3m 20s`, `2h 05m`, `4d 03h`."""
     if seconds < 0:
         return "-" + format_duration(-seconds)
+    if 0 < seconds < 0.0005:
+        return "<1ms"
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f}ms"
     if seconds < 59.95:

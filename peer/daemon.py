@@ -19,32 +19,39 @@ import msgspec
 import structlog
 
 from homespun.blobs.store import BlobStore
-from homespun.errors import HomespunError
+from homespun.directory_lock import locked
+from homespun.errors import Code, HomespunError
 from homespun.identity import directory as identity_directory
 from homespun.identity.address import join_address, outward_host
 from homespun.identity.certificates import utc_now
-from homespun.identity.channels import open_aio_channel, server_credentials
+from homespun.identity.channels import SERVER_OPTIONS, open_aio_channel, server_credentials
 from homespun.identity.directory import Credentials
 from homespun.identity.enrol import renew
+from homespun.identity.guard import PEER_PERMISSIONS, Guard
 from homespun.ids import JobId, PeerId
 from homespun.v1 import session_pb2
 from homespun.version import PROTOCOL_VERSION, SOFTWARE_VERSION
+from peer.blob_cache import BlobCache
 from peer.clock import MonotonicClock
 from peer.core import commands as do
 from peer.core import events as ev
 from peer.core.machine import Peer
 from peer.hardware import HardwareReport
 from peer.lease_work import LeaseWork, Surroundings
-from peer.links import Link, LinkServer, measure
+from peer.links import Link, LinkServer
+from peer.probes import Probes
 from peer.session import Session
 from peer.session_codec import event_of, held_leases, progress_of, report_message
 from peer.settings import PeerDirectory, PeerSettings
+from peer.status_note import clear_results, remove_status, write_status
 
 log = structlog.get_logger(__name__)
 
 RENEW_RETRY_S = 60.0
+RENEW_LOOK_S = 60.0
+"""How often to look at the clock on the wall: the loop's own stops while a laptop sleeps."""
 STATUS_INTERVAL_S = 2.0
-SERVER_OPTIONS = (("grpc.max_receive_message_length", 8 * 2**20), ("grpc.so_reuseport", 0))
+SHUT_DOWN_TIMEOUT_S = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +73,12 @@ class Daemon:
         self._clock = MonotonicClock()
         self._core = Peer()
         self._events: asyncio.Queue[ev.AnyEvent] = asyncio.Queue()
-        self._works: dict[tuple[str, int], LeaseWork] = {}
+        self._works: dict[tuple[str, int, int], LeaseWork] = {}
+        self._unloading: set[asyncio.Task[None]] = set()
         self._session = Session(self, self._broker_channel)
+        self._tensor_port = 0
         self._tensor_address = ""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._probes = Probes(self._peer_channel)
         self._is_connected = False
 
     async def run(self) -> None:
@@ -77,19 +86,27 @@ class Daemon:
 
         Raises:
             HomespunError: what trying again does not cure: an expired certificate, a broker of
-                another version.
+                another version; BAD_CONFIGURATION when another daemon has the directory.
         """
-        async with self._tensor_server():
+        with locked(self._parts.directory.root, "peer run"):
+            clear_results(self._parts.directory)
             self._around = self._surroundings()
-            async with asyncio.TaskGroup() as group:
-                for work in (
-                    self._drive(), self._session.run(), self._renew_forever(), self._keep_status()
-                ):
-                    group.create_task(work)
+            try:
+                async with self._tensor_server(), asyncio.TaskGroup() as self._work:
+                    for work in (
+                        self._drive(), self._session.run(), self._renew_forever(),
+                        self._keep_status(),
+                    ):
+                        self._work.create_task(work)
+            finally:
+                await self._shut_down()
 
-    async def shut_down(self) -> None:
+    async def _shut_down(self) -> None:
         """End every lease's executor and links: the last thing a daemon does."""
-        await asyncio.gather(*(work.unload() for work in self._works.values()))
+        ends = [asyncio.create_task(work.unload(at_once=True)) for work in self._works.values()]
+        if ends:
+            await asyncio.wait(ends, timeout=SHUT_DOWN_TIMEOUT_S)
+        remove_status(self._parts.directory)
 
     # --- the loop ------------------------------------------------------------------------------
 
@@ -104,51 +121,50 @@ class Daemon:
         wakeup_ns = self._core.next_wakeup_ns()
         wait_s = None if wakeup_ns is None else (wakeup_ns - self._clock.now_ns()) / 1e9
         try:
-            async with asyncio.timeout(wait_s if wait_s is None else max(0.001, wait_s)):
+            if wait_s is not None and wait_s <= 0:
+                raise TimeoutError  # goes first, however many events wait
+            async with asyncio.timeout(wait_s):
                 return await self._events.get()
         except TimeoutError:
             return ev.TimerFired(at_ns=0)
 
     def _execute(self, command: do.AnyCommand) -> None:
-        key = (command.job_id, command.segment)
+        key = (command.job_id, command.segment, command.token)
         if isinstance(command, do.SendReport):
             self._session.send(report_message(command))
             return
         if isinstance(command, do.LoadSegment):
             self._works[key] = work = LeaseWork(command, self._around)
-            work.order(work.load())
+            work.load(after=self._unloading)
             return
         work = self._works[key]
         match command:
             case do.OpenLinks():
                 work.open_links(command)
             case do.RunTask():
-                work.order(work.run_task(command))
+                work.run_task(command)
             case do.SendAcknowledge():
-                work.order(work.send_acknowledge(command))
+                work.send_acknowledge(command)
             case do.SendNorms():
-                work.order(work.send_norms(command))
+                work.send_norms(command)
             case do.SendScale():
-                work.order(work.send_scale(command))
+                work.send_scale(command)
             case do.StoreResult():
-                work.order(work.store_result())
+                work.store_result()
             case do.UnloadSegment():
-                self._spawn(self._unload(key, work))
+                end = self._work.create_task(self._unload(key, work))
+                self._unloading.add(end)
+                end.add_done_callback(self._unloading.discard)
 
-    async def _unload(self, key: tuple[str, int], work: LeaseWork) -> None:
+    async def _unload(self, key: tuple[str, int, int], work: LeaseWork) -> None:
         await work.unload()
-        if self._works.get(key) is work:
-            del self._works[key]
-
-    def _spawn(self, work: object) -> None:
-        task = asyncio.create_task(work)  # type: ignore[arg-type]
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        del self._works[key]
 
     # --- what the session asks and tells -------------------------------------------------------
 
-    def register(self) -> session_pb2.Register:
+    async def register(self) -> session_pb2.Register:
         """First message of a stream."""
+        self._tensor_address = await asyncio.to_thread(self._reachable_address)
         hardware = self._parts.hardware
         return session_pb2.Register(
             protocol_version=PROTOCOL_VERSION,
@@ -185,21 +201,21 @@ class Daemon:
         progress = [progress_of(lease, now_ns) for lease in self._core.state.leases.values()]
         return session_pb2.Heartbeat(progress=progress, traffic=traffic)
 
-    async def on_message(self, message: session_pb2.BrokerMessage) -> None:
+    def on_message(self, message: session_pb2.BrokerMessage) -> None:
         """A message of the broker."""
         if message.WhichOneof("body") == "measure_link":
-            self._spawn(self._measure(message.measure_link))
+            self._work.create_task(self._probes.measure(message.measure_link, self._session.send))
             return
         event = event_of(message, at_ns=0)
         if event is not None:
             self._post(event)
 
-    async def on_connected(self) -> None:
+    def on_connected(self) -> None:
         """The broker has said welcome."""
         self._is_connected = True
         log.info("connected", broker=self._credentials.broker_address, peer_id=self._credentials.id)
 
-    async def on_disconnected(self, reason: str) -> None:
+    def on_disconnected(self, reason: str) -> None:
         """The stream has ended."""
         self._is_connected = False
         log.warning("disconnected", reason=reason)
@@ -216,66 +232,70 @@ class Daemon:
             executor=self._parts.settings.executor,
             device=self._parts.hardware.device,
             threads=self._parts.hardware.threads,
-            blobs=BlobStore(self._parts.directory.blobs),
+            cache=BlobCache(
+                BlobStore(self._parts.directory.blobs), self._parts.settings.cache_bytes
+            ),
             scratch=self._parts.directory.results,
             broker_channel=self._broker_channel,
-            peer_channel=lambda address, peer: open_aio_channel(self._credentials, address, peer),
+            peer_channel=self._peer_channel,
             post=self._post,
         )
 
     def _broker_channel(self) -> grpc.aio.Channel:
         return open_aio_channel(self._credentials, self._credentials.broker_address)
 
+    def _peer_channel(self, address: str, peer_id: str) -> grpc.aio.Channel:
+        return open_aio_channel(self._credentials, address, peer_id)
+
     @contextlib.asynccontextmanager
     async def _tensor_server(self) -> AsyncIterator[None]:
         """Listen for other peers."""
-        server = grpc.aio.server(options=SERVER_OPTIONS)
-        server.add_generic_rpc_handlers((LinkServer(self._link_of).handler(),))
+        guard = Guard(PEER_PERMISSIONS, self._credentials.network_id)
+        server = grpc.aio.server(interceptors=(guard,), options=SERVER_OPTIONS)
+        links = LinkServer(self._link_of, self._probes.may)
+        server.add_generic_rpc_handlers((links.handler(),))
         host, port = self._parts.settings.listen_host, self._parts.settings.listen_port
         credentials = server_credentials(self._credentials, lambda: self._credentials)
-        bound = server.add_secure_port(join_address(host, port), credentials)
+        address = join_address(host, port)
+        try:
+            self._tensor_port = server.add_secure_port(address, credentials)
+        except RuntimeError:
+            raise HomespunError(
+                Code.BAD_CONFIGURATION,
+                f"cannot listen on {address}: another program has the port, or the address is not "
+                "this machine's",
+            ) from None
         await server.start()
-        broker = self._credentials.broker_address
-        reachable = self._parts.settings.advertise or outward_host(broker)
-        self._tensor_address = join_address(reachable, bound)
-        log.info("listening", address=self._tensor_address)
+        log.info("listening", port=self._tensor_port)
         try:
             yield
         finally:
             await server.stop(grace=1.0)
 
+    def _reachable_address(self) -> str:
+        """Where other peers reach this one; asked for each stream, as machines change networks."""
+        host = self._parts.settings.advertise or outward_host(self._credentials.broker_address)
+        return join_address(host, self._tensor_port)
+
     def _link_of(self, job_id: JobId, peer_id: PeerId) -> Link | None:
-        for work in self._works.values():
+        """The link of the newest lease, as an older one of the same job may still be closing."""
+        for work in reversed(self._works.values()):
             if work.job_id == job_id and (link := work.link_with(peer_id)) is not None:
                 return link
         return None
-
-    async def _measure(self, request: session_pb2.MeasureLink) -> None:
-        """Measure the path to another peer; a failure only means that it stays unmeasured."""
-        try:
-            channel = open_aio_channel(self._credentials, request.tensor_address, request.to_peer)
-            async with channel:
-                path = await measure(channel, request.to_peer, request.probe_bytes)
-        except HomespunError as error:
-            log.warning("link_not_measured", to_peer=request.to_peer, reason=error.message)
-            return
-        measured = session_pb2.LinkMeasured(
-            to_peer=request.to_peer,
-            latency_s=path.latency_s,
-            bandwidth_bytes_per_s=path.bandwidth_bytes_per_s,
-        )
-        self._session.send(session_pb2.PeerMessage(link_measured=measured))
 
     async def _renew_forever(self) -> None:
         """Replace the certificate at two thirds of its life; running streams are not touched."""
         while True:
             wait_s = (self._credentials.renew_at - utc_now()).total_seconds()
-            await asyncio.sleep(max(0.0, wait_s))
+            if wait_s > 0:
+                await asyncio.sleep(min(wait_s, RENEW_LOOK_S))
+                continue
             try:
                 self._credentials = await asyncio.to_thread(renew, self._parts.directory.identity)
                 log.info("certificate_renewed", expires_at=str(self._credentials.expires_at))
-            except HomespunError as error:
-                log.warning("certificate_not_renewed", reason=error.message)
+            except Exception as error:  # whatever it is, a third of the certificate's life is left
+                log.warning("certificate_not_renewed", reason=str(error))
                 await asyncio.sleep(RENEW_RETRY_S)
 
     async def _keep_status(self) -> None:
@@ -302,6 +322,6 @@ class Daemon:
                 ],
             }
             await asyncio.to_thread(
-                self._parts.directory.status.write_bytes, msgspec.json.encode(status)
+                write_status, self._parts.directory, msgspec.json.encode(status)
             )
             await asyncio.sleep(STATUS_INTERVAL_S)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import os
 import sys
 from collections.abc import Awaitable, Callable
 
 import structlog
 
-from homespun.errors import Code, HomespunError
+from homespun.errors import HomespunError
 from peer.executor.messages import Message, decode
 from peer.executor.pipe import PAYLOAD_BYTES_MAX, control_frame, header_bytes
 from peer.frames import FIXED_BYTES, Frame, Kind, decode_header, encode_header
@@ -44,6 +46,7 @@ class ExecutorProcess:
         self._queue: asyncio.Queue[Frame] = asyncio.Queue(SEND_QUEUE_FRAMES)
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closing = False
+        self._reason = ""
 
     @classmethod
     async def start(
@@ -105,31 +108,51 @@ class ExecutorProcess:
     async def _write(self) -> None:
         stream = self._process.stdin
         assert stream is not None
-        with contextlib.suppress(ConnectionError):
+        try:
             while True:
                 frame = await self._queue.get()
                 stream.write(encode_header(frame))
                 if frame.payload:
                     stream.write(frame.payload)
                 await stream.drain()
+        except ConnectionError:
+            pass  # the child has ended: the reader learns how
+        except Exception as error:  # a defect must not become a silent stall
+            self._give_up(f"writing to the executor failed: {error!r}")
 
     async def _read(self, on_frame: OnFrame, on_message: OnMessage, on_exit: OnExit) -> None:
-        reason = ""
         try:
             while True:
                 frame, payload = await self._read_frame()
                 if frame.kind is Kind.CONTROL:
                     await on_message(decode(payload))
                 else:
-                    await on_frame(_with_payload(frame, payload))
+                    await on_frame(dataclasses.replace(frame, payload=payload))
         except asyncio.IncompleteReadError:
-            status = await self._process.wait()
-            reason = f"the executor process ended with status {status}"
+            self._reason = self._reason or _reason_of(await self._status())
         except HomespunError as error:
-            reason = error.message
+            self._give_up(error.message)
+        except Exception as error:  # a defect must not become a silent stall
+            log.exception("executor_output", pid=self.pid)
+            self._give_up(f"reading from the executor failed: {error!r}")
         if not self._is_closing:
-            log.error("executor_died", pid=self.pid, reason=reason)
-            await on_exit(reason)
+            log.error("executor_died", pid=self.pid, reason=self._reason)
+            await on_exit(self._reason)
+
+    async def _status(self) -> int:
+        """The exit status of a child that has closed its output."""
+        try:
+            return await asyncio.wait_for(self._process.wait(), EXIT_TIMEOUT_S)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            return await self._process.wait()
+
+    def _give_up(self, reason: str) -> None:
+        """The two sides no longer understand each other: end the child, and let that be said."""
+        self._reason = reason
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
 
     async def _read_frame(self) -> tuple[Frame, bytes]:
         stream = self._process.stdout
@@ -140,23 +163,12 @@ class ExecutorProcess:
         return frame, await stream.readexactly(frame.payload_bytes)
 
 
-def _with_payload(frame: Frame, payload: bytes) -> Frame:
-    import dataclasses
-
-    return dataclasses.replace(frame, payload=payload)
-
-
 def _environment(threads: int) -> dict[str, str]:
     """The child's environment: thread pools are sized before the frameworks load."""
-    import os
-
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {**os.environ, **dict.fromkeys(names, str(threads))}
 
 
-def executor_died(reason: str) -> HomespunError:
-    """The error for a child that ended by itself."""
-    return HomespunError(
-        Code.EXECUTOR_DIED,
-        f"{reason}; if it was killed, the machine ran out of memory",
-    )
+def _reason_of(status: int) -> str:
+    reason = f"the executor process ended with status {status}"
+    return f"{reason}: killed, usually because memory ran out" if status < 0 else reason

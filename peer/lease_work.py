@@ -1,13 +1,16 @@
 """What the shell does for one lease: fetch, load, feed the executor, talk to neighbours, store.
 
-The core decides; this carries out. Everything that happens is posted to the core as an event.
+The core decides; this carries out. Everything that happens is posted to the core as an event, and
+so is everything that fails: nothing here may end in silence.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import functools
+import time
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,38 +19,35 @@ import grpc
 import msgspec
 import structlog
 
-from homespun.blobs.store import BlobStore, digest_of
-from homespun.blobs.transfer import download_aio, upload_aio
+from homespun.blobs.store import digest_of
+from homespun.blobs.transfer import upload_aio
 from homespun.errors import Code, HomespunError
-from homespun.ids import JobId, PeerId
 from homespun.v1 import blobs_pb2_grpc
-from ir.segment import BoundaryKind
+from peer.blob_cache import BlobCache
 from peer.core import commands as do
 from peer.core import events as ev
-from peer.executor.messages import (
-    Column,
-    Done,
-    Export,
-    Exported,
-    Failed,
-    Load,
-    Loaded,
-    Message,
-    Run,
-    TensorFile,
-)
+from peer.executor.messages import Done, Export, Exported, Failed, Loaded, Message, Run
 from peer.executor_process import ExecutorProcess
 from peer.frames import Frame, Kind, opaque_frame
-from peer.links import Link, Traffic, dial
+from peer.lease_fetch import fetch, load_request, needed_blobs
+from peer.links import Link, Traffic
+from peer.neighbours import Neighbours
 from peer.routes import LEAD, Routes
+from peer.time_sheet import TimeSheet
 
 log = structlog.get_logger(__name__)
 
 DRAIN_S = 20.0
 """How long a finished segment waits for its neighbours to take its last frames."""
-FETCHES_AT_ONCE = 4
+ANSWER_TIMEOUT_S = 3_600.0
+"""Longest that an executor may take to load, to run one task or to write its result."""
+UPLOAD_RETRY_S = 5.0
+UPLOAD_WAITS = frozenset({Code.UNREACHABLE, Code.TIMED_OUT, Code.OVERLOADED, Code.DISK_FULL})
+"""What a trained result outlasts: the broker is away or busy, or its operator must make room."""
 NO_EVENT_AT = 0
 """`at_ns` of an event that the daemon has yet to stamp."""
+
+Order = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class Surroundings:
     Attributes:
         peer_id: this peer.
         executor, device, threads: what segments run on.
-        blobs: the local cache of blobs.
+        cache: the local cache of blobs.
         scratch: folder for results on their way out.
         broker_channel: opens an mTLS channel to the broker.
         peer_channel: opens an mTLS channel to (address, peer id).
@@ -68,7 +68,7 @@ class Surroundings:
     executor: str
     device: str
     threads: int
-    blobs: BlobStore
+    cache: BlobCache
     scratch: Path
     broker_channel: Callable[[], grpc.aio.Channel]
     peer_channel: Callable[[str, str], grpc.aio.Channel]
@@ -89,11 +89,13 @@ class LeaseWork:
         self._program = command.program
         self._around = around
         self._process: ExecutorProcess | None = None
-        self._routes: Routes | None = None
-        self._links: dict[str, Link] = {}
-        self._traffic: dict[str, Traffic] = {}
+        self._neighbours: Neighbours | None = None
+        self._times = TimeSheet()
+        self._cpu_before_s = time.process_time()
+        self._overdue: asyncio.TimerHandle | None = None
+        self._is_stored = False
         self._is_closed = False
-        self._orders: asyncio.Queue[Awaitable[None]] = asyncio.Queue()
+        self._orders: asyncio.Queue[Order] = asyncio.Queue()
         self._worker = asyncio.create_task(self._work(), name=f"lease {self.job_id}")
 
     @property
@@ -103,67 +105,42 @@ class LeaseWork:
 
     def link_with(self, peer_id: str) -> Link | None:
         """The link to a neighbour, for the server that its stream arrives at."""
-        return self._links.get(peer_id)
+        return None if self._neighbours is None else self._neighbours.link_with(peer_id)
 
     def traffic(self) -> dict[str, Traffic]:
         """Payload bytes by neighbour, so far."""
-        return {peer_id: link.traffic for peer_id, link in self._links.items()} or self._traffic
-
-    def order(self, work: Awaitable[None]) -> None:
-        """Queue one of the commands below: they run one after the other, beside the core."""
-        self._orders.put_nowait(work)
+        return {} if self._neighbours is None else self._neighbours.traffic()
 
     # --- commands ------------------------------------------------------------------------------
 
-    async def load(self) -> None:
-        """Fetch the segment's blobs, start an executor, load."""
-        try:
-            request = await self._fetch()
-            process = await ExecutorProcess.start(
-                self._around.executor,
-                self._around.device,
-                self._around.threads,
-                self._on_output,
-                self._on_message,
-                self._on_exit,
-            )
-            if self._is_closed:
-                await process.close()
-                return
-            self._process = process
-            await process.send_message(request)
-        except HomespunError as error:
-            self._break(error)
-        except OSError as error:
-            self._break(HomespunError(Code.DISK_FULL, f"on {self._around.peer_id}: {error}"))
+    def load(self, after: Collection[asyncio.Task[None]] = ()) -> None:
+        """Fetch the segment's blobs, start an executor, load.
+
+        Args:
+            after: ends of other leases, whose memory must be free first.
+        """
+        self._order(self._load, tuple(after))
 
     def open_links(self, command: do.OpenLinks) -> None:
-        """Make a link to each neighbour; the peer with the smaller id dials."""
-        routes = Routes(self._program, command.members)
-        self._routes = routes
-        for member in routes.neighbours(with_lead=self._spec.training.clip_norm > 0):
-            if member.peer_id in self._links:
-                continue
-            link = Link(
-                JobId(self.job_id),
-                PeerId(self._around.peer_id),
-                PeerId(member.peer_id),
+        """Make a link to each neighbour. Not queued: they may dial at once."""
+        try:
+            self._neighbours = Neighbours(
+                self.job_id,
+                self._me,
+                Routes(self._program, command.members),
+                with_lead=self._spec.training.clip_norm > 0,
+                open_channel=self._around.peer_channel,
                 on_frame=self._on_frame,
-                on_broken=lambda error, peer_id=member.peer_id: self._on_broken(peer_id, error),
-                payload_limit=lambda frame, sender=member.peer_id: routes.payload_limit(
-                    sender, frame
-                ),
+                on_broken=self._on_broken,
             )
-            self._links[member.peer_id] = link
-            if self._around.peer_id < member.peer_id:
-                address, peer_id = member.tensor_address, member.peer_id
-                dial(link, lambda a=address, p=peer_id: self._around.peer_channel(a, p))
+        except HomespunError as error:
+            self._break(error)
 
-    async def run_task(self, command: do.RunTask) -> None:
+    def run_task(self, command: do.RunTask) -> None:
         """Hand a task to the executor; the answer comes as a message."""
-        await self._to_executor(Run(task=command.task))
+        self._order(self._run_task, command)
 
-    async def send_acknowledge(self, command: do.SendAcknowledge) -> None:
+    def send_acknowledge(self, command: do.SendAcknowledge) -> None:
         """Tell a producer that its activation was used."""
         tensor = next(t for t in self._program.incoming if t.edge == command.edge)
         frame = opaque_frame(
@@ -175,45 +152,145 @@ class LeaseWork:
             step=command.step,
             microbatch=command.microbatch,
         )
-        await self._send(frame)
+        self._order(self._send, frame)
 
-    async def send_norms(self, command: do.SendNorms) -> None:
+    def send_norms(self, command: do.SendNorms) -> None:
         """Send squared norms to the lead."""
-        await self._send_numbers(Kind.NORMS, LEAD, command.step, command.squared_norms)
+        self._send_numbers(Kind.NORMS, LEAD, command.step, command.squared_norms)
 
-    async def send_scale(self, command: do.SendScale) -> None:
+    def send_scale(self, command: do.SendScale) -> None:
         """Send a gradient factor to another segment."""
-        await self._send_numbers(Kind.SCALE, command.target, command.step, command.scale)
+        self._send_numbers(Kind.SCALE, command.target, command.step, command.scale)
 
-    async def store_result(self) -> None:
+    def store_result(self) -> None:
         """Have the executor write the parameters; `Exported` goes on from there."""
-        self._around.scratch.mkdir(parents=True, exist_ok=True)
-        await self._to_executor(Export(path=str(self._result_path())))
+        self._order(self._export)
 
-    async def unload(self) -> None:
-        """Flush and close the links, end the executor. Not queued: it overtakes what waits."""
+    async def unload(self, *, at_once: bool = False) -> None:
+        """End the executor, flush and close the links. Not queued: it overtakes what waits.
+
+        Only a finished segment's frames are worth waiting for. May be called again, after the first
+        call was cancelled.
+        """
+        drain_s = DRAIN_S if self._is_stored and not at_once else 0.0
         self._is_closed = True
+        self._answered()
         self._worker.cancel()
-        await asyncio.gather(self._worker, return_exceptions=True)
-        self._traffic = self.traffic()
-        await asyncio.gather(*(link.close(DRAIN_S) for link in self._links.values()))
-        self._links.clear()
-        if self._process is not None:
-            await self._process.close()
+        await asyncio.wait((self._worker,))
+        self._log_summary()
+        try:
+            async with asyncio.TaskGroup() as ends:
+                if self._process is not None:
+                    ends.create_task(self._process.close())
+                if self._neighbours is not None:
+                    ends.create_task(self._neighbours.close(drain_s))
+        except* Exception:  # the lease ends all the same
+            log.exception("unload_failed", **self._lease)
         with contextlib.suppress(OSError):
             self._result_path().unlink(missing_ok=True)
+        self._around.cache.release(self._key)
         self._post(ev.SegmentUnloaded)
 
+    # --- their work, one after the other -------------------------------------------------------
+
+    def _order(self, work: Callable[..., Awaitable[None]], *args: Any) -> None:
+        self._orders.put_nowait(functools.partial(work, *args))
+
+    async def _work(self) -> None:
+        """Carry out what is ordered; the first failure ends the lease."""
+        try:
+            while True:
+                await (await self._orders.get())()
+        except HomespunError as error:
+            self._break(error)
+        except Exception as error:  # a defect must not become a silent stall
+            log.exception("lease_failed", **self._lease)
+            self._break(HomespunError(Code.INTERNAL, f"on {self._me}: {error!r}"))
+
+    async def _load(self, after: Collection[asyncio.Task[None]]) -> None:
+        if after:
+            await asyncio.wait(after)
+        around = self._around
+        blobs = needed_blobs(self._spec, self._program)
+        around.cache.hold(self._key, blobs)
+        await fetch(blobs, around.cache, around.broker_channel)
+        try:
+            self._process = await ExecutorProcess.start(
+                around.executor, around.device, around.threads,
+                self._on_output, self._on_message, self._on_exit,
+            )
+        except OSError as error:
+            raise HomespunError(
+                Code.EXECUTOR_DIED, f"no executor process could be started on {self._me}: {error}"
+            ) from error
+        await self._ask(load_request(self._spec, self._program, around.cache))
+
+    async def _run_task(self, command: do.RunTask) -> None:
+        self._times.begin(command.task.kind, time.perf_counter())
+        await self._ask(Run(task=command.task))
+
+    async def _export(self) -> None:
+        await asyncio.to_thread(self._around.scratch.mkdir, parents=True, exist_ok=True)
+        await self._ask(Export(path=str(self._result_path())))
+
+    async def _upload_result(self) -> None:
+        """Put the result into the broker's store; hours of training wait for a broker's return."""
+        path = self._result_path()
+        digest = await asyncio.to_thread(digest_of, path)
+        while True:
+            try:
+                async with self._around.broker_channel() as channel:
+                    await upload_aio(blobs_pb2_grpc.BlobServiceStub(channel), digest, path)
+                break
+            except HomespunError as error:
+                if error.code not in UPLOAD_WAITS:
+                    raise
+                log.warning("result_upload_waits", job_id=self.job_id, reason=error.message)
+                await asyncio.sleep(UPLOAD_RETRY_S)  # the transfer has already backed off
+        self._is_stored = True
+        self._post(ev.ResultStored, digest=digest, size_bytes=path.stat().st_size)
+
+    async def _send(self, frame: Frame) -> None:
+        """Send a frame to the peer of its target segment."""
+        if self._neighbours is None:
+            raise HomespunError(Code.INTERNAL, f"a {frame.title()} came before the start")
+        link = self._neighbours.link_of(frame)
+        try:
+            await link.send(frame)
+        except HomespunError as error:
+            self._on_broken(link.remote_id, error)
+
+    def _send_numbers(self, kind: Kind, target: int, step: int, numbers: object) -> None:
+        payload = msgspec.msgpack.encode(numbers)
+        frame = opaque_frame(kind, payload, source=self._program.index, target=target, step=step)
+        self._order(self._send, frame)
+
     # --- what comes from the executor ----------------------------------------------------------
+
+    async def _ask(self, message: Message) -> None:
+        """Ask the executor for something; an answer that never comes ends the lease."""
+        assert self._process is not None, "ordered before it was loaded"
+        self._overdue = asyncio.get_running_loop().call_later(ANSWER_TIMEOUT_S, self._too_late)
+        await self._process.send_message(message)
+
+    def _answered(self) -> None:
+        if self._overdue is not None:
+            self._overdue.cancel()
+
+    def _too_late(self) -> None:
+        text = f"the executor on {self._me} gave no answer for {ANSWER_TIMEOUT_S:.0f} s"
+        self._break(HomespunError(Code.STALLED, text))
 
     async def _on_output(self, frame: Frame) -> None:
         await self._send(frame)
 
     async def _on_message(self, message: Message) -> None:
+        self._answered()
         match message:
             case Loaded():
                 self._post(ev.SegmentLoaded)
             case Done():
+                self._count(message)
                 self._post(
                     ev.TaskFinished,
                     task=message.task,
@@ -229,34 +306,12 @@ class LeaseWork:
                 text = f"{message.message} (segment {self._program.index} on {self._me})"
                 self._break(HomespunError(Code(message.code), text))
             case Exported():
-                asyncio.get_running_loop().create_task(self._upload_result())
+                self._order(self._upload_result)
             case _:
                 self._break(HomespunError(Code.INTERNAL, f"the executor sent a {type(message)}"))
 
     async def _on_exit(self, reason: str) -> None:
         self._break(HomespunError(Code.EXECUTOR_DIED, f"{reason} (on {self._me})"))
-
-    async def _upload_result(self) -> None:
-        """Put the result into the broker's store; a broker that is away is waited for."""
-        path = self._result_path()
-        try:
-            digest = await asyncio.to_thread(digest_of, path)
-            while not self._is_closed:
-                try:
-                    async with self._around.broker_channel() as channel:
-                        stub = blobs_pb2_grpc.BlobServiceStub(channel)
-                        await upload_aio(stub, digest, path)
-                    break
-                except HomespunError as error:
-                    if error.code not in (Code.UNREACHABLE, Code.TIMED_OUT, Code.OVERLOADED):
-                        raise
-                    log.warning("result_upload_waits", job_id=self.job_id, reason=error.message)
-                    await asyncio.sleep(1.0)  # the transfer has already backed off
-            self._post(ev.ResultStored, digest=digest, size_bytes=path.stat().st_size)
-        except HomespunError as error:
-            self._break(error)
-        except OSError as error:
-            self._break(HomespunError(Code.DISK_FULL, f"on {self._me}: {error}"))
 
     # --- what comes from neighbours ------------------------------------------------------------
 
@@ -288,31 +343,29 @@ class LeaseWork:
 
     # --- parts ---------------------------------------------------------------------------------
 
-    async def _work(self) -> None:
-        while True:
-            await (await self._orders.get())
+    def _count(self, done: Done) -> None:
+        now_s = time.perf_counter()
+        if self._times.end(done.task.kind, done.compute_s, done.cpu_s, now_s):
+            self._cpu_before_s = time.process_time()
+
+    def _log_summary(self) -> None:
+        """Say once where the time went, in the daemon's log."""
+        log.info(
+            "lease_summary",
+            **self._lease,
+            **self._times.summary(),
+            daemon_cpu_s=round(time.process_time() - self._cpu_before_s, 3),
+            sent_bytes=sum(moved.sent_bytes for moved in self.traffic().values()),
+            received_bytes=sum(moved.received_bytes for moved in self.traffic().values()),
+        )
 
     @property
     def _me(self) -> str:
         return self._around.peer_id
 
-    async def _send(self, frame: Frame) -> None:
-        """Send a frame to the peer of its target segment."""
-        assert self._routes is not None, "the executor produced a tensor before the start"
-        link = self._links.get(self._routes.peer_of(frame.target))
-        if link is None or self._is_closed:
-            return
-        try:
-            await link.send(frame)
-        except HomespunError as error:
-            if not self._is_closed:
-                self._on_broken(link.remote_id, error)
-
-    async def _send_numbers(self, kind: Kind, target: int, step: int, numbers: object) -> None:
-        payload = msgspec.msgpack.encode(numbers)
-        await self._send(
-            opaque_frame(kind, payload, source=self._program.index, target=target, step=step)
-        )
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return tuple(self._lease.values())
 
     def _numbers(self, frame: Frame, kind: Any) -> Any:
         try:
@@ -322,55 +375,9 @@ class LeaseWork:
                 Code.INVALID_ARGUMENT, f"a {frame.title()} is unreadable: {error}"
             ) from error
 
-    async def _to_executor(self, message: Message) -> None:
-        if self._process is not None:
-            await self._process.send_message(message)
-
     def _result_path(self) -> Path:
         name = f"{self.job_id}-{self._program.index}-{self._lease['token']}.safetensors"
         return self._around.scratch / name
-
-    async def _fetch(self) -> Load:
-        """Download the graph and only this segment's parameters and columns."""
-        foreign = {
-            t.value for t in self._program.incoming if t.kind is BoundaryKind.PARAMETER
-        }
-        names = foreign | set(self._program.parameters)
-        parameters = [p for p in self._spec.parameters if p.name in names]
-        columns = [c for c in self._spec.columns if c.name in self._program.data_inputs]
-        blobs = [(self._spec.graph_digest, self._spec.graph_bytes)]
-        blobs += [(p.digest, p.blob_bytes) for p in parameters]
-        blobs += [(c.digest, c.blob_bytes) for c in columns]
-        await self._download(blobs)
-        path = self._around.blobs.path
-        return Load(
-            graph_path=str(path(self._spec.graph_digest)),
-            segment=self._program,
-            training=self._spec.training,
-            trainable=tuple(p.name for p in self._spec.parameters if p.trainable),
-            parameters=tuple(
-                TensorFile(name=p.name, path=str(path(p.digest))) for p in parameters
-            ),
-            columns=tuple(
-                Column(name=c.name, split=c.split, path=str(path(c.digest))) for c in columns
-            ),
-        )
-
-    async def _download(self, blobs: list[tuple[str, int]]) -> None:
-        gate = asyncio.Semaphore(FETCHES_AT_ONCE)
-        async with self._around.broker_channel() as channel:
-            stub = blobs_pb2_grpc.BlobServiceStub(channel)
-
-            async def fetch(digest: str, size_bytes: int) -> None:
-                async with gate:
-                    await download_aio(stub, digest, size_bytes, self._around.blobs)
-
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for digest, size_bytes in dict(blobs).items():
-                        group.create_task(fetch(digest, size_bytes))
-            except* HomespunError as failures:
-                raise failures.exceptions[0] from None
 
     def _break(self, error: HomespunError, blamed_peer: str = "") -> None:
         if not self._is_closed:

@@ -7,6 +7,7 @@ sends this tensor here, with this many bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 from homespun.errors import Code, HomespunError
 from ir.graph import ITEM_BYTES
@@ -61,8 +62,11 @@ class Routes:
     def payload_limit(self, sender: str, frame: Frame) -> int:
         """Most payload bytes to accept for a header from `sender`; 0 where none are due.
 
+        Decides before a byte of the payload is read or room made for it.
+
         Raises:
-            HomespunError: NOT_ALLOWED if the plan does not say that `sender` sends this here.
+            HomespunError: NOT_ALLOWED if the plan does not say that `sender` sends this here;
+                INVALID_ARGUMENT if it has another type than the plan says.
         """
         if frame.target != self.segment.index:
             raise self._refusal(sender, frame)
@@ -72,10 +76,8 @@ class Routes:
         tensor = self._tensor(sender, frame)
         if frame.kind is Kind.ACKNOWLEDGE:
             return 0
-        elements = tensor.type.elements
-        if frame.kind in _BACKWARD:
-            elements *= tensor.contributions
-        return elements * ITEM_BYTES[tensor.type.dtype]
+        self._check_type(sender, frame, tensor)
+        return frame.payload_bytes
 
     def _tensor(self, sender: str, frame: Frame) -> BoundaryTensor:
         wanted = _FORWARD.get(frame.kind) or _BACKWARD.get(frame.kind)
@@ -86,6 +88,28 @@ class Routes:
                 if frame.source == other and self.peer_of(other) == sender:
                     return tensor
         raise self._refusal(sender, frame)
+
+    def _check_type(self, sender: str, frame: Frame, tensor: BoundaryTensor) -> None:
+        shape = tensor.type.shape
+        if frame.kind in _BACKWARD and tensor.contributions > 1:
+            shape = (tensor.contributions, *shape)
+        size_bytes = prod(shape) * ITEM_BYTES[tensor.type.dtype]
+        if (frame.dtype, frame.shape, frame.payload_bytes) != (
+            tensor.type.dtype, shape, size_bytes
+        ):
+            raise HomespunError(
+                Code.INVALID_ARGUMENT,
+                f"{sender} sent a {frame.title()} of {frame.dtype} {frame.shape}; the plan says "
+                f"{tensor.type.dtype} {shape}",
+            )
+
+    def no_neighbour(self, frame: Frame) -> HomespunError:
+        """The error for a frame of our own that the plan sends to nobody."""
+        return HomespunError(
+            Code.INTERNAL,
+            f"a {frame.title()} is for segment {frame.target}, which is no neighbour of segment "
+            f"{self.segment.index}",
+        )
 
     def _check_lead(self, sender: str, frame: Frame) -> None:
         from_lead = frame.kind is Kind.SCALE and frame.source == LEAD

@@ -7,9 +7,9 @@ Running segments do not notice when it breaks. Reconnects are jittered and back 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import Callable
 from typing import Protocol
 
 import grpc
@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 BACKOFF_FIRST_S = 0.2
 BACKOFF_LONGEST_S = 10.0
+BACKOFF_RESET_S = 10.0
+"""A stream that lived so long starts the backoff anew; one that ends at once must not."""
 OUTBOX_MESSAGES_MAX = 100_000
 """Reports wait in the core while the broker is away, so this holds only a stream's worth."""
 WELCOME_TIMEOUT_S = 15.0
@@ -32,11 +34,13 @@ PERMANENT = frozenset(
 )
 """Errors that trying again does not cure: the daemon ends with them."""
 
+Call = grpc.aio.StreamStreamCall[session_pb2.PeerMessage, session_pb2.BrokerMessage]
+
 
 class SessionOwner(Protocol):
     """What the session needs of the daemon."""
 
-    def register(self) -> session_pb2.Register:
+    async def register(self) -> session_pb2.Register:
         """First message of a stream: who this is and what it holds."""
         ...
 
@@ -44,15 +48,15 @@ class SessionOwner(Protocol):
         """Sign of life, with what the operator likes to see."""
         ...
 
-    async def on_message(self, message: session_pb2.BrokerMessage) -> None:
+    def on_message(self, message: session_pb2.BrokerMessage) -> None:
         """A message of the broker."""
         ...
 
-    async def on_connected(self) -> None:
+    def on_connected(self) -> None:
         """The broker has said welcome; its message follows by `on_message`."""
         ...
 
-    async def on_disconnected(self, reason: str) -> None:
+    def on_disconnected(self, reason: str) -> None:
         """The stream has ended."""
         ...
 
@@ -69,18 +73,23 @@ class Session:
         """
         self._owner = owner
         self._open_channel = open_channel
-        self._outbox: asyncio.Queue[session_pb2.PeerMessage] = asyncio.Queue(OUTBOX_MESSAGES_MAX)
+        self._outbox: asyncio.Queue[session_pb2.PeerMessage] = asyncio.Queue()
+        self._call: Call | None = None
+        self._welcomed_at_s: float | None = None
         self._interval_s = 1.0
 
     def send(self, message: session_pb2.PeerMessage) -> None:
-        """Queue a message for the current stream; without one it is dropped (the core keeps it)."""
-        with contextlib.suppress(asyncio.QueueFull):
-            self._outbox.put_nowait(message)
+        """Queue a message for the current stream; without one it is dropped (the core keeps it).
 
-    def send_all(self, messages: Sequence[session_pb2.PeerMessage]) -> None:
-        """Queue several messages in order."""
-        for message in messages:
-            self.send(message)
+        A report must not be dropped while later ones are sent, so an outbox that overflows ends the
+        stream, and the core sends again what the broker does not have.
+        """
+        if self._call is None:
+            return
+        if self._outbox.qsize() >= OUTBOX_MESSAGES_MAX:
+            self._call.cancel()
+            return
+        self._outbox.put_nowait(message)
 
     async def run(self) -> None:
         """Connect again and again until cancelled.
@@ -90,80 +99,123 @@ class Session:
         """
         backoff_s = BACKOFF_FIRST_S
         while True:
-            welcomed = False
-            try:
-                async with self._open_channel() as channel:
-                    async for _ in self._stream(channel):
-                        welcomed = True
-                reason = "the broker ended the session"
-            except grpc.RpcError as call:
-                error = error_of(call, "the broker")
-                if error.code in PERMANENT:
-                    raise error from call
-                reason = error.message
-            except HomespunError as error:
-                if error.code in PERMANENT:
-                    raise
-                reason = error.message
-            except TimeoutError:
-                reason = "the broker was silent"
-            if welcomed:
-                backoff_s = BACKOFF_FIRST_S
-                await self._owner.on_disconnected(reason)
+            reason = await self._once()
+            if self._welcomed_at_s is not None:
+                if time.monotonic() - self._welcomed_at_s >= BACKOFF_RESET_S:
+                    backoff_s = BACKOFF_FIRST_S
+                self._owner.on_disconnected(reason)
             log.warning("broker_unreachable", reason=reason, retry_in_s=round(backoff_s, 1))
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))
             backoff_s = min(BACKOFF_LONGEST_S, backoff_s * 2)
 
-    async def _stream(self, channel: grpc.aio.Channel) -> AsyncIterator[None]:
-        """One stream from register to end; yields once when the broker has said welcome."""
-        while not self._outbox.empty():
-            self._outbox.get_nowait()
-        stub = session_pb2_grpc.SessionServiceStub(channel)
-        call = stub.Connect()
-        await call.write(session_pb2.PeerMessage(register=self._owner.register()))
+    async def _once(self) -> str:
+        """One connection, from its first attempt to its end; returns why it ended.
+
+        Raises:
+            HomespunError: one of `PERMANENT`.
+        """
+        self._welcomed_at_s = None
+        try:
+            async with self._open_channel() as channel:
+                await self._stream(channel)
+            return "the broker ended the session"
+        except grpc.RpcError as call:
+            error = error_of(call, "the broker")
+        except HomespunError as refusal:
+            error = refusal
+        except TimeoutError:
+            return "the broker was silent"
+        except asyncio.CancelledError:
+            # grpc raises it too when the other side has reset the stream.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return "the stream was reset"
+        finally:
+            self._call = None
+        if error.code in PERMANENT:
+            raise error
+        return error.message
+
+    async def _stream(self, channel: grpc.aio.Channel) -> None:
+        """One stream from register to end."""
+        call: Call = session_pb2_grpc.SessionServiceStub(channel).Connect()
         async with asyncio.timeout(WELCOME_TIMEOUT_S):
+            await _write(call, session_pb2.PeerMessage(register=await self._owner.register()))
             first = await call.read()
         if first is grpc.aio.EOF:
-            # Ends the call's status as the exception that the caller translates.
-            raise grpc.aio.AioRpcError(
-                await call.code(), await call.initial_metadata(), await call.trailing_metadata(),
-                await call.details(),
-            )
+            raise await _ending(call)
         self._check_welcome(first)
-        yield
-        await self._owner.on_connected()
-        await self._owner.on_message(first)
-        writer = asyncio.create_task(self._write(call))
+        self._outbox = asyncio.Queue()
+        self._call, self._welcomed_at_s = call, time.monotonic()
+        self._owner.on_connected()
+        self._owner.on_message(first)
+        await self._converse(call)
+
+    async def _converse(self, call: Call) -> None:
+        """Read and write side by side; when one of them ends, or fails, so does the stream."""
+        sides = (asyncio.create_task(self._read(call)), asyncio.create_task(self._write_all(call)))
         try:
-            await self._read(call)
+            done, _ = await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
+            for side in done:
+                side.result()
         finally:
-            writer.cancel()
+            for side in sides:
+                side.cancel()
             call.cancel()
+            await asyncio.wait(sides)
 
     def _check_welcome(self, first: session_pb2.BrokerMessage) -> None:
         if first.WhichOneof("body") == "goodbye":
-            raise HomespunError(Code(first.goodbye.code), first.goodbye.message)
+            raise _goodbye(first)
         if first.WhichOneof("body") != "welcome":
             raise HomespunError(Code.INTERNAL, "the broker's first message was no welcome")
         check_version(first.welcome.protocol_version, "broker")
         self._interval_s = max(0.05, first.welcome.heartbeat_interval_ms / 1000)
 
-    async def _read(self, call: grpc.aio.StreamStreamCall) -> None:
+    async def _read(self, call: Call) -> None:
         while (message := await call.read()) is not grpc.aio.EOF:
             if message.WhichOneof("body") == "goodbye":
-                goodbye = message.goodbye
-                raise HomespunError(Code(goodbye.code), goodbye.message)
-            await self._owner.on_message(message)
+                raise _goodbye(message)
+            self._owner.on_message(message)
 
-    async def _write(self, call: grpc.aio.StreamStreamCall) -> None:
+    async def _write_all(self, call: Call) -> None:
         """Send queued messages, and a heartbeat whenever the interval has passed."""
         loop = asyncio.get_running_loop()
         beat_at = loop.time()
         while True:
-            try:
-                async with asyncio.timeout_at(beat_at):
-                    message = await self._outbox.get()
-            except TimeoutError:
+            message = None
+            if loop.time() < beat_at:
+                try:
+                    async with asyncio.timeout_at(beat_at):
+                        message = await self._outbox.get()
+                except TimeoutError:
+                    pass
+            if message is None:
                 message = session_pb2.PeerMessage(heartbeat=self._owner.heartbeat())
                 beat_at = loop.time() + self._interval_s
-            await call.write(message)
+            await _write(call, message)
+
+
+async def _write(call: Call, message: session_pb2.PeerMessage) -> None:
+    """Write, and say why the call has ended if it has."""
+    try:
+        await call.write(message)
+    except asyncio.InvalidStateError:  # what grpc raises for a call that is over
+        raise await _ending(call) from None
+
+
+async def _ending(call: Call) -> grpc.aio.AioRpcError:
+    """The status of a call that has ended, as the exception that stands for it."""
+    return grpc.aio.AioRpcError(
+        await call.code(), await call.initial_metadata(), await call.trailing_metadata(),
+        await call.details(),
+    )
+
+
+def _goodbye(message: session_pb2.BrokerMessage) -> HomespunError:
+    goodbye = message.goodbye
+    try:
+        return HomespunError(Code(goodbye.code), goodbye.message)
+    except ValueError:  # a code of a newer broker
+        return HomespunError(Code.INTERNAL, f"{goodbye.message} ({goodbye.code})")

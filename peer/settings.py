@@ -29,6 +29,8 @@ class PeerSettings:
         listen_host, listen_port: where other peers reach this one; port 0 takes a free one.
         advertise: host that is told to others; "" for the address that reaches the broker.
         executor: `torch`.
+        cache_bytes: disk for blobs that no work needs at the moment, >= 0; what work needs is kept
+            in any case.
     """
 
     name: str
@@ -39,6 +41,7 @@ class PeerSettings:
     listen_port: int = 0
     advertise: str = ""
     executor: str = "torch"
+    cache_bytes: int = 20 * 2**30
 
 
 @dataclass(frozen=True, slots=True)

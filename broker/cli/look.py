@@ -72,7 +72,7 @@ def cancel(job_id: str, directory: Path | None) -> None:
     with connected(None, broker_directory(directory).operator) as client:
         handle = client.job(job_id)
         handle.cancel()
-        click.echo(f"Cancelled {handle.job_id}.")
+        click.echo(f"Cancelled {handle.id}.")
 
 
 def _peer_value(peer: Any) -> dict[str, object]:

@@ -77,7 +77,8 @@ class EnrolmentRequested(Event):
     """Somebody presented a join key. Answered by `AdmitIdentity` or `Reject`.
 
     `new_id` was drawn at random by the shell (`peer_...` or `client_...` by the key's role is the
-    core's choice: `new_id` is the part after the prefix).
+    core's choice: `new_id` is the part after the prefix). `wanted_role` is what the joiner means to
+    be; empty for whatever the key is for.
     """
 
     request_id: str
@@ -85,6 +86,7 @@ class EnrolmentRequested(Event):
     secret_hash: str
     name: str
     new_id: str
+    wanted_role: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

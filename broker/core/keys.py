@@ -108,6 +108,10 @@ def _problem_with_enrolment(
         return Code.WRONG_KEY, "The join key is not valid: unknown, revoked, or already used."
     if key.expires_at_ns <= state.now_ns:
         return Code.KEY_EXPIRED, f"The join key {key.key_id} has expired."
+    if event.wanted_role not in ("", key.role):
+        return Code.WRONG_KEY, (
+            f"The join key was made for the role {key.role}, not for {event.wanted_role[:40]!r}. "
+            "It can still be used.")
     if not 0 < len(event.name) <= limits.MAX_NAME or not event.name.isprintable():
         return Code.INVALID_ARGUMENT, (
             f"The name must have 1 to {limits.MAX_NAME} printable characters.")

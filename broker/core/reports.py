@@ -76,7 +76,7 @@ def _apply(turn: Turn, peer: PeerRecord, event: AnyReport) -> None:
         case EvaluationDone():
             _evaluation_done(turn, job, lease, peer, event)
         case SegmentFailed():
-            _failed(turn, job, peer, event)
+            _failed(turn, job, lease, peer, event)
         case SegmentFinished():
             _finished(turn, job, lease, peer, event)
 
@@ -144,7 +144,13 @@ def _evaluation_done(
         job.evaluations.append(record)
 
 
-def _failed(turn: Turn, job: JobRecord, peer: PeerRecord, event: SegmentFailed) -> None:
+def _failed(
+    turn: Turn, job: JobRecord, lease: LeaseRecord, peer: PeerRecord, event: SegmentFailed
+) -> None:
+    if lease.phase is LeasePhase.FINISHED:
+        text = f"{peer.label} reported a failure of segment {lease.index}, which is finished."
+        turn.note(job.job_id, "report_ignored", text)
+        return
     code = known_code(event.code)
     blamed = turn.state.peers.get(event.blamed_peer)
     cause = f" Caused by peer {blamed.label}." if blamed is not None else ""

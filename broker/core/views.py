@@ -6,7 +6,7 @@ who may touch which blob; the shell has verified the identity.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.core.events import PeerHardware
 from broker.core.machine import Broker
@@ -307,9 +307,20 @@ def _job_view(broker: Broker, record: JobRecord) -> JobView:
         submitted_at_ns=record.submitted_at_ns,
         finished_at_ns=record.finished_at_ns,
         segments=tuple(_segment_view(broker, lease, sizes) for lease in record.leases),
-        idle=placement.idle if placement is not None else (),
+        idle=_named(broker, placement.idle) if placement is not None else (),
         algorithm=placement.algorithm if placement is not None else "",
         predicted_step_s=placement.step_s if placement is not None else 0.0,
+    )
+
+
+def _named(broker: Broker, refusals: tuple[Refusal, ...]) -> tuple[Refusal, ...]:
+    """The same refusals with the names of the peers that they are about."""
+    peers = broker.state.peers
+    return tuple(
+        replace(refusal, subject_name=peers[refusal.subject].name)
+        if refusal.subject in peers
+        else refusal
+        for refusal in refusals
     )
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from broker.identity.profiles import sign_issuing, sign_leaf, sign_root
+from broker.identity.profiles import MEMBER_LIFETIME, sign_issuing, sign_leaf, sign_root
 from homespun.errors import Code, HomespunError
 from homespun.identity import directory as identity_directory
 from homespun.identity.certificates import (
@@ -62,11 +62,13 @@ class Authority:
         root: the root certificate.
         issuing: the certificate of the issuing authority.
         issuing_key: its private key.
+        member_lifetime: how long the certificates of peers, submitters and the broker are valid.
     """
 
     root: x509.Certificate
     issuing: x509.Certificate
     issuing_key: ec.EllipticCurvePrivateKey = field(repr=False)
+    member_lifetime: timedelta = MEMBER_LIFETIME
 
     @property
     def network_id(self) -> str:
@@ -120,7 +122,8 @@ class Authority:
                 Code.INVALID_ARGUMENT, f"No certificate for {identity[:60]!r}: {error}.") from error
         if now >= self.issuing.not_valid_after_utc:
             raise _expired_authority(self.issuing)
-        leaf = sign_leaf(self.issuing, self.issuing_key, public_key, named, now)
+        leaf = sign_leaf(
+            self.issuing, self.issuing_key, public_key, named, now, self.member_lifetime)
         return Issued(_pem(leaf) + self.issuing_pem, leaf.not_valid_after_utc)
 
 

@@ -20,14 +20,13 @@ ISSUING_LIFETIME = timedelta(days=730)
 CLOCK_SKEW = timedelta(minutes=5)
 """Certificates are valid from this long ago, for machines whose clock is behind."""
 
-LIFETIMES = {
-    Role.PEER: timedelta(hours=24),
-    Role.SUBMITTER: timedelta(hours=24),
-    Role.BROKER: timedelta(hours=24),
-    # Its key lies beside the authority's own, so a short life would protect nothing, while an
-    # operator who comes once a month would find a dead certificate.
-    Role.OPERATOR: timedelta(days=365),
-}
+MEMBER_LIFETIME = timedelta(hours=24)
+"""Life of the certificates of peers, submitters and the broker, unless the operator sets another.
+
+They are renewed long before: by a daemon that runs, and by a client that is used."""
+OPERATOR_LIFETIME = timedelta(days=365)
+"""Its key lies beside the authority's own, so a short life would protect nothing, while an operator
+who comes once a month would find a dead certificate."""
 
 _SERVERS = frozenset({Role.PEER, Role.BROKER})
 
@@ -62,9 +61,15 @@ def sign_issuing(
 def sign_leaf(
     issuing: x509.Certificate, issuing_key: ec.EllipticCurvePrivateKey,
     public_key: ec.EllipticCurvePublicKey, identity: Identity, now: datetime,
+    lifetime: timedelta = MEMBER_LIFETIME,
 ) -> x509.Certificate:
-    """Sign a member's certificate; it does not outlive the issuing authority."""
-    expires = min(now + LIFETIMES[identity.role], issuing.not_valid_after_utc)
+    """Sign a member's certificate; it does not outlive the issuing authority.
+
+    `lifetime` is not the operator's: that one is `OPERATOR_LIFETIME` in any case.
+    """
+    if identity.role is Role.OPERATOR:
+        lifetime = OPERATOR_LIFETIME
+    expires = min(now + lifetime, issuing.not_valid_after_utc)
     return (
         _builder(identity.id, issuing.subject, public_key, now, expires)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -85,7 +90,8 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
+        # A short life must not lie in the past: it is renewed at two thirds, counted from here.
+        .not_valid_before(now - min(CLOCK_SKEW, (expires - now) / 10))
         .not_valid_after(expires)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False))
 

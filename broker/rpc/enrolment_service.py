@@ -99,7 +99,8 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
             key_id=request.key_id,
             secret_hash=secret_hash(request.secret),
             name=request.name,
-            new_id=self._new_token())
+            new_id=self._new_token(),
+            wanted_role=request.wanted_role)
         answer = await self._ask(event)
         if isinstance(answer, Reject):
             raise HomespunError(Code(answer.code), answer.message)

@@ -12,6 +12,7 @@ import grpc
 from broker.core import events as ev
 from broker.core import views
 from broker.core.commands import Reply
+from broker.core.limits import MAX_COLUMNS, MAX_PARAMETERS
 from broker.core.state import JobState
 from broker.driver import Driver
 from broker.rpc.job_codec import metrics_of, status_of
@@ -49,6 +50,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         """Accept a job whose blobs are all stored."""
         caller = identify(context)
         check_version(request.protocol_version, f"client {caller.id}")
+        _check_counts(request.spec)
         spec = from_message(request.spec, JobSpec)
         await asyncio.to_thread(self._check_blobs, spec)
         request_id = uuid.uuid4().hex
@@ -161,14 +163,33 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         raise HomespunError(Code.NOT_FOUND, f"there is no job {prefix!r} that you may see")
 
     def _check_blobs(self, spec: JobSpec) -> None:
-        wanted = [("the graph", spec.graph_digest)]
-        wanted += [(f"parameter {p.name!r}", p.digest) for p in spec.parameters]
-        wanted += [(f"column {c.name!r} of {c.split}", c.digest) for c in spec.columns]
-        for what, digest in wanted:
-            if not self._blobs.stat(digest).complete:
+        wanted = [("the graph", spec.graph_digest, spec.graph_bytes)]
+        wanted += [(f"parameter {p.name!r}", p.digest, p.blob_bytes) for p in spec.parameters]
+        wanted += [(f"column {c.name!r} of {c.split}", c.digest, c.blob_bytes)
+                   for c in spec.columns]
+        for what, digest, size_bytes in wanted:
+            state = self._blobs.stat(digest)
+            if not state.complete:
                 raise HomespunError(
                     Code.INVALID_JOB, f"{what} is not stored: upload blob {digest} first"
                 )
+            if state.stored_bytes != size_bytes:
+                raise HomespunError(
+                    Code.INVALID_JOB,
+                    f"{what} is said to have {size_bytes} bytes; blob {digest} has "
+                    f"{state.stored_bytes}",
+                )
+
+
+def _check_counts(spec: job_pb2.JobSpec) -> None:
+    """Before anything is made of it: eight megabytes can hold millions of empty entries."""
+    for what, entries, limit in (
+        ("parameters", spec.parameters, MAX_PARAMETERS), ("columns", spec.columns, MAX_COLUMNS),
+    ):
+        if len(entries) > limit:
+            raise HomespunError(
+                Code.LIMIT_EXCEEDED, f"the job has {len(entries)} {what}; at most {limit}"
+            )
 
 
 def _owner_filter(caller: Identity) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,16 +13,19 @@ from broker.core import events as ev
 from broker.core import views
 from broker.core.limits import MAX_HELD_LEASES
 from broker.driver import Driver
+from broker.rpc.session_codec import connected, measured, report_event, shown
 from broker.sessions import Session, Sessions
 from broker.telemetry import Telemetry
-from dag.cluster import Link, PeerRates
 from homespun.errors import Code, HomespunError
 from homespun.identity.caller import identify
 from homespun.v1 import session_pb2, session_pb2_grpc
 from homespun.version import PROTOCOL_VERSION, SOFTWARE_VERSION, check_version
 
 REGISTER_TIMEOUT_S = 10.0
+WRITE_TIMEOUT_S = 60.0
+"""A peer that takes no message for so long is gone, though its machine may still answer pings."""
 PROGRESS_MAX = MAX_HELD_LEASES
+TRAFFIC_MAX = 4 * PROGRESS_MAX
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -39,188 +41,124 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
 
     async def Connect(  # noqa: N802 - the name is the schema's
         self, request_iterator: AsyncIterator[session_pb2.PeerMessage], context: Context
-    ) -> AsyncIterator[session_pb2.BrokerMessage]:
+    ) -> None:
         """Run one session until the peer or the broker ends it."""
         peer_id = identify(context).id
-        register = await self._first(request_iterator)
-        check_version(register.protocol_version, f"peer {peer_id}")
-        session_id = uuid.uuid4().hex
-        session = self._sessions.open(peer_id, session_id)
-        reader: asyncio.Task[None] | None = None
+        with self._sessions.admitted(peer_id):
+            register = await _first(request_iterator)
+            check_version(register.protocol_version, f"peer {peer_id}")
+            event = connected(peer_id, uuid.uuid4().hex, register)
+            with self._sessions.opened(peer_id, event.session_id) as session:
+                try:
+                    await self._driver.post(event)
+                    await self._converse(session, request_iterator, context)
+                finally:
+                    gone = ev.PeerDisconnected(
+                        at_ns=0, peer_id=peer_id, session_id=event.session_id
+                    )
+                    self._driver.post(gone, is_own=True)
+
+    async def _converse(
+        self,
+        session: Session,
+        messages: AsyncIterator[session_pb2.PeerMessage],
+        context: Context,
+    ) -> None:
+        """Read and write side by side; when one of them ends, or fails, so does the session."""
+        if self._driver.session_of(session.peer_id) == session.session_id:
+            await _write(context, self._welcome(session.peer_id))
+        sides = (
+            asyncio.create_task(self._read(messages, session)),
+            asyncio.create_task(_write_all(session, context)),
+        )
         try:
-            await self._driver.post(_connected(peer_id, session_id, register))
-            peer = views.peer(self._driver.core, peer_id)
-            if peer is not None and peer.session_id == session_id:
-                yield self._welcome(peer)
-            reader = asyncio.create_task(self._read(request_iterator, peer_id, session))
-            async for message in _outgoing(session):
-                yield message
+            done, _ = await asyncio.wait(sides, return_when=asyncio.FIRST_COMPLETED)
+            for side in done:
+                side.result()
         finally:
-            if reader is not None:
-                reader.cancel()
-            self._sessions.close(peer_id, session)
-            with contextlib.suppress(HomespunError):
-                self._driver.post(
-                    ev.PeerDisconnected(at_ns=0, peer_id=peer_id, session_id=session_id)
-                )
+            for side in sides:
+                side.cancel()
+            await asyncio.wait(sides)
 
-    async def _first(
-        self, messages: AsyncIterator[session_pb2.PeerMessage]
-    ) -> session_pb2.Register:
-        try:
-            async with asyncio.timeout(REGISTER_TIMEOUT_S):
-                first = await anext(messages)
-        except (TimeoutError, StopAsyncIteration):
-            raise HomespunError(
-                Code.TIMED_OUT, f"no Register came within {REGISTER_TIMEOUT_S:.0f} s"
-            ) from None
-        if first.WhichOneof("body") != "register":
-            raise HomespunError(Code.INVALID_ARGUMENT, "the first message must be Register")
-        return first.register
-
-    def _welcome(self, peer: views.PeerView) -> session_pb2.BrokerMessage:
+    def _welcome(self, peer_id: str) -> session_pb2.BrokerMessage:
+        peer = views.peer(self._driver.core, peer_id)
         policy = self._driver.core.state.policy
         welcome = session_pb2.Welcome(
             protocol_version=PROTOCOL_VERSION,
             software_version=SOFTWARE_VERSION,
             heartbeat_interval_ms=policy.heartbeat_interval_ms,
-            last_report=peer.last_report,
+            last_report=0 if peer is None else peer.last_report,
         )
         return session_pb2.BrokerMessage(welcome=welcome)
 
     async def _read(
-        self,
-        messages: AsyncIterator[session_pb2.PeerMessage],
-        peer_id: str,
-        session: Session,
+        self, messages: AsyncIterator[session_pb2.PeerMessage], session: Session
     ) -> None:
-        """Take in what the peer sends; when it stops, the session ends."""
-        try:
-            async for message in messages:
-                match message.WhichOneof("body"):
-                    case "heartbeat":
-                        self._heartbeat(peer_id, message.heartbeat)
-                    case "report":
-                        await self._driver.post(_report_event(peer_id, message.report))
-                    case "link_measured":
-                        await self._driver.post(_measured(peer_id, message.link_measured))
-                    case other:
-                        raise HomespunError(
-                            Code.INVALID_ARGUMENT, f"a session does not take {other} here"
-                        )
-        finally:
-            session.ended.set()
+        """Take in what the peer sends, until it stops.
+
+        Each report is durable before the next is read: that is the back-pressure.
+        """
+        peer_id = session.peer_id
+        async for message in messages:
+            match message.WhichOneof("body"):
+                case "heartbeat":
+                    self._heartbeat(peer_id, message.heartbeat)
+                case "report":
+                    if self._driver.session_of(peer_id) != session.session_id:
+                        return  # a process that was replaced must not use up the new one's numbers
+                    await self._driver.post(report_event(peer_id, message.report))
+                case "link_measured":
+                    event = measured(peer_id, message.link_measured)
+                    if event.link.target in session.probes:
+                        session.probes.remove(event.link.target)
+                        await self._driver.post(event)
+                case other:
+                    raise HomespunError(
+                        Code.INVALID_ARGUMENT, f"a session does not take {other} here"
+                    )
 
     def _heartbeat(self, peer_id: str, beat: session_pb2.Heartbeat) -> None:
-        peer = views.peer(self._driver.core, peer_id)
-        held = {(lease.job_id, lease.segment) for lease in peer.leases} if peer else set()
+        held = self._driver.held_by(peer_id)
         jobs = {job_id for job_id, _ in held}
-        mine = session_pb2.Heartbeat(
-            progress=[p for p in beat.progress[:PROGRESS_MAX] if (p.job_id, p.segment) in held],
-            traffic=[t for t in beat.traffic[:PROGRESS_MAX * 4] if t.job_id in jobs],
-        )
+        mine = session_pb2.Heartbeat()
+        for progress in beat.progress[:PROGRESS_MAX]:
+            if (progress.job_id, progress.segment) in held:
+                progress.waiting_for = shown(progress.waiting_for)
+                mine.progress.append(progress)
+        for traffic in beat.traffic[:TRAFFIC_MAX]:
+            if traffic.job_id in jobs:
+                traffic.to_peer = shown(traffic.to_peer)
+                mine.traffic.append(traffic)
         self._telemetry.heartbeat(peer_id, mine)
 
 
-async def _outgoing(session: Session) -> AsyncIterator[session_pb2.BrokerMessage]:
-    """Messages for the peer, until the session ends or says goodbye."""
-    ended = asyncio.create_task(session.ended.wait())
+async def _first(messages: AsyncIterator[session_pb2.PeerMessage]) -> session_pb2.Register:
     try:
-        while True:
-            following = asyncio.create_task(session.outbox.get())
-            done, _ = await asyncio.wait(
-                (following, ended), return_when=asyncio.FIRST_COMPLETED
-            )
-            if following not in done:
-                following.cancel()
-                return
-            message = following.result()
-            yield message
-            if message.WhichOneof("body") == "goodbye":
-                return
-    finally:
-        ended.cancel()
+        async with asyncio.timeout(REGISTER_TIMEOUT_S):
+            first = await anext(messages)
+    except (TimeoutError, StopAsyncIteration):
+        raise HomespunError(
+            Code.TIMED_OUT, f"no Register came within {REGISTER_TIMEOUT_S:.0f} s"
+        ) from None
+    if first.WhichOneof("body") != "register":
+        raise HomespunError(Code.INVALID_ARGUMENT, "the first message must be Register")
+    return first.register
 
 
-def _connected(
-    peer_id: str, session_id: str, register: session_pb2.Register
-) -> ev.PeerConnected:
-    hardware = register.hardware
-    return ev.PeerConnected(
-        at_ns=0,
-        peer_id=peer_id,
-        session_id=session_id,
-        name=register.name,
-        software_version=register.software_version,
-        tensor_address=register.tensor_address,
-        hardware=ev.PeerHardware(
-            device=hardware.device,
-            device_name=hardware.device_name,
-            memory_bytes=hardware.memory_bytes,
-            rates=PeerRates(
-                matmul_flops_per_s=hardware.matmul_flops_per_s,
-                attention_flops_per_s=hardware.attention_flops_per_s,
-                memory_bytes_per_s=hardware.memory_bytes_per_s,
-            ),
-            executor=hardware.executor,
-            platform=hardware.platform,
-            threads=hardware.threads,
-        ),
-        leases=tuple(
-            ev.HeldLease(
-                job_id=lease.job_id, segment=lease.segment, token=lease.token, phase=lease.phase
-            )
-            for lease in register.leases
-        ),
-    )
+async def _write_all(session: Session, context: Context) -> None:
+    """Write what the broker has to say, up to a goodbye."""
+    while True:
+        message = await session.take()
+        await _write(context, message)
+        if message.WhichOneof("body") == "goodbye":
+            return
 
 
-def _measured(peer_id: str, measured: session_pb2.LinkMeasured) -> ev.LinkMeasured:
-    link = Link(
-        source=peer_id,
-        target=measured.to_peer,
-        latency_s=measured.latency_s,
-        bandwidth_bytes_per_s=measured.bandwidth_bytes_per_s,
-    )
-    return ev.LinkMeasured(at_ns=0, link=link)
-
-
-def _report_event(peer_id: str, report: session_pb2.Report) -> ev.AnyEvent:
-    base: dict[str, Any] = {
-        "at_ns": 0,
-        "peer_id": peer_id,
-        "number": report.number,
-        "job_id": report.job_id,
-        "segment": report.segment,
-        "token": report.token,
-    }
-    match report.WhichOneof("body"):
-        case "ready":
-            return ev.SegmentReady(**base)
-        case "steps":
-            steps = report.steps
-            return ev.StepsDone(
-                **base, first_step=steps.first_step, count=steps.count, losses=tuple(steps.losses)
-            )
-        case "evaluation":
-            return ev.EvaluationDone(
-                **base, step=report.evaluation.step, loss=report.evaluation.loss
-            )
-        case "failed":
-            failed = report.failed
-            return ev.SegmentFailed(
-                **base,
-                code=failed.code,
-                message=failed.message,
-                blamed_peer=failed.blamed_peer,
-            )
-        case "finished":
-            finished = report.finished
-            return ev.SegmentFinished(
-                **base,
-                result_digest=finished.result_digest,
-                result_bytes=finished.result_bytes,
-            )
-        case "released":
-            return ev.SegmentReleased(**base)
-    raise HomespunError(Code.INVALID_ARGUMENT, "a report without a body")
+async def _write(context: Context, message: session_pb2.BrokerMessage) -> None:
+    try:
+        async with asyncio.timeout(WRITE_TIMEOUT_S):
+            await context.write(message)
+    except TimeoutError:
+        raise HomespunError(
+            Code.TIMED_OUT, f"the peer took no message for {WRITE_TIMEOUT_S:.0f} s"
+        ) from None

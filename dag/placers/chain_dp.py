@@ -221,7 +221,8 @@ class _ChainSearch:
         if self._wanted:
             return Refusal(
                 subject=subject.peer_id, rule="count", wanted=used + 1, had=used,
-                text=f"The job asks for exactly {used} peers; others suit it better.")
+                text=f"The job asks for exactly {used} peer{'' if used == 1 else 's'}; "
+                "others suit it better.")
         if peer not in self._pool:
             return Refusal(
                 subject=subject.peer_id, rule="count", wanted=len(self._pool) + 1,

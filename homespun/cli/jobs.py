@@ -19,7 +19,7 @@ from homespun.cli.output import (
 from homespun.cli.session import broker_options, connected
 
 if TYPE_CHECKING:
-    from homespun.status import JobStatus
+    from homespun.status import JobStatus, StepMetric
 
 job_argument = click.argument("job_id", metavar="JOB")
 
@@ -46,16 +46,18 @@ def job(
     job_id: str, metrics: bool, address: str | None, credentials: Path | None, as_json: bool
 ) -> None:
     """Show one job: state, placement, losses, and why peers are idle."""
+    from homespun.progress import RATE_WINDOW_STEPS
+
     with connected(address, credentials) as client:
         handle = client.job(job_id)
         status = handle.status()
-        curves = handle.metrics() if metrics else None
+        curves = handle.metrics(0 if metrics else max(0, status.steps_done - RATE_WINDOW_STEPS))
     if as_json:
-        extra = {} if curves is None else {"metrics": curves.to_dict()}
+        extra = {"metrics": curves.to_dict()} if metrics else {}
         print_json("job", {"job": status.to_dict(), **extra})
         return
-    print_job(status)
-    if curves is not None:
+    print_job(status, curves.steps)
+    if metrics:
         print_table(("step", "loss"), [(m.step, f"{m.loss:.6f}") for m in curves.steps])
         for evaluation in curves.evaluations:
             click.echo(f"validation after {evaluation.step} steps: {evaluation.loss:.6f}")
@@ -144,14 +146,19 @@ def print_jobs(found: Sequence[JobStatus], *, as_json: bool) -> None:
           format_time(status.submitted_unix_ms)) for status in found])
 
 
-def print_job(status: JobStatus) -> None:
-    """Write all that is known of one job; `broker job` shows the same."""
-    from homespun.progress import SEGMENT_COLUMNS, Progress, segment_row
+def print_job(status: JobStatus, recent: Sequence[StepMetric] = ()) -> None:
+    """Write all that is known of one job; `broker job` shows the same.
+
+    Args:
+        status: the job.
+        recent: its last steps, for the measured speed.
+    """
+    from homespun.progress import SEGMENT_COLUMNS, Progress, idle_lines, segment_rows
     from homespun.status import JobUpdate
-    from homespun.units import format_duration, format_time
+    from homespun.units import format_time
 
     progress = Progress()
-    progress.see(JobUpdate(status=status, steps=(), evaluations=()))
+    progress.see(JobUpdate(status=status, steps=tuple(recent), evaluations=()))
     click.echo(f"{status.job_id}  {printable(status.name)}".rstrip())
     click.echo(progress.headline())
     click.echo(f"submitted {format_time(status.submitted_unix_ms)} by {status.owner_id}, "
@@ -159,8 +166,7 @@ def print_job(status: JobStatus) -> None:
     if status.error_code:
         click.echo(f"{printable(status.error_message)} [{printable(status.error_code)}]")
     if status.segments:
-        click.echo(f"placed by {printable(status.algorithm)}, predicted "
-                   f"{format_duration(status.predicted_step_s)} a step")
-        print_table(SEGMENT_COLUMNS, [segment_row(segment) for segment in status.segments])
-    for refusal in status.idle:
-        click.echo(f"{printable(refusal.subject)} stays idle: {printable(refusal.text)}")
+        click.echo(progress.step_line())
+        print_table(SEGMENT_COLUMNS, segment_rows(status))
+    for line in idle_lines(status):
+        click.echo(line)

@@ -25,18 +25,12 @@ def join(
     as_json: bool,
 ) -> None:
     """Join the network of the broker at HOST:PORT as a submitter."""
-    from homespun.errors import Code, HomespunError
     from homespun.identity.enrol import enrol
     from homespun.paths import credentials_directory
 
     directory = credentials_directory(credentials)
-    held = enrol(address, read_secret(key), name or _default_name(), directory, replace=replace)
-    if held.role != "submitter":
-        raise HomespunError(
-            Code.CONFLICT,
-            f"The key was made for the role {held.role}, so {directory} now holds {held.id}, which "
-            f"cannot submit jobs. Ask for a key made with: broker keys create --role submitter",
-            role=held.role)
+    held = enrol(address, read_secret(key), name or _default_name(), directory,
+                 role="submitter", replace=replace)
     if as_json:
         print_json("identity", {
             "id": held.id, "role": held.role, "network_id": held.network_id,

@@ -32,6 +32,14 @@ json_option = click.option(
 """Give it to every command that reads; `run_command` then also prints errors as JSON."""
 
 
+def silence_grpc() -> None:
+    """Keep gRPC's own lines off the terminal; it reads the variable when it is first imported.
+
+    What matters of them, such as a failed handshake, comes out of the call as an error.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def run_command(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a command's function: errors become a message and an exit code.
 

@@ -53,6 +53,7 @@ def enrol(
     name: str,
     directory: Path,
     *,
+    role: str = "",
     replace: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Credentials:
@@ -63,6 +64,7 @@ def enrol(
         key_text: the join key.
         name: what people will call this machine or user; 1 to 64 printable characters.
         directory: where the identity is saved.
+        role: refuse a key that was made for another role: `peer` or `submitter`; "" takes any.
         replace: give up an identity that the directory already holds.
         timeout_s: longest this may take in all.
 
@@ -84,9 +86,12 @@ def enrol(
     private_key = new_private_key()
     request = enrolment_pb2.EnrolRequest(
         key_id=key.key_id, secret=key.secret, csr_pem=signing_request(private_key), name=name,
-        protocol_version=PROTOCOL_VERSION)
+        protocol_version=PROTOCOL_VERSION, wanted_role=role)
     with _enrolment_stub(enrolment, root_pem) as stub, _errors_of(enrolment):
         response = stub.Enrol(request, timeout=_left(deadline, enrolment))
+    if role and response.role != role:  # a broker of before `wanted_role`
+        raise HomespunError(
+            Code.WRONG_KEY, f"The key was made for the role {response.role}, not for {role!r}.")
     credentials = Credentials(
         broker_address=address.strip(), name=name, key_pem=private_key_pem(private_key),
         chain_pem=response.certificate_chain_pem, root_pem=root_pem)
@@ -94,11 +99,18 @@ def enrol(
     return credentials
 
 
-def renew(directory: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Credentials:
+def renew(
+    directory: Path, *, address: str | None = None, timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> Credentials:
     """Replace the certificate of the identity in a directory by a new one for the same key.
 
     The key stays, so that the directory changes in one step. Channels that are open keep their old
     certificate: open new ones for new calls.
+
+    Args:
+        directory: holds the identity.
+        address: `host:port` of the broker, if it is not where it was joined.
+        timeout_s: longest the call may take.
 
     Raises:
         HomespunError: CERTIFICATE_EXPIRED when it is too late; NOT_ALLOWED when the identity has
@@ -108,7 +120,7 @@ def renew(directory: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> Credentia
     credentials = identity_directory.load(directory)
     request = enrolment_pb2.RenewRequest(
         csr_pem=signing_request(load_private_key(credentials.key_pem)))
-    address = credentials.broker_address
+    address = address or credentials.broker_address
     with open_channel(credentials, address) as channel, _errors_of(address):
         stub = enrolment_pb2_grpc.RenewalServiceStub(channel)
         response = stub.Renew(request, timeout=timeout_s)

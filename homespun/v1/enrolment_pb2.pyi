@@ -19,18 +19,20 @@ class GetRootResponse(_message.Message):
     def __init__(self, root_pem: _Optional[bytes] = ..., issuing_pem: _Optional[bytes] = ..., network_id: _Optional[str] = ...) -> None: ...
 
 class EnrolRequest(_message.Message):
-    __slots__ = ("key_id", "secret", "csr_pem", "name", "protocol_version")
+    __slots__ = ("key_id", "secret", "csr_pem", "name", "protocol_version", "wanted_role")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     SECRET_FIELD_NUMBER: _ClassVar[int]
     CSR_PEM_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    WANTED_ROLE_FIELD_NUMBER: _ClassVar[int]
     key_id: str
     secret: bytes
     csr_pem: bytes
     name: str
     protocol_version: int
-    def __init__(self, key_id: _Optional[str] = ..., secret: _Optional[bytes] = ..., csr_pem: _Optional[bytes] = ..., name: _Optional[str] = ..., protocol_version: _Optional[int] = ...) -> None: ...
+    wanted_role: str
+    def __init__(self, key_id: _Optional[str] = ..., secret: _Optional[bytes] = ..., csr_pem: _Optional[bytes] = ..., name: _Optional[str] = ..., protocol_version: _Optional[int] = ..., wanted_role: _Optional[str] = ...) -> None: ...
 
 class EnrolResponse(_message.Message):
     __slots__ = ("id", "role", "certificate_chain_pem", "expires_unix_ms")

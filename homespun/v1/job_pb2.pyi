@@ -159,15 +159,17 @@ class Segment(_message.Message):
     def __init__(self, index: _Optional[int] = ..., nodes: _Optional[_Iterable[int]] = ..., parameters: _Optional[_Iterable[str]] = ..., data_inputs: _Optional[_Iterable[str]] = ..., incoming: _Optional[_Iterable[_Union[BoundaryTensor, _Mapping]]] = ..., outgoing: _Optional[_Iterable[_Union[BoundaryTensor, _Mapping]]] = ..., has_loss: _Optional[bool] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("subject", "rule", "wanted", "had", "text")
+    __slots__ = ("subject", "rule", "wanted", "had", "text", "subject_name")
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
     HAD_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_NAME_FIELD_NUMBER: _ClassVar[int]
     subject: str
     rule: str
     wanted: float
     had: float
     text: str
-    def __init__(self, subject: _Optional[str] = ..., rule: _Optional[str] = ..., wanted: _Optional[float] = ..., had: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
+    subject_name: str
+    def __init__(self, subject: _Optional[str] = ..., rule: _Optional[str] = ..., wanted: _Optional[float] = ..., had: _Optional[float] = ..., text: _Optional[str] = ..., subject_name: _Optional[str] = ...) -> None: ...

@@ -80,7 +80,7 @@ def _columns(
     """The sample as tensors on the model's device."""
     if not sample:
         raise HomespunError(Code.INVALID_ARGUMENT, "The sample has no columns; give at least one.")
-    columns = {name: torch.as_tensor(value).detach().to(device) for name, value in sample.items()}
+    columns = {name: _tensor(value).detach().to(device) for name, value in sample.items()}
     for name, tensor in columns.items():
         check_tensor(f"column {name!r}", tensor)
         if name in reserved or name == LOSS:
@@ -96,6 +96,13 @@ def _columns(
             f"All columns of the sample need the same number of rows, at least 1; found {rows}.",
         )
     return columns
+
+
+def _tensor(value: torch.Tensor | npt.NDArray[np.generic]) -> torch.Tensor:
+    """A column as torch sees it. torch takes no bfloat16 from numpy, but it takes the bits."""
+    if isinstance(value, np.ndarray) and value.dtype.name == "bfloat16":
+        return torch.from_numpy(value.view(np.int16)).view(torch.bfloat16)
+    return torch.as_tensor(value)
 
 
 def _bind(model: ir.Model, step: TrainStep, state: tuple[StateEntry, ...]) -> Graph:

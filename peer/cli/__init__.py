@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import click
 
 from homespun.cli.lazy import LazyGroup
+from homespun.cli.output import silence_grpc
 
 _COMMANDS = {
     "join": "peer.cli.join:join",
@@ -35,4 +36,5 @@ def cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; ends the process with an exit code."""
+    silence_grpc()
     cli(args=list(argv) if argv is not None else None, prog_name="peer")

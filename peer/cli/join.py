@@ -60,8 +60,8 @@ def join(
         listen_port=listen_port,
     )
     secret = read_secret(key)
-    held = enrol(address or _heard(), secret, settings.name, place.identity, replace=replace)
-    _require_peer(held.role, held.id)
+    held = enrol(address or _heard(), secret, settings.name, place.identity,
+                 role="peer", replace=replace)
     place.save_settings(settings)
     if as_json:
         print_json("identity", {
@@ -79,15 +79,3 @@ def _heard() -> str:
     found = find()
     note(f"Heard of network {found.network_id} at {found.addresses[0]}.")
     return found.addresses[0]
-
-
-def _require_peer(role: str, identity: str) -> None:
-    from homespun.errors import Code, HomespunError
-
-    if role != "peer":
-        raise HomespunError(
-            Code.CONFLICT,
-            f"The key was made for the role {role}: {identity} cannot lend a device. Ask for a "
-            "key made with: broker keys create --role peer",
-            role=role,
-        )

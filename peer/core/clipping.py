@@ -24,13 +24,17 @@ def gradient_scale(squared_norms: Mapping[str, float], clip_norm: float) -> floa
         clip_norm: largest global norm; 0 for no clipping.
 
     Returns:
-        A factor in (0, 1]; NaN when a norm is not finite.
+        A factor in [0, 1]; NaN when a norm, or their sum, is not finite or is negative.
     """
-    if not all(map(isfinite, squared_norms.values())):
+    if not all(isfinite(norm) and norm >= 0 for norm in squared_norms.values()):
         return nan
     if clip_norm == 0:
         return 1.0
-    return min(1.0, clip_norm / (sqrt(fsum(squared_norms.values())) + CLIP_EPSILON))
+    try:
+        total = fsum(squared_norms.values())
+    except OverflowError:
+        return nan
+    return min(1.0, clip_norm / (sqrt(total) + CLIP_EPSILON))
 
 
 @dataclass(slots=True)
@@ -39,6 +43,28 @@ class NormGathering:
 
     segments: int
     by_step: dict[int, dict[int, SquaredNorms]] = field(default_factory=dict)
+
+    def problem(self, step: int, source: int, step_now: int) -> str | None:
+        """Why norms are not acceptable, or None. Bounds what others can make the lead hold.
+
+        A segment measures step `s` when it knows the scale of `s - 1`; the lead may still be busy
+        with the update of `s - 1` then, so one step ahead is the most that a correct one can be.
+        """
+        what = f"norms of step {step} from segment {source}"
+        if not 0 < source < self.segments:
+            return f"{what}: the job has no such other segment"
+        if not step_now <= step <= step_now + 1:
+            return f"{what} are not due: the lead is at step {step_now}"
+        if source in self.by_step.get(step, {}):
+            return f"{what} came twice"
+        return None
+
+    def missing(self, step: int) -> int | None:
+        """First segment whose norms of a step are not in; None when none of that step are."""
+        gathered = self.by_step.get(step)
+        if gathered is None:
+            return None
+        return next(index for index in range(self.segments) if index not in gathered)
 
     def add(self, step: int, source: int, norms: SquaredNorms) -> dict[str, float] | None:
         """Add one segment's norms; when all segments' are in, return them by parameter."""

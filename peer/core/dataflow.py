@@ -40,6 +40,7 @@ class SegmentRun:
     segment: Segment
     order: PhaseOrder
     in_flight: int
+    segments: int
     phase: Phase | None
     arrived: set[TensorKey] = field(default_factory=set)
     """Tensors that are here and not used yet. Asked for membership only, never iterated."""
@@ -48,13 +49,15 @@ class SegmentRun:
     losses: list[float] = field(default_factory=list)
     collected: bool = False
     measured: bool = False
-    scales: dict[int, float] = field(default_factory=dict)
-    """step -> factor on its gradients, as the lead decided it."""
+    scale: float | None = None
+    """Factor on the gradients of the current step, once the lead has decided it."""
 
     @classmethod
-    def begin(cls, segment: Segment, order: PhaseOrder, in_flight: int) -> SegmentRun:
-        """A run that has done nothing yet."""
-        return cls(segment, order, max(1, in_flight), order.first())
+    def begin(
+        cls, segment: Segment, order: PhaseOrder, in_flight: int, segments: int
+    ) -> SegmentRun:
+        """A run that has done nothing yet, of a job with so many segments."""
+        return cls(segment, order, max(1, in_flight), segments, order.first())
 
     def edges(self, outgoing: bool, kind: BoundaryKind) -> tuple[BoundaryTensor, ...]:
         """The segment's boundary tensors of one direction and kind, in edge order."""
@@ -111,9 +114,9 @@ def _step_end(run: SegmentRun, phase: Phase) -> Task | Waiting:
             if tensor.differentiable and key not in run.arrived:
                 return Waiting(_describe(key, tensor), tensor.target)
         return Task(kind=TaskKind.MEASURE, mode=Mode.TRAIN, step=step)
-    if step not in run.scales:
+    if run.scale is None:
         return Waiting(f"the gradient scale of step {step}", 0)
-    return Task(kind=TaskKind.UPDATE, mode=Mode.TRAIN, step=step, scale=run.scales[step])
+    return Task(kind=TaskKind.UPDATE, mode=Mode.TRAIN, step=step, scale=run.scale)
 
 
 def _needs(
@@ -152,31 +155,69 @@ def accept(run: SegmentRun, key: TensorKey) -> str | None:
     """Note that a tensor arrived.
 
     Returns:
-        None, or why it is not acceptable: unknown edge, wrong direction, repeated, out of range, or
+        None, or why it is not acceptable: unknown edge, wrong direction, repeated, used already, or
         further ahead than a correct neighbour can be. Bounds what a neighbour can make us hold.
     """
-    problem = _problem(run, key)
-    if problem is None:
-        run.arrived.add(key)
-    return problem
-
-
-def _problem(run: SegmentRun, key: TensorKey) -> str | None:
     kind, edge, mode, step, microbatch = key
-    arrives = kind in (TensorKind.ACTIVATION, TensorKind.PARAMETER)
-    tensors = run.segment.incoming if arrives else run.segment.outgoing
-    wide = kind in (TensorKind.PARAMETER, TensorKind.PARAMETER_GRADIENT)
-    wanted = BoundaryKind.PARAMETER if wide else BoundaryKind.ACTIVATION
-    if not any(tensor.edge == edge and tensor.kind is wanted for tensor in tensors):
+    what = f"{kind} of edge {edge}, {mode} step {step}, microbatch {microbatch}"
+    if tensor_of(run.segment, key) is None:
         return f"{kind} of edge {edge} does not belong to segment {run.segment.index}"
     if key in run.arrived:
-        return f"{kind} of edge {edge}, step {step}, microbatch {microbatch} came twice"
-    if run.phase is None or not run.phase.step <= step <= run.phase.step + 1:
-        return f"{kind} of edge {edge} is of step {step}, which is not due"
-    limit = run.order.microbatches if mode is Mode.TRAIN else run.order.evaluation_microbatches
-    if not 0 <= microbatch < (1 if wide else limit):
-        return f"{kind} of edge {edge} has microbatch {microbatch} of {limit}"
+        return f"{what} came twice"
+    if not is_due(run, key):
+        return f"{what} is not due"
+    run.arrived.add(key)
     return None
+
+
+def tensor_of(segment: Segment, key: TensorKey) -> BoundaryTensor | None:
+    """The segment's boundary tensor that an arriving tensor claims to be of; None if none is."""
+    kind, edge = key[:2]
+    arrives = kind in (TensorKind.ACTIVATION, TensorKind.PARAMETER)
+    tensors = segment.incoming if arrives else segment.outgoing
+    wide = kind in (TensorKind.PARAMETER, TensorKind.PARAMETER_GRADIENT)
+    wanted = BoundaryKind.PARAMETER if wide else BoundaryKind.ACTIVATION
+    return next((t for t in tensors if t.edge == edge and t.kind is wanted), None)
+
+
+def is_due(run: SegmentRun, key: TensorKey) -> bool:
+    """Whether a correct neighbour can have sent a tensor by now, and this run has yet to use it.
+
+    Activations come for the current phase and the next: the producer leaves a phase when all its
+    microbatches were answered. Answers come for microbatches in flight, the one whose forward is
+    just being run included: its tensors leave before its end is known here.
+    """
+    kind, _, mode, step, microbatch = key
+    tensor, phase = tensor_of(run.segment, key), run.phase
+    if tensor is None or phase is None:
+        return False
+    is_now = (mode, step) == (phase.mode, phase.step)
+    match kind:
+        case TensorKind.ACTIVATION:
+            following = run.order.after(phase)
+            is_next = following is not None and (mode, step) == (following.mode, following.step)
+            if is_next and following is not None:
+                return 0 <= microbatch < following.microbatches
+            return is_now and run.forwarded <= microbatch < phase.microbatches
+        case TensorKind.GRADIENT | TensorKind.ACKNOWLEDGE:
+            is_answer = (kind is TensorKind.ACKNOWLEDGE) == is_acknowledged(tensor, phase)
+            last = min(run.forwarded, phase.microbatches - 1)
+            return is_now and is_answer and run.retired <= microbatch <= last
+    if mode is not Mode.TRAIN or microbatch != 0:
+        return False
+    if kind is TensorKind.PARAMETER_GRADIENT:
+        return tensor.differentiable and step == phase.step and not run.measured
+    first = max(1, phase.step)  # those of step 0 came with the blobs
+    return first <= step <= min(run.order.steps, phase.step + _parameters_ahead(run, tensor))
+
+
+def _parameters_ahead(run: SegmentRun, tensor: BoundaryTensor) -> int:
+    """Steps that the home of a foreign parameter can be ahead of this segment.
+
+    One where it waits for our gradient. Else each segment between the two can be one ahead of the
+    next, as they wait for each other only along edges.
+    """
+    return 1 if tensor.differentiable else run.segments
 
 
 def finish_task(run: SegmentRun, task: Task, loss: float | None) -> None:
@@ -233,7 +274,9 @@ def end_phase(run: SegmentRun) -> tuple[Phase, float | None]:
     run.forwarded = run.retired = 0
     run.losses = []
     run.collected = run.measured = False
-    run.scales.pop(phase.step, None)
+    run.scale = None
+    if run.phase is None:
+        run.arrived.clear()  # the last update sends parameters that no forward will use
     return phase, loss
 
 

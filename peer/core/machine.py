@@ -1,13 +1,14 @@
 """The peer's one mutator: `Peer.apply(event) -> commands`.
 
 Deterministic: same events, same commands. The shell's order: take an event, `apply` it, carry out
-the commands in order. docs/peer-state.md has the diagram of a lease's life.
+the commands in order. Bad input never raises: it fails the lease that it came for. What raises is
+`InvariantViolation`: a defect in here. docs/peer-state.md has the diagram of a lease's life.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 from homespun.errors import Code
@@ -25,11 +26,17 @@ from peer.core.dataflow import (
     is_acknowledged,
     is_phase_over,
     next_action,
+    tensor_of,
 )
+from peer.core.invariants import InvariantViolation, check_books
 from peer.core.phases import Mode, PhaseOrder
-from peer.core.state import LeasePhase, LeaseRecord, PeerState
+from peer.core.state import BusyTask, LeasePhase, LeaseRecord, PeerState
+from peer.core.story import Story
 
 Commands = Iterator[do.AnyCommand]
+
+LEAD = 0
+"""Index of the segment whose peer adds what is summed over segments."""
 
 _URGENCY = {
     ev.TaskKind.UPDATE: 0,
@@ -46,6 +53,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.state = PeerState()
+        self.story = Story()
         self._handlers: Mapping[type[ev.Event], Callable[[Any], Commands]] = {
             ev.BrokerConnected: self._broker_connected,
             ev.BrokerDisconnected: self._broker_disconnected,
@@ -69,22 +77,32 @@ class Peer:
 
         Raises:
             ValueError: the clock went back, which is a defect of the shell.
+            InvariantViolation: a defect of the core, with the story of the last events.
         """
         if event.at_ns < self.state.now_ns:
             raise ValueError(f"time went back from {self.state.now_ns} to {event.at_ns}")
         self.state.now_ns = event.at_ns
-        commands = list(self._handlers[type(event)](event))
-        commands.extend(self._dispatch())
+        commands: list[do.AnyCommand] = []
+        try:
+            commands.extend(self._handlers[type(event)](event))
+            commands.extend(self._dispatch())
+            check_books(self.state)
+        except Exception as error:
+            self.story.record(event, commands)
+            message = f"{type(error).__name__} in the core: {error}"
+            raise InvariantViolation(message, self.story.lines()) from error
+        self.story.record(event, commands)
         return tuple(commands)
 
     def next_wakeup_ns(self) -> int | None:
-        """When the shell must send `TimerFired`: the first deadline of a wait, or None."""
-        deadlines = [self._deadline_ns(lease) for lease in self._running() if lease.waiting]
-        return min(deadlines, default=None)
+        """When the shell must send `TimerFired`: the first deadline of a wait or task, or None."""
+        deadlines = [self._deadline_ns(lease) for lease in self._running()]
+        return min((at_ns for at_ns in deadlines if at_ns is not None), default=None)
 
     # --- the broker's side ---------------------------------------------------------------------
 
     def _broker_connected(self, event: ev.BrokerConnected) -> Commands:
+        yield from self._acknowledged(event.last_report)
         yield from self.state.reports.connect(event.last_report)
 
     def _broker_disconnected(self, event: ev.BrokerDisconnected) -> Commands:
@@ -92,7 +110,11 @@ class Peer:
         yield from ()
 
     def _reports_acknowledged(self, event: ev.ReportsAcknowledged) -> Commands:
-        for report in self.state.reports.acknowledge(event.through_number):
+        yield from self._acknowledged(event.through_number)
+
+    def _acknowledged(self, through_number: int) -> Commands:
+        """Forget reports; a segment whose result the broker knows of has nothing left to do."""
+        for report in self.state.reports.acknowledge(through_number):
             lease = self._lease(report.job_id, report.segment, report.token)
             if lease is not None and isinstance(report.body, do.FinishedBody):
                 yield from self._unload(lease)
@@ -106,7 +128,7 @@ class Peer:
         order = PhaseOrder.of(event.spec)
         lease = LeaseRecord(
             event,
-            SegmentRun.begin(event.segment, order, event.in_flight),
+            SegmentRun.begin(event.segment, order, event.in_flight, event.segments),
             NormGathering(event.segments),
         )
         self.state.leases[event.job_id, event.segment.index] = lease
@@ -138,15 +160,19 @@ class Peer:
 
     def _segment_broke(self, event: ev.SegmentBroke) -> Commands:
         lease = self._of_event(event)
-        if lease is not None and lease.phase is not LeasePhase.CLOSING:
-            yield from self._fail(lease, event.code, event.message, event.blamed_peer)
+        if lease is None or lease.phase in (LeasePhase.FINISHED, LeasePhase.CLOSING):
+            return  # the result is stored, or the segment is being dropped: nobody needs it now
+        if lease.phase is LeasePhase.STORING and event.blamed_peer:
+            return  # all that neighbours owed is here; they may go
+        yield from self._fail(lease, event.code, event.message, event.blamed_peer)
 
     def _task_finished(self, event: ev.TaskFinished) -> Commands:
-        if self.state.busy == (event.job_id, event.segment, event.task):
-            self.state.busy = None
-        lease = self._of_event(event)
-        if lease is None or lease.phase is not LeasePhase.RUNNING:
+        lease, busy = self._of_event(event), self.state.busy
+        if lease is None or busy is None:
             return
+        if (busy.lease, busy.task) != (lease.key, event.task):
+            return  # of a lease that was dropped meanwhile, or told twice
+        self.state.busy = None
         if event.loss is not None and not isfinite(event.loss):
             yield from self._fail_loss(lease, event.task, f"the loss is {event.loss}")
             return
@@ -168,6 +194,8 @@ class Peer:
     def _segment_unloaded(self, event: ev.SegmentUnloaded) -> Commands:
         lease = self._of_event(event)
         if lease is None:
+            # A newer lease of the segment has taken its place; the broker may wait for this word.
+            yield from self._report_released(event.job_id, event.segment, event.token)
             return
         del self.state.leases[lease.job_id, lease.segment]
         if lease.is_revoked:
@@ -182,34 +210,75 @@ class Peer:
         key = (event.kind, event.edge, event.mode, event.step, event.microbatch)
         problem = accept(lease.run, key)
         if problem is not None:
-            message = f"segment {lease.segment} of {lease.job_id} refused a tensor: {problem}"
-            yield from self._fail(lease, Code.INVALID_ARGUMENT, message, "")
+            tensor = tensor_of(lease.run.segment, key)
+            ends = () if tensor is None else (tensor.source, tensor.target)
+            sender = next((end for end in ends if end != lease.segment), -1)
+            yield from self._refuse(lease, problem, sender)
 
     def _norms_received(self, event: ev.NormsReceived) -> Commands:
         lease = self._of_event(event)
-        if lease is not None and lease.phase is LeasePhase.RUNNING:
-            yield from self._gather_norms(lease, event.step, event.source, event.squared_norms)
+        if lease is None or lease.phase is not LeasePhase.RUNNING or lease.run.phase is None:
+            return
+        if lease.segment != LEAD or lease.assignment.spec.training.clip_norm == 0:
+            problem: str | None = f"norms from segment {event.source}, which nobody asked for"
+        else:
+            step_now = lease.run.phase.step
+            problem = lease.gathering.problem(event.step, event.source, step_now)
+        if problem is not None:
+            yield from self._refuse(lease, problem, event.source)
+            return
+        yield from self._gather_norms(lease, event.step, event.source, event.squared_norms)
 
     def _scale_received(self, event: ev.ScaleReceived) -> Commands:
         lease = self._of_event(event)
-        if lease is not None and lease.phase is LeasePhase.RUNNING:
+        if lease is None or lease.phase is not LeasePhase.RUNNING or lease.run.phase is None:
+            return
+        run, asked = lease.run, lease.assignment.spec.training.clip_norm > 0
+        is_due = asked and lease.segment != LEAD and run.measured and run.scale is None
+        if not is_due or event.step != lease.run.phase.step:
+            problem = f"the gradient scale of step {event.step} is not due"
+            yield from self._refuse(lease, problem, LEAD)
+        elif not isnan(event.scale) and not 0 <= event.scale <= 1:
+            yield from self._refuse(lease, f"a gradient scale of {event.scale}", LEAD)
+        else:
             yield from self._set_scale(lease, event.step, event.scale)
 
     # --- time ----------------------------------------------------------------------------------
 
     def _timer_fired(self, event: ev.TimerFired) -> Commands:
         for lease in list(self._running()):
-            if lease.waiting is not None and self._deadline_ns(lease) <= event.at_ns:
-                peer = lease.peer_of(lease.waiting.segment)
-                seconds = (event.at_ns - lease.waiting_since_ns) / 1e9
-                message = (
-                    f"segment {lease.segment} of {lease.job_id} waited {seconds:.0f} s for "
-                    f"{lease.waiting.what} from segment {lease.waiting.segment} on {peer}"
-                )
-                yield from self._fail(lease, Code.STALLED, message, peer)
+            deadline_ns = self._deadline_ns(lease)
+            if deadline_ns is not None and deadline_ns <= event.at_ns:
+                yield from self._stalled(lease)
 
-    def _deadline_ns(self, lease: LeaseRecord) -> int:
-        return lease.waiting_since_ns + lease.assignment.stall_timeout_ms * 1_000_000
+    def _stalled(self, lease: LeaseRecord) -> Commands:
+        """Give a lease up that waited, or whose executor worked, for too long."""
+        where = f"segment {lease.segment} of {lease.job_id}"
+        if lease.waiting is not None:
+            peer = lease.peer_of(lease.waiting.segment)
+            seconds = (self.state.now_ns - lease.waiting_since_ns) / 1e9
+            message = (
+                f"{where} waited {seconds:.0f} s for {lease.waiting.what} "
+                f"from segment {lease.waiting.segment} on {peer}"
+            )
+        else:
+            assert self.state.busy is not None
+            task, peer = self.state.busy.task, ""
+            seconds = (self.state.now_ns - self.state.busy.since_ns) / 1e9
+            message = (
+                f"{where}: {task.kind} of {task.mode} step {task.step}, microbatch "
+                f"{task.microbatch} has not ended after {seconds:.0f} s; the executor hangs, or a "
+                "neighbour does not take its tensors"
+            )
+        yield from self._fail(lease, Code.STALLED, message, peer)
+
+    def _deadline_ns(self, lease: LeaseRecord) -> int | None:
+        """When a running lease has stalled, as things are; None while nothing is under way."""
+        limit_ns = lease.assignment.stall_timeout_ms * 1_000_000
+        if lease.waiting is not None:
+            return lease.waiting_since_ns + limit_ns
+        busy = self.state.busy
+        return busy.since_ns + limit_ns if busy is not None and busy.lease == lease.key else None
 
     # --- parts ---------------------------------------------------------------------------------
 
@@ -221,11 +290,12 @@ class Peer:
             action = next_action(lease.run)
             if isinstance(action, ev.Task):
                 ready.append((_URGENCY[action.kind], lease.job_id, lease.segment, action))
-            self._note_waiting(lease, action if isinstance(action, Waiting) else None)
+            self._note_waiting(lease, action)
         if ready and self.state.busy is None:
             _, job_id, segment, task = min(ready, key=lambda item: item[:3])
-            self.state.busy = (job_id, segment, task)
-            yield do.RunTask(**_of(self.state.leases[job_id, segment]), task=task)
+            lease = self.state.leases[job_id, segment]
+            self.state.busy = BusyTask(*lease.key, task, self.state.now_ns)
+            yield do.RunTask(**_of(lease), task=task)
 
     def _retire_evaluations(self) -> Commands:
         """Evaluation microbatches retire by acknowledgement alone; phases may end by it."""
@@ -235,7 +305,13 @@ class Peer:
                 if is_phase_over(lease.run):
                     yield from self._end_phase(lease)
 
-    def _note_waiting(self, lease: LeaseRecord, waiting: Waiting | None) -> None:
+    def _note_waiting(self, lease: LeaseRecord, action: ev.Task | Waiting | None) -> None:
+        waiting = action if isinstance(action, Waiting) else None
+        phase = lease.run.phase
+        if waiting is not None and lease.run.measured and phase is not None:
+            missing = lease.gathering.missing(phase.step)
+            if lease.segment == LEAD and missing is not None:
+                waiting = Waiting(f"the gradient norms of step {phase.step}", missing)
         if waiting != lease.waiting:
             lease.waiting = waiting
             lease.waiting_since_ns = self.state.now_ns
@@ -272,8 +348,8 @@ class Peer:
         if lease.assignment.spec.training.clip_norm == 0:
             scale = gradient_scale(dict(event.squared_norms), 0.0)
             yield from self._set_scale(lease, event.task.step, scale)
-        elif lease.segment == 0:
-            yield from self._gather_norms(lease, event.task.step, 0, event.squared_norms)
+        elif lease.segment == LEAD:
+            yield from self._gather_norms(lease, event.task.step, LEAD, event.squared_norms)
         else:
             yield do.SendNorms(
                 **_of(lease), step=event.task.step, squared_norms=event.squared_norms
@@ -292,10 +368,15 @@ class Peer:
 
     def _set_scale(self, lease: LeaseRecord, step: int, scale: float) -> Commands:
         if isfinite(scale):
-            lease.run.scales[step] = scale
+            lease.run.scale = scale
             return
         task = ev.Task(kind=ev.TaskKind.UPDATE, mode=Mode.TRAIN, step=step)
         yield from self._fail_loss(lease, task, "the gradient norm is not finite")
+
+    def _refuse(self, lease: LeaseRecord, problem: str, sender: int) -> Commands:
+        """A neighbour sent what a correct one cannot have sent."""
+        message = f"segment {lease.segment} of {lease.job_id} was sent what it refuses: {problem}"
+        yield from self._fail(lease, Code.INVALID_ARGUMENT, message, lease.peer_of(sender))
 
     def _fail_loss(self, lease: LeaseRecord, task: ev.Task, what: str) -> Commands:
         message = f"{what} at {task.mode} step {task.step}, microbatch {task.microbatch}"
@@ -311,7 +392,7 @@ class Peer:
             return
         lease.phase = LeasePhase.CLOSING
         lease.waiting = None
-        if self.state.busy is not None and self.state.busy[:2] == (lease.job_id, lease.segment):
+        if self.state.busy is not None and self.state.busy.lease == lease.key:
             self.state.busy = None
         yield do.UnloadSegment(**_of(lease))
 

@@ -6,13 +6,22 @@ from dataclasses import dataclass, field, replace
 
 from peer.core.commands import ReportBody, SendReport, StepsBody
 
+MERGED_STEPS_MAX = 65_536
+"""Steps in one merged report: half a megabyte of losses, far below the limit of a message."""
+
 
 @dataclass(slots=True)
 class ReportQueue:
     """What the broker has not journalled yet. Mutable; owned by `machine.Peer`.
 
-    While the broker is away, consecutive `StepsBody` reports of one segment merge, so an outage of
-    any length costs one report per segment and eight bytes per step.
+    While the broker is away, consecutive `StepsBody` reports of one segment merge, so an outage
+    costs a report per evaluation or `MERGED_STEPS_MAX` steps, and eight bytes per step.
+
+    Attributes:
+        next_number: number of the next report, >= 1.
+        is_connected: whether a stream is up.
+        unsent_from: reports from this number on were never sent, so they may still change.
+        pending: numbered without gap, the last one `next_number - 1`.
     """
 
     next_number: int = 1
@@ -35,8 +44,10 @@ class ReportQueue:
         return [report]
 
     def connect(self, last_report: int) -> list[SendReport]:
-        """The stream is up and the broker knows reports through `last_report`: send the rest."""
-        self.acknowledge(last_report)
+        """The stream is up and the broker knows reports through `last_report`: send the rest.
+
+        What `last_report` acknowledges was given to `acknowledge` before.
+        """
         if self.next_number <= last_report:
             self._renumber(last_report + 1)
         self.is_connected = True
@@ -69,6 +80,7 @@ class ReportQueue:
             and last.number >= self.unsent_from
             and (last.job_id, last.segment, last.token)
             == (report.job_id, report.segment, report.token)
+            and last.body.count < MERGED_STEPS_MAX
         )
         if mergeable and isinstance(last.body, StepsBody):
             body = replace(

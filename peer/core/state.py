@@ -54,9 +54,30 @@ class LeaseRecord:
         """The fencing token."""
         return self.assignment.token
 
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """(job, segment, token)."""
+        return self.job_id, self.segment, self.token
+
     def peer_of(self, segment: int) -> str:
         """Who holds a segment of this job; "" before the start."""
         return next((m.peer_id for m in self.members if m.segment == segment), "")
+
+
+@dataclass(frozen=True, slots=True)
+class BusyTask:
+    """What the executor works on. The token is part of it: a later lease may run the same task."""
+
+    job_id: str
+    segment: int
+    token: int
+    task: Task
+    since_ns: int
+
+    @property
+    def lease(self) -> tuple[str, int, int]:
+        """(job, segment, token) that the task is of."""
+        return self.job_id, self.segment, self.token
 
 
 @dataclass(slots=True)
@@ -66,5 +87,4 @@ class PeerState:
     now_ns: int = 0
     leases: dict[tuple[str, int], LeaseRecord] = field(default_factory=dict)
     reports: ReportQueue = field(default_factory=ReportQueue)
-    busy: tuple[str, int, Task] | None = None
-    """(job, segment, task) that the executor works on."""
+    busy: BusyTask | None = None

@@ -8,12 +8,18 @@ nothing that the daemon cannot rebuild.
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import errno
+import functools
 import os
 import queue
+import signal
 import sys
 import threading
-from time import perf_counter
-from typing import BinaryIO
+import traceback
+from collections.abc import Callable
+from time import perf_counter, process_time
+from typing import BinaryIO, ParamSpec
 
 from homespun.errors import Code, HomespunError
 from peer.executor.messages import (
@@ -31,6 +37,8 @@ from peer.executor.pipe import control_frame, read_frame, write_frame
 from peer.executor.work import SegmentWork
 from peer.frames import Frame, Kind
 
+P = ParamSpec("P")
+
 WRITE_BEHIND_FRAMES = 64
 """Frames that may wait for the daemon; a full queue stops computing, which is the back-pressure."""
 
@@ -42,6 +50,7 @@ def main() -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--threads", type=int, required=True)
     arguments = parser.parse_args()
+    _ignore_signals()
     replies = _take_standard_output()
     inbox: queue.Queue[Frame | Message] = queue.Queue()
     outbox: queue.Queue[Frame] = queue.Queue(WRITE_BEHIND_FRAMES)
@@ -57,26 +66,46 @@ def _take_standard_output() -> BinaryIO:
     return replies
 
 
+def _ignore_signals() -> None:
+    """A terminal interrupts all processes at once, but this one ends when the daemon says so."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _ends_process(thread: Callable[P, None]) -> Callable[P, None]:
+    """Whatever ends one of the two pipes ends the process: the daemon sees that at once."""
+
+    @functools.wraps(thread)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        status = 1
+        try:
+            thread(*args, **kwargs)
+            status = 0
+        except BrokenPipeError:
+            status = 0  # the daemon is gone
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+
+    return run
+
+
+@_ends_process
 def _read(stream: BinaryIO, inbox: queue.Queue[Frame | Message]) -> None:
-    import dataclasses
-
-    try:
-        while (item := read_frame(stream)) is not None:
-            frame, payload = item
-            if frame.kind is Kind.CONTROL:
-                inbox.put(decode(payload))
-            else:
-                inbox.put(dataclasses.replace(frame, payload=payload))
-    finally:
-        os._exit(0)
+    while (item := read_frame(stream)) is not None:
+        frame, payload = item
+        if frame.kind is Kind.CONTROL:
+            inbox.put(decode(payload))
+        else:
+            inbox.put(dataclasses.replace(frame, payload=payload))
 
 
+@_ends_process
 def _write(stream: BinaryIO, outbox: queue.Queue[Frame]) -> None:
-    try:
-        while True:
-            write_frame(stream, outbox.get())
-    except OSError:
-        os._exit(0)
+    while True:
+        write_frame(stream, outbox.get())
 
 
 def _serve(
@@ -108,16 +137,22 @@ def _serve(
         except MemoryError:
             outbox.put(control_frame(Failed(code=Code.OUT_OF_MEMORY, message="out of memory")))
         except OSError as error:
-            outbox.put(control_frame(Failed(code=Code.DISK_FULL, message=str(error))))
+            outbox.put(control_frame(Failed(code=_code_of(error), message=str(error))))
         except Exception as error:  # the edge of the process: whatever it is, it is reported
+            traceback.print_exc()
             text = f"{type(error).__name__}: {error}"
             outbox.put(control_frame(Failed(code=Code.EXECUTOR_FAILED, message=text)))
 
 
+def _code_of(error: OSError) -> Code:
+    is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+    return Code.DISK_FULL if is_full else Code.EXECUTOR_FAILED
+
+
 def _run(work: SegmentWork, request: Run, outbox: queue.Queue[Frame]) -> None:
-    started = perf_counter()
+    started, cpu_started = perf_counter(), process_time()
     result = work.run(request.task)
-    elapsed = perf_counter() - started
+    compute_s, cpu_s = perf_counter() - started, process_time() - cpu_started
     for frame in result.frames:
         outbox.put(frame)
     done = Done(
@@ -125,7 +160,8 @@ def _run(work: SegmentWork, request: Run, outbox: queue.Queue[Frame]) -> None:
         loss=None if result.loss is None else result.loss.hex(),
         norm_names=tuple(result.squared_norms),
         norm_values=tuple(value.hex() for value in result.squared_norms.values()),
-        compute_s=elapsed,
+        compute_s=compute_s,
+        cpu_s=cpu_s,
     )
     outbox.put(control_frame(done))
 

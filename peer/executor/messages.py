@@ -76,6 +76,7 @@ class Done:
         norm_names: of a measure: trainable parameters.
         norm_values: their squared gradient norms, as text that keeps every bit (`float.hex`).
         compute_s: time in the executor, for the cost model.
+        cpu_s: processor time of the executor process meanwhile, all threads.
     """
 
     task: Task
@@ -83,6 +84,7 @@ class Done:
     norm_names: tuple[str, ...]
     norm_values: tuple[str, ...]
     compute_s: float
+    cpu_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

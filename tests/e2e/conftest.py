@@ -17,6 +17,9 @@ from homespun.local import LocalNetwork
 JOB_TIMEOUT_S = 240.0
 """Only so that a hanging job fails its test with a name; nothing depends on the value."""
 VOCAB, LENGTH, ROWS = 64, 16, 96
+PEERS = 3
+SHORT_POLICY = {"lease_ttl_ms": 4_000, "reconnect_grace_ms": 3_000}
+"""So that a loss is known after seconds."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -47,6 +50,51 @@ def start_network(tmp_path_factory):
             return stack.enter_context(LocalNetwork(directory, peers, **options))
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def _shared_network(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("shared")
+    with LocalNetwork(directory, PEERS, settings={"policy": SHORT_POLICY}) as network:
+        yield network
+
+
+@pytest.fixture
+def network(_shared_network):
+    """Three peers, live and free, and their broker; a test may kill what it likes."""
+    heal(_shared_network)
+    return _shared_network
+
+
+@pytest.fixture(scope="session")
+def shared_client(_shared_network):
+    """A client of the shared network, for fixtures that last."""
+    with _shared_network.client() as client:
+        yield client
+
+
+@pytest.fixture
+def client(network, shared_client):
+    """A client of the network. The same one in all tests, over restarts of the broker."""
+    return shared_client
+
+
+def heal(network):
+    """Start what was killed, end what still runs, and wait until all peers are live and free."""
+    if not network.is_running("broker"):
+        network.start_broker()
+    for number in range(PEERS):
+        if not network.is_running(f"peer-{number}"):
+            network.start_peer(number)
+    with network.client() as client:
+        for status in client.jobs():
+            if not status.is_final:
+                client.job(status.job_id).cancel()
+    network.wait_until(lambda: free_peers(network) == PEERS, "all peers are live and free")
+
+
+def free_peers(network):
+    return sum(peer["state"] == "live" and not peer["leases"] for peer in network.peers())
 
 
 def tokens(rows=ROWS, seed=0):
@@ -155,5 +203,5 @@ def lab():
     """The functions and classes of this file, for the test modules beside it."""
     return SimpleNamespace(
         Watcher=Watcher, arguments=arguments, curves=curves, different=different, endless=endless,
-        failure=failure, finished=finished, tokens=tokens, transformer=transformer,
-        until_step=until_step, watch_until=watch_until, weights=weights)
+        failure=failure, finished=finished, free_peers=free_peers, tokens=tokens,
+        transformer=transformer, until_step=until_step, watch_until=watch_until, weights=weights)

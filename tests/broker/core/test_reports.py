@@ -207,3 +207,15 @@ def test_reports_of_a_suspect_peer_count(world):
     world.disconnect("peer_a")
     world.steps(job, 0, 0)
     assert views.job(world.broker, job).steps_done == 1
+
+
+def test_a_failure_of_a_finished_segment_is_ignored(world):
+    """Its result is stored; that its links broke since is no news."""
+    job = world.running("peer_a", "peer_b")
+    for segment in (0, 1):
+        world.steps(job, segment, 0, 3)
+    world.finish(job, 0)
+    world.report(ev.SegmentFailed, job, 0, code="PEER_LOST", message="m", blamed_peer="peer_b")
+    assert views.job(world.broker, job).state == "running"
+    world.finish(job, 1)
+    assert views.job(world.broker, job).state == "succeeded"

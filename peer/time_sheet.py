@@ -1,0 +1,85 @@
+"""Where the time of a running lease goes: for operators, and for whoever makes it faster.
+
+The first step also pays for warm-up (caches, memory pools), so it is counted apart: all other
+numbers are of the steps after it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from peer.core.events import TaskKind
+
+
+class TimeSheet:
+    """Sums over the tasks of one lease. Times are seconds of one clock that never goes back."""
+
+    def __init__(self) -> None:
+        """Nothing has run yet."""
+        self._first_at_s: float | None = None
+        self._first_step_s: float | None = None
+        self._began_s = 0.0
+        self._ended_s = 0.0
+        self._steps = 0
+        self._compute_s: Counter[str] = Counter()
+        self._cpu_s = 0.0
+        self._handover_s = 0.0
+        self._idle_s: Counter[str] = Counter()
+
+    def begin(self, kind: TaskKind, now_s: float) -> None:
+        """A task is handed to the executor."""
+        if self._first_at_s is None:
+            self._first_at_s = self._ended_s = now_s
+        self._idle_s[kind] += now_s - self._ended_s
+        self._began_s = now_s
+
+    def end(self, kind: TaskKind, compute_s: float, cpu_s: float, now_s: float) -> bool:
+        """The task's results and its `Done` have arrived.
+
+        Args:
+            kind: as given to `begin`.
+            compute_s: what the executor took for it.
+            cpu_s: processor time of the executor process meanwhile, all threads.
+            now_s: the time.
+
+        Returns:
+            Whether the first step ended with it, so that counting begins.
+        """
+        self._compute_s[kind] += compute_s
+        self._cpu_s += cpu_s
+        self._handover_s += now_s - self._began_s - compute_s
+        self._ended_s = now_s
+        if kind is not TaskKind.UPDATE:
+            return False
+        if self._first_step_s is not None:
+            self._steps += 1
+            return False
+        assert self._first_at_s is not None
+        self._first_step_s = now_s - self._first_at_s
+        self._compute_s.clear()
+        self._idle_s.clear()
+        self._cpu_s = self._handover_s = 0.0
+        return True
+
+    def summary(self) -> dict[str, object]:
+        """The sums, in seconds.
+
+        `first_step_s` is the first step from its first task on, None if it did not end. `steps`
+        counts the others, and only they are in: `compute_s` by task kind; `executor_cpu_s`,
+        processor time during those tasks (far below `compute_s` when others use the processor);
+        `handover_s`, between daemon and executor, both ways; and `idle_s`, by the kind of task
+        that the wait ended with: before a forward it is the segments before this one that are
+        waited for, before a backward those after it, before an update the slowest one.
+        """
+        return {
+            "first_step_s": _rounded(self._first_step_s),
+            "steps": self._steps,
+            "compute_s": {kind: _rounded(time_s) for kind, time_s in self._compute_s.items()},
+            "executor_cpu_s": _rounded(self._cpu_s),
+            "handover_s": _rounded(self._handover_s),
+            "idle_s": {kind: _rounded(time_s) for kind, time_s in self._idle_s.items()},
+        }
+
+
+def _rounded(time_s: float | None) -> float | None:
+    return None if time_s is None else round(time_s, 6)

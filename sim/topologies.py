@@ -1,0 +1,105 @@
+"""Small jobs by hand: segments, the tensors between them, and a description that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dag.job import ColumnRef, JobSpec, OptimizerSpec, ParameterRef, TrainingSpec
+from ir.graph import TensorType
+from ir.segment import BoundaryKind, BoundaryTensor, Segment
+
+F32 = TensorType("float32", (2, 2))
+MICROBATCH_SIZE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A boundary tensor in short.
+
+    Attributes:
+        source: segment that produces it.
+        target: segment that consumes it.
+        gradient: whether a gradient comes back.
+        shared: whether it is a parameter, sent after each update, not an activation.
+    """
+
+    source: int
+    target: int
+    gradient: bool = True
+    shared: bool = False
+
+
+TOPOLOGIES: Mapping[str, tuple[int, tuple[Edge, ...]]] = {
+    "one": (1, ()),
+    "two": (2, (Edge(0, 1),)),
+    "chain": (3, (Edge(0, 1), Edge(1, 2))),
+    "long": (4, (Edge(0, 1), Edge(1, 2), Edge(2, 3))),
+    "skip": (3, (Edge(0, 1), Edge(1, 2), Edge(0, 2))),
+    "diamond": (4, (Edge(0, 1), Edge(0, 2), Edge(1, 3), Edge(2, 3), Edge(0, 3, gradient=False))),
+    "tied": (3, (Edge(0, 1), Edge(1, 2), Edge(0, 2, shared=True))),
+    "tied twice": (4, (Edge(0, 1), Edge(1, 2), Edge(2, 3), Edge(0, 3, shared=True),
+                       Edge(1, 3, shared=True), Edge(0, 2, shared=True))),
+    "frozen": (4, (Edge(0, 1, gradient=False), Edge(1, 2, gradient=False),
+                   Edge(2, 3, gradient=False), Edge(0, 3, gradient=False, shared=True))),
+    "roots": (4, (Edge(0, 3), Edge(1, 2, gradient=False), Edge(2, 3))),
+}
+"""Name -> (number of segments, boundary tensors). `frozen` trains only its last segment."""
+
+
+def segments_of(count: int, edges: tuple[Edge, ...]) -> tuple[Segment, ...]:
+    """Segments with one parameter each, `w0`, `w1`, ...; the last one has the loss."""
+    tensors = tuple(
+        BoundaryTensor(
+            edge=number,
+            value=f"w{edge.source}" if edge.shared else f"v{edge.source}_{edge.target}",
+            kind=BoundaryKind.PARAMETER if edge.shared else BoundaryKind.ACTIVATION,
+            source=edge.source,
+            target=edge.target,
+            type=F32,
+            differentiable=edge.gradient,
+            consumers=(edge.target,),
+        )
+        for number, edge in enumerate(edges)
+    )
+    return tuple(
+        Segment(
+            index=index,
+            nodes=(index,),
+            parameters=(f"w{index}",),
+            data_inputs=("x",) if index in (0, count - 1) else (),
+            incoming=tuple(t for t in tensors if t.target == index),
+            outgoing=tuple(t for t in tensors if t.source == index),
+            has_loss=index == count - 1,
+        )
+        for index in range(count)
+    )
+
+
+def spec_of(
+    count: int,
+    *,
+    steps: int = 3,
+    microbatches: int = 4,
+    evaluate_every: int = 0,
+    evaluation_microbatches: int = 2,
+    clip_norm: float = 0.0,
+) -> JobSpec:
+    """A description that the broker admits, for exactly `count` peers."""
+    parameters = tuple(
+        ParameterRef(name=f"w{i}", aliases=(), digest=f"{i + 1:064x}", blob_bytes=100, type=F32,
+                     trainable=True)
+        for i in range(count)
+    )
+    rows = {"train": 8, "validation": MICROBATCH_SIZE * evaluation_microbatches}
+    columns = tuple(
+        ColumnRef(name="x", split=split, digest=f"{900 + i:064x}", blob_bytes=100,
+                  type=TensorType("float32", (rows[split], 2)))
+        for i, split in enumerate(rows)
+    )
+    training = TrainingSpec(
+        steps=steps, batch_size=microbatches * MICROBATCH_SIZE, microbatches=microbatches, seed=0,
+        optimizer=OptimizerSpec(kind="sgd", learning_rate=0.1), clip_norm=clip_norm,
+        evaluate_every=evaluate_every)
+    return JobSpec(name="simulated", graph_digest="e" * 64, graph_bytes=10, parameters=parameters,
+                   columns=columns, training=training, peers=count)

@@ -1,0 +1,362 @@
+"""A whole broker in this process: real journal, real mTLS on loopback, clients that misbehave."""
+
+import asyncio
+import contextlib
+import socket
+
+import grpc
+import pytest
+from blake3 import blake3
+
+from broker import server as server_module
+from broker.core import views
+from broker.rpc import session_service
+from broker.server import BrokerServer
+from broker.sessions import STREAMS_PER_PEER_MAX
+from broker.settings import BrokerDirectory, BrokerSettings
+from homespun.blobs.transfer import upload_aio
+from homespun.errors import Code, HomespunError
+from homespun.identity.channels import open_aio_channel
+from homespun.rpc_errors import error_of
+from homespun.v1 import (
+    blobs_pb2_grpc,
+    enrolment_pb2,
+    enrolment_pb2_grpc,
+    job_pb2,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    session_pb2,
+    session_pb2_grpc,
+)
+from homespun.version import PROTOCOL_VERSION
+
+DEADLINE_S = 120
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@pytest.fixture
+def place(network):
+    main, enrolment = free_ports(2)
+    directory = BrokerDirectory(network.directory)
+    directory.save_settings(BrokerSettings(
+        listen=f"127.0.0.1:{main}", enrolment_port=enrolment, address=f"127.0.0.1:{main}",
+        announce=False))
+    return directory
+
+
+@contextlib.asynccontextmanager
+async def serving(place):
+    broker = BrokerServer.open(place)
+    async with asyncio.timeout(DEADLINE_S):
+        task = asyncio.create_task(broker.serve())
+        try:
+            while broker.driver.changes == 0:
+                assert not task.done(), task
+                await asyncio.sleep(0.01)
+            yield broker
+        finally:
+            task.cancel()
+            await asyncio.wait((task,))
+            assert task.cancelled(), task
+
+
+def register(**changes):
+    fields = {
+        "protocol_version": PROTOCOL_VERSION, "software_version": "1", "name": "a",
+        "tensor_address": "127.0.0.1:9",
+        "hardware": session_pb2.Hardware(
+            device="cpu", device_name="x", memory_bytes=1 << 30, matmul_flops_per_s=1e9,
+            attention_flops_per_s=1e9, memory_bytes_per_s=1e9, executor="null", threads=1)}
+    return session_pb2.PeerMessage(register=session_pb2.Register(**(fields | changes)))
+
+
+@contextlib.asynccontextmanager
+async def stream(network, broker, identity="peer_a", first=None):
+    """A stream of a peer that has said `first`, and whatever the broker answers."""
+    credentials = network.member("peer", identity)
+    async with open_aio_channel(credentials, broker.settings.address) as channel:
+        call = session_pb2_grpc.SessionServiceStub(channel).Connect()
+        await call.write(register() if first is None else first)
+        yield call
+        call.cancel()
+
+
+async def failure(call):
+    """The error that a stream ends with."""
+    try:
+        while await call.read() is not grpc.aio.EOF:
+            pass
+    except grpc.RpcError as error:
+        return error_of(error, "the broker")
+    return None
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def test_a_peer_is_welcomed_and_its_going_is_noticed(place, network):
+    async def scenario():
+        async with serving(place) as broker:
+            async with stream(network, broker) as call:
+                welcome = (await call.read()).welcome
+                assert welcome.heartbeat_interval_ms > 0
+                assert views.peer(broker.driver.core, "peer_a").state == "live"
+            await until(lambda: views.peer(broker.driver.core, "peer_a").state == "suspect")
+            await until(lambda: not broker.sessions._open and not broker.sessions._streams)
+
+    asyncio.run(scenario())
+
+
+def test_the_newer_of_two_streams_wins_and_the_older_is_told(place, network):
+    async def scenario():
+        async with serving(place) as broker, stream(network, broker) as old:
+            assert (await old.read()).WhichOneof("body") == "welcome"
+            async with stream(network, broker) as new:
+                assert (await new.read()).WhichOneof("body") == "welcome"
+                while (message := await old.read()).WhichOneof("body") != "goodbye":
+                    pass
+                assert message.goodbye.code == Code.CONFLICT
+                assert await old.read() is grpc.aio.EOF
+                assert views.peer(broker.driver.core, "peer_a").state == "live"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("changes", [
+    {"tensor_address": "not an address"},
+    {"tensor_address": "unix:/etc/passwd"},
+    {"tensor_address": ""},
+    {"software_version": "x" * 100_000},
+    {"name": "a\nb"},
+    {"leases": [session_pb2.HeldLease(job_id="j")] * 1_000},
+    {"leases": [session_pb2.HeldLease(job_id="j" * 1_000)]},
+], ids=repr)
+def test_a_registration_that_no_peer_would_send_does_not_reach_the_journal(
+    place, network, changes
+):
+    async def scenario():
+        async with serving(place) as broker:
+            before = broker.driver._journal.last_seq
+            async with stream(network, broker, first=register(**changes)) as call:
+                error = await failure(call)
+            assert error.code in (Code.INVALID_ARGUMENT, Code.LIMIT_EXCEEDED)
+            assert broker.driver._journal.last_seq == before
+
+    asyncio.run(scenario())
+
+
+def test_a_message_out_of_place_ends_the_stream_with_its_reason(place, network):
+    async def scenario():
+        async with serving(place) as broker, stream(network, broker) as call:
+            await call.read()
+            await call.write(register())
+            error = await failure(call)
+            assert error.code is Code.INVALID_ARGUMENT
+            assert "register" in error.message
+
+    asyncio.run(scenario())
+
+
+def test_streams_that_say_nothing_do_not_pile_up(place, network, monkeypatch):
+    monkeypatch.setattr(session_service, "REGISTER_TIMEOUT_S", 1.0)
+
+    async def scenario():
+        async with serving(place) as broker:
+            async with open_aio_channel(
+                network.member("peer", "peer_a"), broker.settings.address
+            ) as channel:
+                stub = session_pb2_grpc.SessionServiceStub(channel)
+                calls = [stub.Connect() for _ in range(STREAMS_PER_PEER_MAX * 3)]
+                errors = await asyncio.gather(*map(failure, calls))
+            codes = sorted(error.code for error in errors)
+            assert codes == sorted(
+                [Code.TIMED_OUT] * STREAMS_PER_PEER_MAX
+                + [Code.OVERLOADED] * STREAMS_PER_PEER_MAX * 2)
+            await until(lambda: not broker.sessions._streams)
+
+    asyncio.run(scenario())
+
+
+def test_a_peer_that_never_reads_is_given_up(place, network, monkeypatch):
+    """Its machine still answers pings, so only the write itself can tell."""
+    monkeypatch.setattr(session_service, "WRITE_TIMEOUT_S", 0.5)
+
+    async def scenario():
+        async with serving(place) as broker, stream(network, broker) as call:
+            await call.read()
+            session_id = broker.driver.session_of("peer_a")
+            from broker.core.commands import RevokeSegment
+
+            for _ in range(500):
+                broker.sessions.send(session_id, RevokeSegment(
+                    peer_id="peer_a", job_id="job_1", segment=0, token=1, reason="x" * 100_000))
+            await until(lambda: not broker.sessions._streams)
+            assert views.peer(broker.driver.core, "peer_a").state == "suspect"
+
+    asyncio.run(scenario())
+
+
+def test_measurements_that_nobody_asked_for_are_not_journalled(place, network):
+    measured = session_pb2.LinkMeasured(
+        to_peer="peer_b", latency_s=0.001, bandwidth_bytes_per_s=1e9)
+
+    async def scenario():
+        async with serving(place) as broker, stream(network, broker, "peer_b") as other:
+            await other.read()
+            async with stream(network, broker, "peer_a") as call:
+                await call.read()
+                while (await call.read()).WhichOneof("body") != "measure_link":
+                    pass
+                for _ in range(50):
+                    await call.write(session_pb2.PeerMessage(link_measured=measured))
+                await until(
+                    lambda: views.peer(broker.driver.core, "peer_a").links)
+                await call.write(session_pb2.PeerMessage(register=session_pb2.Register()))
+                await failure(call)
+        kinds = [type(event).__name__ for event in journalled(place)]
+        assert kinds.count("LinkMeasured") == 1
+
+    asyncio.run(scenario())
+
+
+def journalled(place):
+    from broker.journal import Journal
+
+    journal = Journal.open(place.journal)
+    events = [event for _, event in journal.replay()]
+    journal.close()
+    return events
+
+
+def test_heartbeats_speak_only_of_what_the_peer_holds(place, network):
+    beat = session_pb2.Heartbeat(
+        progress=[session_pb2.SegmentProgress(job_id="job_000001", segment=0, step=5)],
+        traffic=[session_pb2.LinkTraffic(job_id="job_000001", to_peer="x" * 10_000)])
+
+    async def scenario():
+        async with serving(place) as broker, stream(network, broker) as call:
+            await call.read()
+            await call.write(session_pb2.PeerMessage(heartbeat=beat))
+            await call.write(register())
+            await failure(call)
+            assert broker.telemetry.progress("job_000001", 0) is None
+            assert broker.telemetry.traffic("job_000001", "peer_a") == ()
+
+    asyncio.run(scenario())
+
+
+def test_a_second_broker_on_the_directory_is_refused_and_touches_nothing(place, network):
+    async def scenario():
+        async with serving(place) as broker:
+            half = place.blobs / "incoming" / "half"
+            half.write_bytes(b"a copy that the first broker is making")
+            with pytest.raises(HomespunError) as caught:
+                BrokerServer.open(place)
+            assert caught.value.code is Code.BAD_CONFIGURATION
+            assert "another broker" in caught.value.message
+            assert half.exists()
+            assert broker.driver.changes
+
+    asyncio.run(scenario())
+
+
+def test_a_port_that_is_taken_is_said_so(place, network):
+    async def scenario():
+        broker = BrokerServer.open(place)
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", broker.settings.enrolment_port))
+            taken.listen()
+            with pytest.raises(ExceptionGroup) as caught:
+                async with asyncio.timeout(DEADLINE_S):
+                    await broker.serve()
+        (error,) = caught.value.exceptions
+        assert error.code is Code.BAD_CONFIGURATION
+        assert str(broker.settings.enrolment_port) in error.message
+
+    asyncio.run(scenario())
+
+
+def test_an_announced_broker_serves(place, network):
+    """Zeroconf must not be waited for in the event loop, where it cannot work at all."""
+    from dataclasses import replace
+
+    place.save_settings(replace(place.load_settings(), announce=True))
+
+    async def scenario():
+        async with serving(place) as broker:
+            async with stream(network, broker) as call:
+                assert (await call.read()).WhichOneof("body") == "welcome"
+            await asyncio.sleep(1.0)
+
+    asyncio.run(scenario())
+
+
+def test_uploads_leave_the_journal_its_room(place, network, monkeypatch):
+    monkeypatch.setattr(server_module, "DISK_RESERVE_BYTES", 1 << 62)
+
+    async def scenario():
+        async with serving(place) as broker:
+            await admit(broker, "client_1")
+            async with open_aio_channel(
+                network.member("submitter"), broker.settings.address
+            ) as channel:
+                with pytest.raises(HomespunError) as caught:
+                    await upload_aio(
+                        blobs_pb2_grpc.BlobServiceStub(channel), blake3(b"x").hexdigest(), b"x")
+            assert caught.value.code is Code.DISK_FULL
+
+    asyncio.run(scenario())
+
+
+async def admit(broker, identity):
+    """As enrolment does, without a key."""
+    from broker.core.state import IdentityRecord
+
+    broker.driver.core.state.identities[identity] = IdentityRecord(
+        identity=identity, role="submitter", name="x", key_id="key_x", admitted_at_ns=0)
+
+
+def test_a_job_of_millions_of_empty_entries_is_refused_before_it_is_read(place, network):
+    spec = job_pb2.JobSpec(parameters=[job_pb2.ParameterRef()] * 100_000)
+
+    async def scenario():
+        async with serving(place) as broker:
+            async with open_aio_channel(
+                network.member("submitter"), broker.settings.address
+            ) as channel:
+                stub = jobs_pb2_grpc.JobServiceStub(channel)
+                request = jobs_pb2.SubmitRequest(
+                    spec=spec, request_id="r", protocol_version=PROTOCOL_VERSION)
+                with pytest.raises(grpc.RpcError) as caught:
+                    await stub.Submit(request, timeout=DEADLINE_S)
+            assert error_of(caught.value, "the broker").code is Code.LIMIT_EXCEEDED
+
+    asyncio.run(scenario())
+
+
+def test_first_contact_works_without_a_certificate_and_nothing_else_does(place, network):
+    async def scenario():
+        async with serving(place) as broker:
+            credentials = grpc.ssl_channel_credentials(broker.authority.root_pem)
+            from homespun.identity.channels import channel_options
+
+            address = f"127.0.0.1:{broker.settings.enrolment_port}"
+            async with grpc.aio.secure_channel(
+                address, credentials, channel_options("broker")
+            ) as channel:
+                stub = enrolment_pb2_grpc.EnrolmentServiceStub(channel)
+                root = await stub.GetRoot(enrolment_pb2.GetRootRequest(), timeout=DEADLINE_S)
+                assert root.network_id == broker.authority.network_id
+                call = session_pb2_grpc.SessionServiceStub(channel).Connect()
+                assert await failure(call) is not None
+
+    asyncio.run(scenario())

@@ -1,0 +1,41 @@
+"""Certificates that live for seconds: nothing that runs notices that they are replaced."""
+
+import pytest
+
+from homespun.identity import directory as identity_directory
+from homespun.identity.certificates import utc_now
+
+pytestmark = pytest.mark.e2e
+
+LIFETIME_S = 15
+
+
+@pytest.fixture(scope="module")
+def network(start_network):
+    return start_network(2, settings={"certificate_lifetime_s": LIFETIME_S})
+
+
+def test_a_job_outlives_the_certificates_that_it_began_with(network, lab, tmp_path):
+    with network.client() as client:
+        job = client.train(**lab.endless(), peers=2)
+        lab.watch_until(job, lambda status: status.state == "running")
+        places = [network.credentials, *(network.peer_directory(n) / "identity" for n in (0, 1))]
+        first = [identity_directory.load(place) for place in places]
+        watcher = lab.Watcher(job)
+        network.wait_until(
+            lambda: utc_now() > max(held.expires_at for held in first),
+            "the certificates of the beginning have expired")
+        # New calls, new links and new transfers work on a client that was opened before.
+        lab.until_step(job, job.status().steps_done + 20)
+        assert job.cancel().state == "cancelled"
+        assert watcher.join().error is None
+        assert watcher.steps == list(range(len(watcher.steps)))
+        second = client.train(**lab.arguments(steps=5), peers=2)
+        lab.finished(second)
+        assert second.result(tmp_path).path.is_file()
+    for before, place in zip(first, places, strict=True):
+        after = identity_directory.load(place)
+        assert after.id == before.id
+        assert after.expires_at > before.expires_at
+    for number in (0, 1):
+        assert network.log(f"peer-{number}").count('"connected"') == 1

@@ -1,0 +1,142 @@
+"""The gradient factor, and the lead's collection of norms."""
+
+from __future__ import annotations
+
+from math import isnan, nan, sqrt
+
+import pytest
+
+from peer.core import commands as do
+from peer.core import events as ev
+from peer.core.clipping import CLIP_EPSILON, NormGathering, gradient_scale
+
+
+def test_the_factor_is_that_of_torch():
+    assert gradient_scale({"a": 9.0, "b": 16.0}, 1.0) == 1.0 / (5.0 + CLIP_EPSILON)
+    assert gradient_scale({"a": 9.0, "b": 16.0}, 10.0) == 1.0
+    assert gradient_scale({"a": 9.0}, 0.0) == 1.0
+    assert gradient_scale({}, 1.0) == 1.0
+
+
+def test_the_factor_does_not_depend_on_who_held_what():
+    values = {f"w{i}": 0.1 * 3**i for i in range(30)}
+    backwards = dict(reversed(values.items()))
+    assert gradient_scale(values, 1.0) == gradient_scale(backwards, 1.0)
+
+
+@pytest.mark.parametrize("norms", [
+    {"a": nan}, {"a": float("inf")}, {"a": -1.0}, {"a": 1.7e308, "b": 1.7e308}])
+def test_norms_that_are_none_give_no_factor(norms: dict[str, float]):
+    assert isnan(gradient_scale(norms, 1.0))
+
+
+def test_gathering_ends_when_all_are_in():
+    gathering = NormGathering(3)
+    assert gathering.add(0, 2, (("c", 3.0),)) is None
+    assert gathering.add(0, 0, (("a", 1.0),)) is None
+    assert gathering.missing(0) == 1
+    assert list(gathering.add(0, 1, (("b", 2.0),)).items()) == [("a", 1.0), ("b", 2.0), ("c", 3.0)]
+    assert not gathering.by_step
+    assert gathering.missing(0) is None
+
+
+@pytest.mark.parametrize(("step", "source"), [(5, 3), (5, -1), (5, 0), (4, 1), (7, 1), (5, 2)])
+def test_norms_out_of_turn_are_refused(step: int, source: int):
+    gathering = NormGathering(3)
+    gathering.add(5, 2, ())
+    assert gathering.problem(step, source, 5) is not None
+    assert gathering.problem(5, 1, 5) is None
+    assert gathering.problem(6, 2, 5) is None
+
+
+def through_the_step(lead) -> None:
+    """Segment 0 of `chain`, one microbatch: until its norms are measured."""
+    lead.run()
+    lead.done()
+    lead.tensor("gradient", 0)
+    lead.done()
+    assert lead.busy == "M"
+
+
+def test_the_lead_adds_three_segments(rig):
+    lead = rig("chain", 0, microbatches=1, clip_norm=1.0)
+    through_the_step(lead)
+    lead.on(ev.NormsReceived, source=2, step=0, squared_norms=(("w2", 4.0),))
+    assert not lead.done(norms=(("w0", 1.0),))
+    assert lead.lease.waiting.segment == 1
+    assert "norms" in lead.lease.waiting.what
+    commands = lead.on(ev.NormsReceived, source=1, step=0, squared_norms=(("w1", 4.0),))
+    scale = 1.0 / (sqrt(9.0) + CLIP_EPSILON)
+    sent = [(c.target, c.step, c.scale) for c in commands if isinstance(c, do.SendScale)]
+    assert sent == [(1, 0, scale), (2, 0, scale)]
+    assert commands[-1].task == ev.Task(kind=ev.TaskKind.UPDATE, mode="train", step=0, scale=scale)
+
+
+def test_norms_may_be_a_step_ahead_of_the_lead(rig):
+    """A segment that nobody makes wait measures while the lead still updates."""
+    lead = rig("chain", 0, microbatches=1, clip_norm=1.0)
+    lead.run()
+    assert not lead.on(ev.NormsReceived, source=1, step=1, squared_norms=())
+    assert lead.lease.phase == "running"
+
+
+def test_others_send_their_norms_and_wait_for_the_factor(rig):
+    last = rig("chain", 2, microbatches=1, clip_norm=1.0)
+    last.run()
+    last.tensor("activation", 1)
+    last.done()
+    last.done()
+    (sent,) = last.done(norms=(("w2", 4.0),))
+    assert sent == do.SendNorms(job_id=sent.job_id, segment=2, token=7, step=0,
+                                squared_norms=(("w2", 4.0),))
+    assert last.lease.waiting.what == "the gradient scale of step 0"
+    (run,) = last.on(ev.ScaleReceived, step=0, scale=0.25)
+    assert run.task.scale == 0.25
+
+
+@pytest.mark.parametrize("scale", [2.0, -0.1, float("inf")])
+def test_a_factor_out_of_range_is_refused(rig, bodies, scale: float):
+    last = rig("chain", 2, microbatches=1, clip_norm=1.0)
+    last.run()
+    last.tensor("activation", 1)
+    for _ in range(3):
+        last.done()
+    (failed,) = bodies(last.on(ev.ScaleReceived, step=0, scale=scale))
+    assert (failed.code, failed.blamed_peer) == ("INVALID_ARGUMENT", "peer_0")
+
+
+@pytest.mark.parametrize("step", [0, 1, 99])
+def test_a_factor_that_is_not_due_is_refused(rig, bodies, step: int):
+    last = rig("chain", 2, microbatches=1, clip_norm=1.0)
+    last.run()
+    (failed,) = bodies(last.on(ev.ScaleReceived, step=step, scale=0.5))
+    assert "not due" in failed.message
+    assert failed.blamed_peer == "peer_0"
+
+
+@pytest.mark.parametrize("clip", [0.0, 1.0])
+def test_norms_nobody_asked_for_are_refused(rig, bodies, clip: float):
+    lead = rig("chain", 0 if clip == 0 else 1, clip_norm=clip)
+    lead.run()
+    (failed,) = bodies(lead.on(ev.NormsReceived, source=2, step=0, squared_norms=()))
+    assert failed.blamed_peer == "peer_2"
+
+
+def test_norms_that_overflow_fail_the_job_not_the_peer(rig, bodies):
+    lead = rig("two", 0, microbatches=1, clip_norm=1.0)
+    through_the_step(lead)
+    lead.on(ev.NormsReceived, source=1, step=0, squared_norms=(("w1", 1.7e308),))
+    commands = lead.done(norms=(("w0", 1.7e308),))
+    (failed,) = bodies(commands)
+    assert failed.code == "LOSS_NOT_FINITE"
+    assert any(isinstance(c, do.SendScale) and isnan(c.scale) for c in commands)
+
+
+def test_without_clipping_nobody_waits(rig):
+    last = rig("chain", 2, microbatches=1)
+    last.run()
+    last.tensor("activation", 1)
+    last.done()
+    last.done()
+    last.done()
+    assert last.busy == "U"

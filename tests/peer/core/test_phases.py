@@ -1,0 +1,43 @@
+"""The order of phases, as the docstring of `peer.core.phases` has it."""
+
+from __future__ import annotations
+
+import pytest
+
+from peer.core.phases import Mode, Phase, PhaseOrder
+from sim.topologies import spec_of
+
+
+def all_phases(order: PhaseOrder) -> list[str]:
+    names, phase = [], order.first()
+    while phase is not None:
+        names.append(f"{phase.mode}({phase.step})")
+        phase = order.after(phase)
+    return names
+
+
+def test_the_example_of_the_docstring():
+    assert all_phases(PhaseOrder(5, 4, 2, 3)) == [
+        "evaluate(0)", "train(0)", "train(1)", "evaluate(2)", "train(2)", "train(3)",
+        "evaluate(4)", "train(4)", "evaluate(5)"]
+
+
+@pytest.mark.parametrize(("every", "microbatches"), [(0, 3), (2, 0)])
+def test_without_evaluation(every: int, microbatches: int):
+    assert all_phases(PhaseOrder(2, 4, every, microbatches)) == ["train(0)", "train(1)"]
+
+
+@pytest.mark.parametrize(("steps", "every"), [(1, 1), (4, 2), (4, 3), (4, 9)])
+def test_the_end_is_evaluated_once(steps: int, every: int):
+    phases = all_phases(PhaseOrder(steps, 1, every, 1))
+    assert phases[0] == "evaluate(0)"
+    assert phases[-1] == f"evaluate({steps})"
+    assert len(set(phases)) == len(phases)
+    assert [p for p in phases if p.startswith("train")] == [f"train({s})" for s in range(steps)]
+
+
+def test_microbatches_are_those_of_the_job():
+    order = PhaseOrder.of(spec_of(1, microbatches=3, evaluate_every=1, evaluation_microbatches=5))
+    first = order.first()
+    assert first == Phase(Mode.EVALUATE, 0, 5)
+    assert order.after(first) == Phase(Mode.TRAIN, 0, 3)
