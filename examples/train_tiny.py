@@ -31,7 +31,7 @@ def main() -> None:
         )
         job.watch()
         model.load_state_dict(job.result("trained.safetensors").state_dict())
-    print(generate(model, b"The ", 200).decode("ascii", "replace"))
+    print(generate(model, b"The ", 200, temperature=0.5).decode("ascii", "replace"))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def run_service(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:
-    main = asyncio.create_task(work)  # type: ignore[var-annotated]
+    main = asyncio.create_task(work)
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import TypeVar
 
 from broker.clock import unix_ms
@@ -45,11 +46,13 @@ def status_of(job: JobView, telemetry: Telemetry) -> jobs_pb2.JobStatus:
 
 
 def metrics_of(
-    core: Broker, job_id: str, from_step: int, from_evaluated_step: int
+    core: Broker, job_id: str, from_step: int, from_evaluated_step: int,
+    steps_max: int | None = None,
 ) -> jobs_pb2.JobMetrics:
-    """Losses of steps, and of evaluations, from a step on."""
+    """Losses of steps, and of evaluations, from a step on; of `steps_max` steps at most."""
     return jobs_pb2.JobMetrics(
-        steps=list(_metrics(views.metrics(core, job_id, from_step), jobs_pb2.StepMetric)),
+        steps=list(_metrics(
+            islice(views.metrics(core, job_id, from_step), steps_max), jobs_pb2.StepMetric)),
         evaluations=list(
             _metrics(
                 views.evaluations(core, job_id, from_evaluated_step), jobs_pb2.EvaluationMetric

@@ -30,6 +30,8 @@ WATCH_INTERVAL_S = 0.2
 """Updates of one watcher come at most this often."""
 WATCH_KEEPALIVE_S = 10.0
 """An update is sent at least this often, so that a watcher sees that the broker lives."""
+UPDATE_STEPS_MAX = 50_000
+"""Steps in one update: about a megabyte, far below the limit of a message."""
 LIST_MAX = 1_000
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -89,18 +91,21 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         next_step, next_evaluated = max(0, request.from_step), 0
         while True:
             seen = self._driver.changes
-            metrics = metrics_of(self._driver.core, job_id, next_step, next_evaluated)
+            metrics = metrics_of(
+                self._driver.core, job_id, next_step, next_evaluated, UPDATE_STEPS_MAX)
             job = self._view(job_id)
             yield jobs_pb2.JobUpdate(
                 status=status_of(job, self._telemetry),
                 steps=metrics.steps,
                 evaluations=metrics.evaluations,
             )
-            if job.has_ended:
-                return
             next_step += len(metrics.steps)
             if metrics.evaluations:
                 next_evaluated = metrics.evaluations[-1].step + 1
+            if len(metrics.steps) == UPDATE_STEPS_MAX:
+                continue  # there may be more, and it must not wait
+            if job.has_ended:
+                return
             await asyncio.sleep(WATCH_INTERVAL_S)  # the pace limit that the schema promises
             await self._driver.wait_change(seen, WATCH_KEEPALIVE_S)
 

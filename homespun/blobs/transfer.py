@@ -26,7 +26,8 @@ from homespun.v1 import blobs_pb2
 
 CHUNK_BYTES = 1 << 20
 CALL_TIMEOUT_S = 60.0
-MAX_FAILURES = 5
+MAX_FAILURES = 8
+"""In a row; with the pauses between them a broker has 16 s to be back after a restart."""
 FIRST_BACKOFF_S = 0.2
 LONGEST_BACKOFF_S = 5.0
 

@@ -10,6 +10,7 @@ from blake3 import blake3
 
 from broker import server as server_module
 from broker.core import views
+from broker.core.commands import RevokeSegment
 from broker.rpc import session_service
 from broker.server import BrokerServer
 from broker.sessions import STREAMS_PER_PEER_MAX
@@ -99,7 +100,7 @@ async def failure(call):
 
 
 async def until(condition):
-    while not condition():
+    while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
 
 
@@ -194,13 +195,12 @@ def test_a_peer_that_never_reads_is_given_up(place, network, monkeypatch):
         async with serving(place) as broker, stream(network, broker) as call:
             await call.read()
             session_id = broker.driver.session_of("peer_a")
-            from broker.core.commands import RevokeSegment
-
             for _ in range(500):
                 broker.sessions.send(session_id, RevokeSegment(
                     peer_id="peer_a", job_id="job_1", segment=0, token=1, reason="x" * 100_000))
-            await until(lambda: not broker.sessions._streams)
-            assert views.peer(broker.driver.core, "peer_a").state == "suspect"
+            await until(lambda: views.peer(broker.driver.core, "peer_a").state == "suspect")
+            assert not broker.sessions._streams
+            assert await failure(call) is not None
 
     asyncio.run(scenario())
 

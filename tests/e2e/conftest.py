@@ -18,7 +18,7 @@ JOB_TIMEOUT_S = 240.0
 """Only so that a hanging job fails its test with a name; nothing depends on the value."""
 VOCAB, LENGTH, ROWS = 64, 16, 96
 PEERS = 3
-SHORT_POLICY = {"lease_ttl_ms": 4_000, "reconnect_grace_ms": 3_000}
+SHORT_POLICY = {"lease_ttl_ms": 6_000, "reconnect_grace_ms": 3_000}
 """So that a loss is known after seconds."""
 
 

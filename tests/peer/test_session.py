@@ -15,7 +15,7 @@ from homespun.version import PROTOCOL_VERSION
 from peer import session as session_module
 from peer.session import Session
 
-DEADLINE_S = 120
+DEADLINE_S = 60
 
 
 def welcome(**changes):
@@ -92,6 +92,12 @@ def _quick(monkeypatch):
     monkeypatch.setattr(session_module, "BACKOFF_LONGEST_S", 0.1)
 
 
+async def until(condition, task=None):
+    while not condition():
+        assert task is None or not task.done(), task
+        await asyncio.sleep(0.01)
+
+
 async def read_until(messages, kind, count=1):
     found = []
     while len(found) < count:
@@ -108,10 +114,11 @@ def test_it_registers_beats_and_sends_in_order(peer_network):
     async def script(messages, context):
         await read_until(messages, "register")
         await context.write(welcome())
-        await read_until(messages, "heartbeat", 3)
         numbers.extend(m.report.number for m in await read_until(messages, "report", 100))
+        await read_until(messages, "heartbeat", 3)
         seen.set()
-        await messages.__anext__()
+        async for _ in messages:
+            pass
 
     async def scenario():
         async with session_with(peer_network, Broker(script)) as (session, owner, _):
@@ -171,9 +178,7 @@ def test_whatever_ends_a_stream_another_one_follows(peer_network, ending):
     async def scenario():
         broker = Broker(ending, ending, stays)
         async with session_with(peer_network, broker) as (_, owner, task):
-            while broker.streams < 3 or not owner.connected.is_set():
-                assert not task.done(), task
-                await asyncio.sleep(0.01)
+            await until(lambda: broker.streams == 3 and owner.connected.is_set(), task)
             assert len(owner.reasons) in (0, 2)
 
     asyncio.run(scenario())
@@ -221,27 +226,30 @@ def test_a_broker_that_says_nothing_is_not_waited_for(peer_network, monkeypatch)
     async def scenario():
         broker = Broker(silent)
         async with session_with(peer_network, broker):
-            while broker.streams < 3:
-                await asyncio.sleep(0.01)
+            await until(lambda: broker.streams >= 3)
 
     asyncio.run(scenario())
 
 
 def test_streams_that_end_at_once_are_not_reopened_in_a_storm(peer_network, monkeypatch):
     waits = []
-    monkeypatch.setattr(session_module.random, "uniform", lambda low, high: waits.append(1) or 1.0)
-    monkeypatch.setattr(session_module, "BACKOFF_LONGEST_S", 0.16)
+    real_sleep = asyncio.sleep
+
+    async def sleep(seconds):
+        waits.append(seconds)
+        await real_sleep(0)
+
+    monkeypatch.setattr(session_module.random, "uniform", lambda low, high: 1.0)
+    monkeypatch.setattr(session_module.asyncio, "sleep", sleep)
 
     async def scenario():
         broker = Broker(says_goodbye)
-        loop = asyncio.get_running_loop()
         async with session_with(peer_network, broker):
-            began = loop.time()
-            while len(waits) < 6:
-                await asyncio.sleep(0.01)
-            assert loop.time() - began >= 0.02 + 0.04 + 0.08 + 0.16 + 0.16
+            while broker.streams < 6:
+                await real_sleep(0.01)
 
     asyncio.run(scenario())
+    assert waits[:5] == [0.02, 0.04, 0.08, 0.1, 0.1]
 
 
 def test_an_outbox_that_overflows_ends_the_stream_and_drops_nothing_silently(
@@ -260,8 +268,7 @@ def test_an_outbox_that_overflows_ends_the_stream_and_drops_nothing_silently(
             await owner.connected.wait()
             for _ in range(11):
                 session.send(session_pb2.PeerMessage(report=session_pb2.Report()))
-            while broker.streams < 2:
-                await asyncio.sleep(0.01)
+            await until(lambda: broker.streams == 2)
             assert len(owner.reasons) == 1
 
     asyncio.run(scenario())
@@ -279,9 +286,7 @@ def test_a_broker_that_cannot_be_reached_is_tried_again(peer_network):
 
         async with asyncio.timeout(DEADLINE_S):
             task = asyncio.create_task(Session(owner, open_channel).run())
-            while len(attempts) < 3:
-                assert not task.done(), task
-                await asyncio.sleep(0.01)
+            await until(lambda: len(attempts) >= 3, task)
             task.cancel()
             await asyncio.wait((task,))
         assert owner.reasons == []

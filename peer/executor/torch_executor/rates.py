@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 
@@ -11,15 +10,20 @@ import torch
 from dag.cluster import PeerRates
 
 RATE_BUDGET_S = 0.8
-RUNS_MIN, RUNS_MAX = 3, 20
-LONG_ENOUGH_S = 0.02
-"""A run this long is not dominated by starting it."""
+RUNS_MIN = 5
+LONG_ENOUGH_S = 0.004
+"""A run this long is not dominated by starting it, and mostly fits between two interruptions."""
 
 Run = Callable[[], object]
 
 
 def measured_rates(device: str) -> PeerRates:
-    """Measure float32 rates on `cpu` or `cuda:N`; medians of several runs, about 3 s in all."""
+    """Measure float32 rates on `cpu` or `cuda:N`, about 3 s in all.
+
+    Each is the rate of the fastest of many short runs: what the device does when it is left alone.
+    Other work on the machine, such as other peers that measure at the same moment, only ever adds
+    to the time of a run, so a mean or a median would tell equal devices apart by their luck.
+    """
     with torch.inference_mode():
         return PeerRates(
             matmul_flops_per_s=_matmul_rate(device),
@@ -64,16 +68,17 @@ def _rate(
     device: str, prepare: Callable[[int], Run], work: Callable[[int], float],
     sizes: tuple[int, ...],
 ) -> float:
-    """Work per second: the median of several runs at the first size that runs long enough."""
+    """Work per second: the fastest of the runs at the first size that runs long enough."""
     for size in sizes:
         run = prepare(size)
         _timed_s(device, run)  # the first run also allocates and picks a kernel
-        if _timed_s(device, run) >= LONG_ENOUGH_S:
+        # The fastest of some: an interrupted run looks long at a size that is too small.
+        if min(_timed_s(device, run) for _ in range(RUNS_MIN)) >= LONG_ENOUGH_S:
             break
     times: list[float] = []
-    while len(times) < RUNS_MIN or (len(times) < RUNS_MAX and sum(times) < RATE_BUDGET_S):
+    while len(times) < RUNS_MIN or sum(times) < RATE_BUDGET_S:
         times.append(_timed_s(device, run))
-    return work(size) / statistics.median(times)
+    return work(size) / min(times)
 
 
 def _timed_s(device: str, run: Run) -> float:

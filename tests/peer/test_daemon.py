@@ -1,0 +1,191 @@
+"""Daemons with the null executor and a broker, all in this process, over real mTLS."""
+
+import asyncio
+import contextlib
+import socket
+
+import msgspec
+import psutil
+import pytest
+
+from broker.core import views
+from broker.server import BrokerServer
+from broker.settings import BrokerDirectory, BrokerSettings
+from homespun.errors import Code, HomespunError
+from homespun.identity import directory as identity_directory
+from homespun.identity.channels import open_aio_channel
+from homespun.v1 import job_pb2, jobs_pb2, jobs_pb2_grpc
+from homespun.version import PROTOCOL_VERSION
+from homespun.wire import to_message
+from peer.daemon import Daemon, DaemonParts
+from peer.hardware import HardwareReport
+from peer.settings import PeerDirectory, PeerSettings
+
+DEADLINE_S = 200
+HARDWARE = HardwareReport(
+    device="cpu", device_name="test", memory_bytes=1 << 34, matmul_flops_per_s=1e9,
+    attention_flops_per_s=1e9, memory_bytes_per_s=1e9, platform="test", threads=1)
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextlib.asynccontextmanager
+async def running(work):
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+        assert task.cancelled(), task
+
+
+class World:
+    """One network in a folder."""
+
+    def __init__(self, network, tmp_path, tiny):
+        main, enrolment = free_ports(2)
+        self.network, self.folder, self.tiny = network, tmp_path, tiny
+        self.place = BrokerDirectory(network.directory)
+        self.address = f"127.0.0.1:{main}"
+        self.place.save_settings(BrokerSettings(
+            listen=self.address, enrolment_port=enrolment, address=self.address, announce=False))
+
+    def daemon(self, name):
+        directory = PeerDirectory(self.folder / name)
+        if not identity_directory.exists(directory.identity):
+            identity_directory.save(
+                directory.identity, self.network.member("peer", name, self.address))
+        settings = PeerSettings(
+            name=name, device="cpu", threads=1, listen_host="127.0.0.1", executor="null")
+        parts = DaemonParts(settings=settings, directory=directory, hardware=HARDWARE)
+        return Daemon(parts)
+
+    async def submit(self, broker):
+        for data in self.tiny.blobs.values():
+            broker.blobs.put(data)
+        credentials = self.network.member("submitter", "client_1", self.address)
+        async with open_aio_channel(credentials, self.address) as channel:
+            answer = await jobs_pb2_grpc.JobServiceStub(channel).Submit(jobs_pb2.SubmitRequest(
+                spec=to_message(self.tiny.spec, job_pb2.JobSpec), request_id="r",
+                protocol_version=PROTOCOL_VERSION))
+        return answer.job_id
+
+
+@pytest.fixture
+def world(peer_network, tmp_path, tiny):
+    return World(peer_network, tmp_path, tiny)
+
+
+async def until(condition, *tasks):
+    while not condition():
+        for task in tasks:
+            assert not task.done(), task
+        await asyncio.sleep(0.02)
+
+
+def live(broker):
+    return [p.peer_id for p in views.peers(broker.driver.core) if p.state == "live"]
+
+
+def children():
+    """Executor processes of this one."""
+    return [c for c in psutil.Process().children()
+            if "peer.executor.child" in c.cmdline()]
+
+
+def test_two_daemons_train_a_job_and_leave_nothing_behind(world):
+    async def scenario():
+        broker = BrokerServer.open(world.place)
+        a, b = world.daemon("peer_a"), world.daemon("peer_b")
+        async with (
+            asyncio.timeout(DEADLINE_S), running(broker.serve()) as served,
+            running(a.run()) as ran_a, running(b.run()) as ran_b,
+        ):
+            await until(lambda: len(live(broker)) == 2, served, ran_a, ran_b)
+            job_id = await world.submit(broker)
+            await until(
+                lambda: views.job(broker.driver.core, job_id).has_ended, served, ran_a, ran_b)
+            job = views.job(broker.driver.core, job_id)
+            assert (job.state, job.steps_done) == ("succeeded", 3), job.error_message
+            assert {s.peer_id for s in job.segments} == {"peer_a", "peer_b"}
+            await until(lambda: not a._works and not b._works and not children())
+            await until(lambda: views.peer(broker.driver.core, "peer_a").links)
+        for name in ("peer_a", "peer_b"):
+            directory = PeerDirectory(world.folder / name)
+            assert not directory.status.exists()
+            assert list(directory.results.glob("*")) == []
+
+    asyncio.run(scenario())
+    assert children() == []
+
+
+def test_a_stopped_daemon_takes_its_executors_along(world):
+    async def scenario():
+        broker = BrokerServer.open(world.place)
+        a, b = world.daemon("peer_a"), world.daemon("peer_b")
+        async with asyncio.timeout(DEADLINE_S), running(broker.serve()) as served:
+            async with running(a.run()) as ran_a, running(b.run()) as ran_b:
+                await until(lambda: len(live(broker)) == 2, served, ran_a, ran_b)
+                await world.submit(broker)
+                await until(children, served, ran_a, ran_b)
+            assert children() == []
+
+    asyncio.run(scenario())
+
+
+def test_two_daemons_in_one_directory_are_one_too_many(world):
+    async def scenario():
+        async with asyncio.timeout(DEADLINE_S), running(world.daemon("peer_a").run()) as first:
+            status = PeerDirectory(world.folder / "peer_a").status
+            await until(status.exists, first)
+            assert msgspec.json.decode(status.read_bytes())["connected"] is False
+            with pytest.raises(HomespunError) as caught:
+                await world.daemon("peer_a").run()
+            assert caught.value.code is Code.BAD_CONFIGURATION
+            assert "another `peer run`" in caught.value.message
+            assert status.exists()
+
+    asyncio.run(scenario())
+
+
+def test_results_of_a_crashed_daemon_are_cleared(world):
+    async def scenario():
+        daemon = world.daemon("peer_a")
+        directory = PeerDirectory(world.folder / "peer_a")
+        directory.results.mkdir()
+        left = directory.results / "job_000001-0-1.safetensors"
+        left.write_bytes(b"x")
+        async with asyncio.timeout(DEADLINE_S), running(daemon.run()) as ran:
+            await until(directory.status.exists, ran)
+            assert not left.exists()
+
+    asyncio.run(scenario())
+
+
+def test_a_status_that_cannot_be_written_costs_the_note_alone(world):
+    async def scenario():
+        broker = BrokerServer.open(world.place)
+        daemon = world.daemon("peer_a")
+        PeerDirectory(world.folder / "peer_a").status.mkdir()
+        async with (
+            asyncio.timeout(DEADLINE_S), running(broker.serve()) as served,
+            running(daemon.run()) as ran,
+        ):
+            await until(lambda: live(broker), served, ran)
+            await asyncio.sleep(0.5)
+            assert not ran.done()
+
+    asyncio.run(scenario())
+
+
+def test_a_peer_is_probed_now_and_then_only(world):
+    daemon = world.daemon("peer_a")
+    assert [daemon._probes.may("peer_b") for _ in range(3)] == [True, False, False]
+    assert daemon._probes.may("peer_c")

@@ -1,0 +1,187 @@
+"""One lease at work, with a real executor process: nothing may end in silence."""
+
+import asyncio
+import contextlib
+import os
+
+import psutil
+import pytest
+
+from homespun.blobs.store import BlobStore
+from homespun.errors import Code
+from homespun.identity.channels import open_aio_channel
+from peer import lease_work as lease_work_module
+from peer.blob_cache import BlobCache
+from peer.core import commands as do
+from peer.core import events as ev
+from peer.core.phases import Mode
+from peer.lease_work import LeaseWork, Surroundings
+
+DEADLINE_S = 120
+LEASE = {"job_id": "job_000001", "segment": 0}
+FORWARD = ev.Task(kind=ev.TaskKind.FORWARD, mode=Mode.TRAIN, step=0)
+
+
+class World:
+    """The surroundings of leases, and the events that they post."""
+
+    def __init__(self, tmp_path, tiny, network, *, filled=True):
+        self.tiny = tiny
+        self.events = asyncio.Queue()
+        store = BlobStore(tmp_path / "blobs")
+        for data in tiny.blobs.values() if filled else ():
+            store.put(data)
+        credentials = network.member("peer", "peer_a")
+        self.around = Surroundings(
+            peer_id="peer_a", executor="null", device="cpu", threads=1,
+            cache=BlobCache(store, 1 << 30), scratch=tmp_path / "results",
+            broker_channel=lambda: open_aio_channel(credentials, "127.0.0.1:1"),
+            peer_channel=lambda address, peer: open_aio_channel(credentials, address, peer),
+            post=self.events.put_nowait)
+
+    @contextlib.asynccontextmanager
+    async def lease(self, token=1):
+        async with asyncio.timeout(DEADLINE_S):
+            load = do.LoadSegment(
+                **LEASE, token=token, spec=self.tiny.spec, program=self.tiny.segments[0])
+            work = LeaseWork(load, self.around)
+            try:
+                yield work
+            finally:
+                await work.unload()
+
+    async def next(self, kind):
+        event = await self.events.get()
+        assert isinstance(event, kind), event
+        return event
+
+
+@pytest.fixture
+def world(tmp_path, tiny, peer_network):
+    return World(tmp_path, tiny, peer_network)
+
+
+def test_a_lease_loads_and_leaves_nothing(world):
+    async def scenario():
+        async with world.lease() as work:
+            work.load()
+            assert (await world.next(ev.SegmentLoaded)).token == 1
+            pid = work._process.pid
+        await world.next(ev.SegmentUnloaded)
+        assert not psutil.pid_exists(pid)
+        assert world.around.cache._held == {}
+
+    asyncio.run(scenario())
+
+
+def test_a_lease_waits_for_the_memory_of_the_one_before(world):
+    async def scenario():
+        gate = asyncio.Event()
+
+        async def unload():
+            await gate.wait()
+
+        before = asyncio.create_task(unload())
+        async with world.lease(token=2) as work:
+            work.load(after=[before])
+            await asyncio.sleep(0.1)
+            assert work._process is None
+            gate.set()
+            assert (await world.next(ev.SegmentLoaded)).token == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_defect_in_an_order_breaks_the_lease(world):
+    async def defect():
+        raise ZeroDivisionError("a defect")
+
+    async def scenario():
+        async with world.lease() as work:
+            work._order(defect)
+            broke = await world.next(ev.SegmentBroke)
+            assert broke.code == Code.INTERNAL
+            assert "a defect" in broke.message
+
+    asyncio.run(scenario())
+
+
+def test_a_tensor_without_a_neighbour_breaks_the_lease(world):
+    async def scenario():
+        async with world.lease() as work:
+            work.send_norms(do.SendNorms(**LEASE, token=1, step=0, squared_norms=()))
+            assert (await world.next(ev.SegmentBroke)).code == Code.INTERNAL
+
+    asyncio.run(scenario())
+
+
+def test_a_broker_that_is_away_while_loading_breaks_the_lease(tmp_path, tiny, peer_network):
+    async def scenario():
+        world = World(tmp_path, tiny, peer_network, filled=False)
+        async with world.lease() as work:
+            work.load()
+            assert (await world.next(ev.SegmentBroke)).code == Code.UNREACHABLE
+
+    asyncio.run(scenario())
+
+
+def test_an_executor_that_is_killed_breaks_the_lease(world):
+    async def scenario():
+        async with world.lease() as work:
+            work.load()
+            await world.next(ev.SegmentLoaded)
+            psutil.Process(work._process.pid).kill()
+            broke = await world.next(ev.SegmentBroke)
+            assert broke.code == Code.EXECUTOR_DIED
+
+    asyncio.run(scenario())
+
+
+def test_an_executor_that_never_answers_breaks_the_lease(world, monkeypatch):
+    async def scenario():
+        async with world.lease() as work:
+            work.load()
+            await world.next(ev.SegmentLoaded)
+            psutil.Process(work._process.pid).suspend()
+            monkeypatch.setattr(lease_work_module, "ANSWER_TIMEOUT_S", 0.2)
+            work.run_task(do.RunTask(**LEASE, token=1, task=FORWARD))
+            assert (await world.next(ev.SegmentBroke)).code == Code.STALLED
+
+    asyncio.run(scenario())
+
+
+def test_a_full_disk_gives_up_what_no_lease_holds_and_is_said_so(
+    tmp_path, tiny, peer_network, monkeypatch
+):
+    """The store is real; only the system call that writes says that the disk is full."""
+    async def scenario():
+        world = World(tmp_path, tiny, peer_network, filled=False)
+        unused = world.around.cache.store.put(b"of an older job")
+
+        async def download(stub, digest, size_bytes, store):
+            store.append(digest, size_bytes, 0, tiny.blobs[digest])
+
+        def full(handle, data):
+            raise OSError(28, os.strerror(28))
+
+        monkeypatch.setattr("peer.lease_fetch.download_aio", download)
+        monkeypatch.setattr(os, "write", full)
+        async with world.lease() as work:
+            work.load()
+            broke = await world.next(ev.SegmentBroke)
+            monkeypatch.undo()
+            assert broke.code == Code.DISK_FULL
+            assert not world.around.cache.store.stat(unused).complete
+
+    asyncio.run(scenario())
+
+
+def test_unloading_twice_is_no_harm(world):
+    async def scenario():
+        async with world.lease() as work:
+            work.load()
+            await world.next(ev.SegmentLoaded)
+            await work.unload()
+            await work.unload(at_once=True)
+
+    asyncio.run(scenario())

@@ -1,0 +1,50 @@
+import pytest
+
+from peer.core.events import TaskKind
+from peer.time_sheet import TimeSheet
+
+FORWARD, BACKWARD, UPDATE = TaskKind.FORWARD, TaskKind.BACKWARD, TaskKind.UPDATE
+
+
+def play(sheet, tasks, now_s):
+    """Run (kind, idle before, compute, handover) tasks; returns the time and what `end` said."""
+    ended = []
+    for kind, idle_s, compute_s, handover_s in tasks:
+        now_s += idle_s
+        sheet.begin(kind, now_s)
+        now_s += compute_s + handover_s
+        ended.append(sheet.end(kind, compute_s, compute_s / 2, now_s))
+    return now_s, ended
+
+
+def test_only_the_steps_after_the_first_are_counted():
+    sheet = TimeSheet()
+    step = [(FORWARD, 1.0, 2.0, 0.5), (BACKWARD, 4.0, 8.0, 0.25), (UPDATE, 0.125, 1.0, 0.25)]
+    now_s, ended = play(sheet, step, 100.0)
+    assert ended == [False, False, True]
+    now_s, ended = play(sheet, step, now_s)
+    assert ended == [False, False, False]
+    play(sheet, step, now_s)
+    assert sheet.summary() == {
+        "first_step_s": 16.125,  # from the first task on: the wait before it is no step's
+        "steps": 2,
+        "compute_s": {"forward": 4.0, "backward": 16.0, "update": 2.0},
+        "executor_cpu_s": 11.0,
+        "handover_s": 2.0,
+        "idle_s": {"forward": 2.0, "backward": 8.0, "update": 0.25},
+    }
+
+
+def test_every_moment_after_the_first_step_is_counted_once():
+    sheet = TimeSheet()
+    began_s, _ = play(sheet, [(FORWARD, 0.0, 1.0, 0.5), (UPDATE, 0.5, 1.0, 0.0)], 0.0)
+    ended_s, _ = play(sheet, [(FORWARD, 3.0, 1.0, 0.5), (UPDATE, 0.5, 1.0, 0.25)] * 3, began_s)
+    said = sheet.summary()
+    counted = sum(said["compute_s"].values()) + sum(said["idle_s"].values()) + said["handover_s"]
+    assert counted == pytest.approx(ended_s - began_s)
+
+
+def test_a_lease_that_never_ran_has_an_empty_sheet():
+    assert TimeSheet().summary() == {
+        "first_step_s": None, "steps": 0, "compute_s": {}, "executor_cpu_s": 0.0,
+        "handover_s": 0.0, "idle_s": {}}
