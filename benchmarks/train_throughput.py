@@ -13,7 +13,9 @@ Timing: native and pipelining time every step themselves. Homespun's step times 
 between the times at which the broker noted consecutive steps of the peer that has the loss, so
 start-up, loading and the first step are outside. A round's figure is the median of those steps
 during which other processes used less than 0.1 cores; a window without one is measured again.
-Ratios are medians over rounds of the ratio within one round.
+Ratios are medians over rounds of the ratio within one round; rounds in which one of the two had no
+quiet step do not count (two OpenMP threads collapse when anything else takes a core, so a disturbed
+round flatters us), and without a round that counts there is no ratio.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ WORKLOAD = Workload(
     width=512, layers=6, heads=8, hidden=1408, vocab=256, context=256, batch=32)
 """About 20 million parameters."""
 BEST = {"native": 8, "pipelining": 32, "homespun": 32}
-"""Microbatches that were best in a sweep on two cores."""
+"""Microbatches: as many as there are sequences keep a pipeline's bubble smallest. Chosen by that
+argument, not by a sweep: `--sweep` compares them."""
 SWEEP = (4, 8, 16, 32)
 JOB_TIMEOUT_S = 900.0
 PEERS = 2
@@ -66,7 +69,7 @@ class Window:
     Attributes:
         seconds: of each measured step.
         foreign: cores that processes outside the benchmark kept busy during each of them.
-        losses: of the system's newest steps.
+        losses: of all steps, the unmeasured first one too.
         details: what the system says of itself.
     """
 
@@ -94,10 +97,12 @@ class LoadWatch:
 
     def __init__(self) -> None:
         self._samples: list[tuple[float, float]] = []
+        self._turn = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> LoadWatch:
+        self._take()
         self._thread.start()
         return self
 
@@ -106,10 +111,13 @@ class LoadWatch:
         self._thread.join()
 
     def foreign(self, begin_unix_s: float, end_unix_s: float) -> float:
-        """Mean number of cores that others used between two moments."""
-        inside = [sample for sample in self._samples if sample[0] <= end_unix_s]
-        (first_s, first), (last_s, last) = _before(inside, begin_unix_s), inside[-1]
-        return max(0.0, (last - first) / (last_s - first_s)) if last_s > first_s else 0.0
+        """Mean number of cores that others used, over the samples around two moments."""
+        if self._samples[-1][0] < end_unix_s:
+            self._take()
+        samples = list(self._samples)
+        first_s, first = next((s for s in reversed(samples) if s[0] <= begin_unix_s), samples[0])
+        last_s, last = next((s for s in samples if s[0] >= end_unix_s), samples[-1])
+        return max(0.0, (last - first) / (last_s - first_s))
 
     def wait_for_quiet(self, limit_s: float) -> None:
         """Wait until others leave the cores alone, at most so long."""
@@ -122,12 +130,12 @@ class LoadWatch:
 
     def _sample(self) -> None:
         while not self._ended.is_set():
-            self._samples.append((time.time(), _busy_s() - _own_s()))
+            self._take()
             self._ended.wait(SAMPLE_S)
 
-
-def _before(samples: list[tuple[float, float]], moment_s: float) -> tuple[float, float]:
-    return next((sample for sample in reversed(samples) if sample[0] <= moment_s), samples[0])
+    def _take(self) -> None:
+        with self._turn:
+            self._samples.append((time.time(), _busy_s() - _own_s()))
 
 
 def _busy_s() -> float:
@@ -208,10 +216,10 @@ class WorkerSystem:
 
     def window(self, microbatches: int, steps: int) -> Window:
         """Some steps, after one that is not measured where the count is new."""
+        spans, losses = [], list[float]()
         if microbatches not in self._warm:
-            self._processes.run(microbatches, 1)
+            losses += self._processes.run(microbatches, 1)[1]
             self._warm.add(microbatches)
-        spans, losses = [], []
         for _ in range(steps):
             began_s = time.time()
             seconds, loss = self._processes.run(microbatches, 1)
@@ -288,9 +296,11 @@ def summary(workload: Workload, measured: dict[str, dict[int, list[Window]]]) ->
         } for name, times in step_s.items()}
     for other in ("native", "pipelining"):
         if "homespun" in step_s and other in step_s:
-            ratios = [theirs / ours for theirs, ours in
-                      zip(step_s[other], step_s["homespun"], strict=True)]
-            result[f"ratio_{other}"] = round(median(ratios), 3)
+            rounds = zip(
+                measured[other][best[other]], measured["homespun"][best["homespun"]], strict=True)
+            ratios = [theirs.step_s / ours.step_s for theirs, ours in rounds
+                      if theirs.quiet_s and ours.quiet_s]
+            result[f"ratio_{other}"] = round(median(ratios), 3) if ratios else None
             result[f"ratios_{other}"] = [round(ratio, 3) for ratio in ratios]
     if "homespun" in measured:
         result["homespun"].update(measured["homespun"][best["homespun"]][-1].details)
@@ -312,7 +322,9 @@ def show(result: dict[str, Any]) -> None:
             share = f"{row['tokens_per_s'] / base:.3f}" if base else "-"
             print(f"{name:<12}{row['microbatches']:>13}{row['tokens_per_s']:>10.0f}{share:>11}")
     for other in ("native", "pipelining"):
-        if f"ratio_{other}" in result:
+        if f"ratio_{other}" in result and result[f"ratio_{other}"] is None:
+            print(f"homespun / {other}: no round was quiet enough to compare")
+        elif f"ratio_{other}" in result:
             print(f"homespun / {other}: {result[f'ratio_{other}']} {result[f'ratios_{other}']}")
 
 

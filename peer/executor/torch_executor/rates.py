@@ -11,7 +11,7 @@ from dag.cluster import PeerRates
 
 RATE_BUDGET_S = 0.8
 RUNS_MIN = 5
-LONG_ENOUGH_S = 0.004
+LONG_ENOUGH_S = 0.002
 """A run this long is not dominated by starting it, and mostly fits between two interruptions."""
 
 Run = Callable[[], object]
@@ -50,7 +50,7 @@ def _attention_rate(device: str) -> float:
         return lambda: attention(query, key, value)
 
     return _rate(
-        device, prepare, lambda s: 4.0 * 8 * s * s * 64, (128, 256, 512, 1024, 2048, 4096))
+        device, prepare, lambda s: 4.0 * 8 * s * s * 64, (512, 1024, 2048, 4096))
 
 
 def _memory_rate(device: str) -> float:
