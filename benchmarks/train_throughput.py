@@ -50,7 +50,7 @@ from ir.frontends.torch_module import import_module
 WORKLOAD = Workload(
     width=512, layers=6, heads=8, hidden=1408, vocab=256, context=256, batch=32)
 """About 20 million parameters."""
-BEST = {"native": 8, "pipelining": 32, "homespun": 32}
+BEST = {"native": 8, "pipelining": 32, "homespun": 8}
 """Microbatches: as many as there are sequences keep a pipeline's bubble smallest. Chosen by that
 argument, not by a sweep: `--sweep` compares them."""
 SWEEP = (4, 8, 16, 32)

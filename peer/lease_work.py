@@ -295,6 +295,7 @@ class LeaseWork:
                     ev.TaskFinished,
                     task=message.task,
                     loss=None if message.loss is None else float.fromhex(message.loss),
+                    has_deferred=message.has_deferred,
                     squared_norms=tuple(
                         (name, float.fromhex(value))
                         for name, value in zip(

@@ -5,6 +5,8 @@ order, so sums over microbatches have one order; at most `in_flight` microbatche
 forward and retirement. That is 1F1B (Narayanan et al. 2021, arXiv:2104.04473, section 2.2) stated
 as a local rule, which holds for any DAG of segments. Where no gradient comes back (evaluation,
 integer tensors) an acknowledgement retires the microbatch, so back-pressure is the same everywhere.
+Weight gradients, which no other segment waits for, may follow later (Qi et al. 2023,
+arXiv:2401.10241, section 2): when there is nothing better to do, or when too many wait.
 """
 
 from __future__ import annotations
@@ -15,6 +17,11 @@ from math import fsum
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
 from peer.core.events import Task, TaskKind, TensorKind
 from peer.core.phases import Mode, Phase, PhaseOrder
+
+DEFERRED_MICROBATCHES_MAX = 2
+"""Microbatches whose weight gradients may wait while others flow; each holds the operands of its
+products. With two, the last three follow the step's last gradient to the neighbour, which has then
+caught up when the next step begins (docs/adr/0013-weight-gradients-later.md has the figures)."""
 
 TensorKey = tuple[TensorKind, int, Mode, int, int]
 """(kind, edge, mode, step, microbatch); step-wide tensors have mode train and microbatch 0."""
@@ -46,6 +53,8 @@ class SegmentRun:
     """Tensors that are here and not used yet. Asked for membership only, never iterated."""
     forwarded: int = 0
     retired: int = 0
+    deferred: list[int] = field(default_factory=list)
+    """Microbatches whose backward left weight gradients for later, oldest first."""
     losses: list[float] = field(default_factory=list)
     collected: bool = False
     measured: bool = False
@@ -70,8 +79,25 @@ def next_action(run: SegmentRun) -> Task | Waiting | None:
     phase = run.phase
     if phase is None:
         return None
+    if run.deferred and (
+        run.retired == phase.microbatches or len(run.deferred) > DEFERRED_MICROBATCHES_MAX
+    ):
+        return _accumulate(run, phase)
     if phase.mode is Mode.TRAIN and run.retired == phase.microbatches:
         return _step_end(run, phase)
+    action = _exchange(run, phase)
+    return _accumulate(run, phase) if isinstance(action, Waiting) and run.deferred else action
+
+
+def _accumulate(run: SegmentRun, phase: Phase) -> Task:
+    """The oldest deferred weight gradients: in microbatch order, so the sums have one order."""
+    return Task(
+        kind=TaskKind.ACCUMULATE, mode=phase.mode, step=phase.step, microbatch=run.deferred[0]
+    )
+
+
+def _exchange(run: SegmentRun, phase: Phase) -> Task | Waiting:
+    """The task that neighbours wait for: backward before forward."""
     backward = _retirement(run, phase)
     if isinstance(backward, Task):
         return backward
@@ -220,7 +246,9 @@ def _parameters_ahead(run: SegmentRun, tensor: BoundaryTensor) -> int:
     return 1 if tensor.differentiable else run.segments
 
 
-def finish_task(run: SegmentRun, task: Task, loss: float | None) -> None:
+def finish_task(
+    run: SegmentRun, task: Task, loss: float | None, *, has_deferred: bool = False
+) -> None:
     """Account for a finished task: what it used is gone, what it did is done."""
     phase = run.phase
     assert phase is not None
@@ -236,6 +264,10 @@ def finish_task(run: SegmentRun, task: Task, loss: float | None) -> None:
         for key, _ in _returns(run, phase, task.microbatch):
             run.arrived.discard(key)
         run.retired += 1
+        if has_deferred:
+            run.deferred.append(task.microbatch)
+    elif task.kind is TaskKind.ACCUMULATE:
+        run.deferred.remove(task.microbatch)
     elif task.kind is TaskKind.COLLECT:
         run.collected = True
     elif task.kind is TaskKind.MEASURE:

@@ -30,6 +30,8 @@ class TaskKind(StrEnum):
 
     FORWARD = "forward"
     BACKWARD = "backward"
+    ACCUMULATE = "accumulate"
+    """Add the weight gradients that a backward left for later, since nobody else waits for them."""
     COLLECT = "collect"
     """Hand out the gradients of foreign parameters, summed over the step's microbatches."""
     MEASURE = "measure"
@@ -46,7 +48,7 @@ class Task:
         kind: which call.
         mode: `train` or `evaluate`.
         step: optimizer steps done before it.
-        microbatch: for forward and backward; 0 else.
+        microbatch: for forward, backward and accumulate; 0 else.
         scale: factor on the gradients, for update; 1 else.
     """
 
@@ -184,11 +186,13 @@ class TaskFinished(SegmentEvent):
     Attributes:
         task: which.
         loss: of a forward where the segment has the loss.
+        has_deferred: whether a backward left weight gradients for later.
         squared_norms: of a measure, by parameter name.
     """
 
     task: Task
     loss: float | None = None
+    has_deferred: bool = False
     squared_norms: tuple[tuple[str, float], ...] = ()
 
 

@@ -6,7 +6,7 @@ production. The names P1 to P9 are those of docs/peer-state.md.
 
 from __future__ import annotations
 
-from peer.core.dataflow import SegmentRun, is_due, next_action
+from peer.core.dataflow import DEFERRED_MICROBATCHES_MAX, SegmentRun, is_due, next_action
 from peer.core.events import Task, TaskKind
 from peer.core.phases import Mode
 from peer.core.state import LeasePhase, LeaseRecord, PeerState
@@ -62,6 +62,9 @@ def _check_lease(lease: LeaseRecord) -> None:
     flying = run.forwarded - run.retired
     _require(0 <= flying <= run.in_flight, f"P3: {where} has {flying} of {run.in_flight} in flight")
     limit = 0 if run.phase is None else run.phase.microbatches
+    _require(run.deferred == sorted(set(run.deferred)) and len(run.deferred) <= (
+                 DEFERRED_MICROBATCHES_MAX + 1),
+             f"P3: {where}: weight gradients of {run.deferred} wait")
     _require(0 <= run.retired <= run.forwarded <= limit,
              f"P3: {where}: {run.retired} retired, {run.forwarded} forwarded of {limit}")
     _require(lease.waiting is None or lease.phase is LeasePhase.RUNNING, f"P7: {where} waits")

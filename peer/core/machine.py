@@ -44,6 +44,7 @@ _URGENCY = {
     ev.TaskKind.COLLECT: 0,
     ev.TaskKind.BACKWARD: 1,
     ev.TaskKind.FORWARD: 2,
+    ev.TaskKind.ACCUMULATE: 3,
 }
 """Lower goes first when several segments have work: what others wait for longest."""
 
@@ -176,7 +177,9 @@ class Peer:
         if event.loss is not None and not isfinite(event.loss):
             yield from self._fail_loss(lease, event.task, f"the loss is {event.loss}")
             return
-        finish_task(lease.run, event.task, event.loss)
+        finish_task(
+            lease.run, event.task, event.loss, has_deferred=event.has_deferred
+        )
         if event.task.kind is ev.TaskKind.FORWARD:
             yield from self._acknowledge_inputs(lease, event.task)
         elif event.task.kind is ev.TaskKind.MEASURE:

@@ -99,6 +99,18 @@ class LoadedSegment(Protocol):
         """
         ...
 
+    def has_deferred(self, key: WorkKey) -> bool:
+        """Whether backward left weight gradients of a microbatch for `accumulate`."""
+        ...
+
+    def accumulate(self, key: WorkKey) -> None:
+        """Add the weight gradients that a microbatch's backward left for later.
+
+        An executor may compute what a neighbour waits for first. Called in microbatch order, before
+        `shared_gradients` and `squared_norms`; those must not need it (they accumulate the rest).
+        """
+        ...
+
     def set_shared(self, values: Mapping[int, Array]) -> None:
         """Set foreign parameters: edge -> value, for incoming tensors of kind `parameter`."""
         ...

@@ -158,6 +158,7 @@ def _run(work: SegmentWork, request: Run, outbox: queue.Queue[Frame]) -> None:
     done = Done(
         task=request.task,
         loss=None if result.loss is None else result.loss.hex(),
+        has_deferred=result.has_deferred,
         norm_names=tuple(result.squared_norms),
         norm_values=tuple(value.hex() for value in result.squared_norms.values()),
         compute_s=compute_s,

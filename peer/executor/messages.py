@@ -73,6 +73,7 @@ class Done:
     Attributes:
         task: which.
         loss: of a forward where the segment has the loss.
+        has_deferred: whether a backward left weight gradients for later.
         norm_names: of a measure: trainable parameters.
         norm_values: their squared gradient norms, as text that keeps every bit (`float.hex`).
         compute_s: time in the executor, for the cost model.
@@ -81,6 +82,7 @@ class Done:
 
     task: Task
     loss: str | None
+    has_deferred: bool
     norm_names: tuple[str, ...]
     norm_values: tuple[str, ...]
     compute_s: float

@@ -89,6 +89,14 @@ class NullSegment:
         return {t.edge: _frame(t) for t in _activations(self._segment.incoming)
                 if t.differentiable}
 
+    def has_deferred(self, key: WorkKey) -> bool:
+        """Nothing is ever left for later."""
+        return False
+
+    def accumulate(self, key: WorkKey) -> None:
+        """Nothing to add."""
+        self.calls["accumulate"] += 1
+
     def set_shared(self, values: Mapping[int, Array]) -> None:
         """Accept foreign parameters."""
         self.calls["set_shared"] += 1

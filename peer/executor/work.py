@@ -30,6 +30,7 @@ class TaskResult:
 
     frames: tuple[Frame, ...] = ()
     loss: float | None = None
+    has_deferred: bool = False
     squared_norms: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -74,6 +75,9 @@ class SegmentWork:
             return self._forward(task)
         if task.kind is TaskKind.BACKWARD:
             return self._backward(task)
+        if task.kind is TaskKind.ACCUMULATE:
+            self._loaded.accumulate(_work_key(task))
+            return TaskResult()
         if task.kind is TaskKind.COLLECT:
             gradients = self._loaded.shared_gradients()
             return TaskResult(self._frames(Kind.PARAMETER_GRADIENT, task, gradients))
@@ -108,7 +112,10 @@ class SegmentWork:
         gradients = self._loaded.backward(
             _work_key(task), self._take(outgoing, Kind.GRADIENT, task)
         )
-        return TaskResult(self._frames(Kind.GRADIENT, task, gradients))
+        return TaskResult(
+            self._frames(Kind.GRADIENT, task, gradients),
+            has_deferred=self._loaded.has_deferred(_work_key(task)),
+        )
 
     def _refresh_shared(self, task: Task) -> None:
         """Foreign parameters of this step, once, with the first forward that uses them."""

@@ -171,7 +171,17 @@ class _Compiler:
             outputs=tuple(types[name] if name else None for name in node.outputs),
             constants=tuple(self._constant(name) for name in node.inputs),
             transposed=tuple(self._is_transposed(name) for name in node.inputs),
-            precision=self._program.training.precision, device=device, state=self._state)
+            precision=self._program.training.precision, device=device, state=self._state,
+            of_parameter=tuple(self._is_of_parameter(name) for name in node.inputs))
+
+    def _is_of_parameter(self, name: str) -> bool:
+        """Whether a value's gradient goes to a parameter's leaf alone, inside this segment."""
+        if len(self._flow.consumers.get(name, ())) != 1:
+            return False
+        parameters, node = self._graph.parameters, self._producer.get(name)
+        if node is None or not self._is_transposed(name):
+            return name in parameters
+        return node.inputs[0] in parameters and node.index in self._program.segment.nodes
 
     def _is_transposed(self, name: str) -> bool:
         node = self._producer.get(name)

@@ -13,12 +13,16 @@ the CPU, also for a CUDA device, so that a mask never depends on the device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from peer.executor.torch_executor.deferred import WeightGradient
 
 _WORD = 2**64 - 1
 _DRAW = 1
@@ -26,19 +30,21 @@ _DRAW = 1
 
 @dataclass(slots=True)
 class RunState:
-    """Which microbatch is running; the runners of random operators read it.
+    """Which microbatch is running; the runners of random operators and weight products use it.
 
     Attributes:
         seed: the job's seed.
         training: False while evaluating: dropout is off.
         step: optimizer steps done before it.
         microbatch: number in the phase.
+        deferred: weight gradients that the running backward leaves for later, in its order.
     """
 
     seed: int
     training: bool = False
     step: int = 0
     microbatch: int = 0
+    deferred: list[WeightGradient] = field(default_factory=list)
 
 
 def keep_mask(state: RunState, node: int, shape: tuple[int, ...], ratio: float) -> Tensor:

@@ -13,6 +13,7 @@ from ir.segment import BoundaryKind, BoundaryTensor
 from peer.executor.base import Array, ForwardResult, SegmentProgram, WorkKey
 from peer.executor.learning_rate import learning_rate
 from peer.executor.torch_executor.compilation import compile_plan
+from peer.executor.torch_executor.deferred import WeightGradient
 from peer.executor.torch_executor.failures import failures
 from peer.executor.torch_executor.flow import gradient_flow
 from peer.executor.torch_executor.optimizer import apply_gradients, make_optimizer
@@ -76,6 +77,8 @@ class TorchSegment:
         for key, leaf in self._parameters.leaves().items():
             self._initial[self._plan.slots[key]] = leaf
         self._kept: dict[WorkKey, _Kept | _Inputs] = {}
+        self._deferred: dict[WorkKey, list[WeightGradient]] = {}
+        self._is_awaited = any(t.differentiable for t in self._arriving)
         self._gradients: dict[str, Tensor] | None = None
 
     def forward(
@@ -110,9 +113,22 @@ class TorchSegment:
                     values, leaves = self._run(key, kept.data, kept.incoming)
                 kept = _Kept(self._roots(values), leaves)
                 del values
+            self._state.deferred = self._deferred[key] = []
             self._differentiate(kept, gradients)
+            if not self._is_awaited:
+                self.accumulate(key)
             return {t.edge: to_numpy(gradient_frame(t, _collected(kept.leaves[t.edge])))
                     for t in self._arriving if t.differentiable}
+
+    def has_deferred(self, key: WorkKey) -> bool:
+        """Whether `accumulate` has anything to do for a microbatch."""
+        return bool(self._deferred.get(key))
+
+    def accumulate(self, key: WorkKey) -> None:
+        """Add the weight gradients that backward left; see the protocol."""
+        with failures(f"Backward of segment {self._segment.index}", self._device):
+            for gradient in self._deferred.pop(key, ()):
+                gradient.add()
 
     def set_shared(self, values: Mapping[int, Array]) -> None:
         """Set foreign parameters by edge."""
@@ -124,10 +140,12 @@ class TorchSegment:
 
     def shared_gradients(self) -> Mapping[int, Array]:
         """Gradients of foreign parameters, by edge; clears them."""
+        self._accumulate_rest()
         return self._parameters.shared_gradients()
 
     def squared_norms(self, shared: Mapping[int, Array]) -> Mapping[str, float]:
         """Finish the step's gradients and measure them; see the protocol."""
+        self._accumulate_rest()
         with torch.no_grad(), failures(
                 f"Gradients of segment {self._segment.index}", self._device):
             self._gradients = self._parameters.finish(shared)
@@ -156,11 +174,16 @@ class TorchSegment:
     def close(self) -> None:
         """Free device memory."""
         self._kept.clear()
+        self._deferred.clear()
         self._initial.clear()
         self._gradients = None
         del self._parameters, self._optimizer, self._plan
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _accumulate_rest(self) -> None:
+        for key in list(self._deferred):
+            self.accumulate(key)
 
     def _run(
         self, key: WorkKey, data: Mapping[str, Array], incoming: Mapping[int, Array]

@@ -34,6 +34,8 @@ class Call:
         constants: value of each input that is known at load time (on the CPU), else None.
         transposed: for each input, whether it is the result of swapping a matrix's two axes, in
             the whole graph: independent of where the graph is cut.
+        of_parameter: for each input, whether it is a parameter, or one swapped here, that no other
+            node reads: its gradient goes nowhere but to the parameter.
         precision: `float32` or `bfloat16`, as in `TrainingSpec`.
         device: where per-microbatch values live.
         state: which microbatch is running; for random draws.
@@ -47,6 +49,7 @@ class Call:
     precision: str
     device: torch.device
     state: RunState
+    of_parameter: tuple[bool, ...] = ()
 
     def number(self, name: str, default: float) -> float:
         """Float or int attribute."""

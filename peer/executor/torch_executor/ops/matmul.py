@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from peer.executor.torch_executor.deferred import product
 from peer.executor.torch_executor.table import Call, Runner, operator
 from peer.executor.torch_executor.tensors import row_major
 
@@ -46,14 +47,16 @@ def _by_matrix(call: Call) -> Runner:
     *leading, inner = call.shape(0)
     count, shape = prod(leading), call.out().shape
     transposed = call.transposed[1]
-    flat = len(leading) == 1
+    is_weight = len(call.of_parameter) > 1 and call.of_parameter[1]
+    state = call.state
 
     def run(a: Tensor, b: Tensor) -> Tensor:
         # A transposed weight is read where it lies; the copy happens only if it was received.
         matrix = row_major(b.mT).mT if transposed else row_major(b)
-        rows = row_major(a)
-        return torch.mm(rows, matrix) if flat else torch.mm(
-            rows.view(count, inner), matrix).view(shape)
+        rows = row_major(a).view(count, inner)
+        if is_weight:
+            return product(rows, matrix, state, transposed).view(shape)
+        return torch.mm(rows, matrix).view(shape)
 
     return run
 
