@@ -14,8 +14,8 @@ the CPU, also for a CUDA device, so that a mask never depends on the device.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
