@@ -298,3 +298,43 @@ def test_the_task_that_finished_must_be_the_one_that_ran(rig):
     assert not peer.on(ev.TaskFinished, task=other, loss=1.0)
     assert peer.lease.run.forwarded == 0
     assert peer.busy == "F0"
+
+
+def tasks_of(peer, count: int) -> str:
+    """Let the executor finish `count` tasks; every backward leaves weight gradients for later."""
+    tasks = []
+    for _ in range(count):
+        tasks.append(peer.busy)
+        peer.done(has_deferred=peer.busy.startswith("B"))
+    return " ".join(tasks)
+
+
+def test_weight_gradients_follow_what_neighbours_wait_for(rig):
+    peer = rig("two", 1, in_flight=1)
+    peer.run()
+    for microbatch in range(4):
+        peer.tensor("activation", 0, microbatch)
+    assert tasks_of(peer, 14) == "F0 B0 F1 B1 F2 B2 A F3 B3 A A A M U"
+
+
+def test_weight_gradients_fill_the_waits(rig):
+    peer = rig("two", 1, in_flight=1)
+    peer.run()
+    peer.tensor("activation", 0, 0)
+    assert tasks_of(peer, 3) == "F0 B0 A"
+    assert peer.busy == ""
+    assert peer.lease.waiting.what.startswith("activation of")
+
+
+def test_weight_gradients_come_in_microbatch_order(rig):
+    peer = rig("two", 1, in_flight=1)
+    peer.run()
+    for microbatch in range(4):
+        peer.tensor("activation", 0, microbatch)
+    tasks = []
+    while len(tasks) < 4:
+        task = peer.peer.state.busy.task
+        if task.kind is ev.TaskKind.ACCUMULATE:
+            tasks.append(task.microbatch)
+        peer.done(has_deferred=task.kind is ev.TaskKind.BACKWARD)
+    assert tasks == [0, 1, 2, 3]
