@@ -27,6 +27,7 @@ class SymbolicExecutor:
         microbatches: of a training step.
         arrived: tensors that were sent to it and not used.
         kept: forwards that wait for their backward.
+        deferred: backwards whose weight gradients wait: where somebody waits for the gradient.
         done: every task, in order.
         most_in_flight: the most forwards that ever waited.
     """
@@ -35,6 +36,7 @@ class SymbolicExecutor:
     microbatches: int
     arrived: set[TensorKey] = field(default_factory=set)
     kept: list[tuple[int, int]] = field(default_factory=list)
+    deferred: list[tuple[int, int]] = field(default_factory=list)
     done: list[Task] = field(default_factory=list)
     most_in_flight: int = 0
 
@@ -72,16 +74,29 @@ class SymbolicExecutor:
                 self._take(TensorKind.GRADIENT, tensor, task)
         for tensor in self._edges(False, BoundaryKind.ACTIVATION):
             if tensor.differentiable:
+                if not self.has_deferred(task):
+                    self.deferred.append((task.step, task.microbatch))
                 yield tensor.source, _key(TensorKind.GRADIENT, tensor, task)
+
+    def has_deferred(self, task: Task) -> bool:
+        """Whether the microbatch of a backward has weight gradients that wait."""
+        return (task.step, task.microbatch) in self.deferred
+
+    def _accumulate(self, task: Task) -> Iterator[Output]:
+        self._require(self.deferred[:1] == [(task.step, task.microbatch)], task)
+        self.deferred.pop(0)
+        yield from ()
 
     def _collect(self, task: Task) -> Iterator[Output]:
         self._require(self._backwards(task.step) == self.microbatches, task)
+        self._require(not self.deferred, task)
         for tensor in self._edges(False, BoundaryKind.PARAMETER):
             if tensor.differentiable:
                 yield tensor.source, _key(TensorKind.PARAMETER_GRADIENT, tensor, task)
 
     def _measure(self, task: Task) -> Iterator[Output]:
         self._require(self._backwards(task.step) == self.microbatches and not self.kept, task)
+        self._require(not self.deferred, task)
         for tensor in self._edges(True, BoundaryKind.PARAMETER):
             if tensor.differentiable:
                 self._take(TensorKind.PARAMETER_GRADIENT, tensor, task)

@@ -140,8 +140,11 @@ class SimulatedPeer:
             norms = ((f"w{lease[1]}", 1.0),) if task.kind is ev.TaskKind.MEASURE else ()
             for target, key in work.executor.run(task):
                 self._send_tensor(lease, target, key)
+            is_backward = task.kind is ev.TaskKind.BACKWARD
+            deferred = is_backward and work.executor.has_deferred(task)
             self.world.soon(TASK_MS / 4, lambda: self._tell_core(
-                core, lease, ev.TaskFinished, task=task, loss=loss, squared_norms=norms))
+                core, lease, ev.TaskFinished, task=task, loss=loss, has_deferred=deferred,
+                squared_norms=norms))
 
         self.world.soon(TASK_MS * self.slowness, finish)
 
