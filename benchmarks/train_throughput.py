@@ -1,6 +1,6 @@
 """Training throughput of two Homespun peers beside native torch and torch's own pipelining.
 
-    python -m benchmarks.train_throughput [--json] [--rounds 3] [--steps 3] [--sweep] [--patience 4]
+    python benchmarks/train_throughput.py [--json] [--rounds 3] [--steps 3] [--sweep] [--patience 4]
 
 Three systems train the same transformer on the same batches with the same AdamW, on the same two
 cores, by turns within each round, so that other work on the machine falls on all of them:
@@ -24,6 +24,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 import tempfile
 import threading
 import time
@@ -36,6 +37,9 @@ from statistics import median
 from typing import Any
 
 import psutil
+
+if not __package__:  # run as a file: its neighbours and `examples` are found from the checkout
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.train_workers import RATE, SEED, Workers, Workload, workers
 from examples.transformer import language_loss
