@@ -158,21 +158,6 @@ class LocalNetwork:
         process.terminate()
         return process.wait(STOP_TIMEOUT_S)
 
-    def wait_for_exit(self, name: str, timeout_s: float = START_TIMEOUT_S) -> int:
-        """Wait until a process ends by itself; returns its exit status.
-
-        Raises:
-            HomespunError: TIMED_OUT when it lives on; it is not ended then.
-        """
-        try:
-            status = self._processes[name].wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise HomespunError(
-                Code.TIMED_OUT, f"{name} still runs after {timeout_s:.0f} s"
-            ) from None
-        del self._processes[name]
-        return status
-
     def pause(self, name: str) -> None:
         """Freeze a process and its children: alive but silent, as on a machine that sleeps."""
         for process in self._family(name):
