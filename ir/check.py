@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from homespun.errors import Code, HomespunError
 from ir.graph import FLOATS, ITEM_BYTES, Graph, Node
-from ir.operators import OPERATORS, OPSET, misuse
+from ir.operators import OPERATORS, OPSET, OPSETS, misuse
 from ir.shapes import verify_types
 
 
@@ -50,8 +50,8 @@ def problems(graph: Graph) -> tuple[Problem, ...]:
 
     Checked: opset; operators against the closed list (UNSUPPORTED_OP names operator, node and
     opset); arity and attributes; every value produced once, before it is read; types (only when all
-    of that holds, because inference needs it); the loss, a scalar float computed by a node; every
-    data input and node used.
+    of that holds, because inference needs it); updates; the loss, a scalar float computed by a
+    node; every data input and node used.
 
     Cost: O(nodes + edges).
     """
@@ -62,11 +62,11 @@ def problems(graph: Graph) -> tuple[Problem, ...]:
 
 
 def _opset(graph: Graph) -> Iterator[Problem]:
-    if graph.opset != OPSET:
+    if graph.opset not in OPSETS:
         yield Problem(
             Code.INVALID_GRAPH,
-            f"The graph follows opset {graph.opset}; expected {OPSET}. Export it with opset "
-            f"{OPSET}.")
+            f"The graph follows opset {graph.opset}; expected {OPSETS[0]} to {OPSETS[-1]}. Export "
+            f"it with opset {OPSET}.")
 
 
 def _operators(graph: Graph) -> Iterator[Problem]:
@@ -76,6 +76,11 @@ def _operators(graph: Graph) -> Iterator[Problem]:
                 Code.UNSUPPORTED_OP,
                 f"Operator {node.op_type} of node {node.index} '{node.name}' is not supported "
                 f"(opset {graph.opset}).", node.index)
+        elif OPERATORS[node.op_type].since > max(graph.opset, OPSET):
+            yield Problem(
+                Code.INVALID_GRAPH,
+                f"{_title(node)}: the operator is new in opset {OPERATORS[node.op_type].since}, "
+                f"but the graph follows opset {graph.opset}.", node.index)
         elif fault := misuse(node):
             yield Problem(Code.INVALID_GRAPH, f"{_title(node)}: {fault}.", node.index)
 
@@ -110,6 +115,22 @@ def _names(graph: Graph) -> Iterator[Problem]:
     for name in graph.outputs:
         if name not in defined:
             yield Problem(Code.INVALID_GRAPH, f"Nothing produces the graph output '{name}'.")
+    yield from _updates(graph)
+
+
+def _updates(graph: Graph) -> Iterator[Problem]:
+    """Each update replaces a parameter by what a node makes, of the same type."""
+    made = {name for node in graph.nodes for name in node.outputs}
+    for name, value in graph.updates.items():
+        if name not in graph.parameters or value not in made:
+            yield Problem(
+                Code.INVALID_GRAPH,
+                f"The update of '{name}' by '{value}' must name a parameter and a node's result.")
+        elif graph.types.get(name) != graph.types.get(value):
+            yield Problem(
+                Code.INVALID_GRAPH,
+                f"The update of '{name}' by '{value}' changes its type from "
+                f"{graph.types.get(name)} to {graph.types.get(value)}.")
 
 
 def _types(graph: Graph) -> Iterator[Problem]:
@@ -147,7 +168,7 @@ def _loss(graph: Graph) -> Iterator[Problem]:
 
 def _unused(graph: Graph) -> Iterator[Problem]:
     """Nodes and data inputs that no output depends on: work and transfers for nothing."""
-    needed = set(graph.outputs)
+    needed = {*graph.outputs, *graph.updates.values()}
     for node in reversed(graph.nodes):
         if any(name in needed for name in node.outputs):
             needed.update(node.inputs)

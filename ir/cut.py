@@ -29,17 +29,17 @@ Readers = Mapping[str, Mapping[int, tuple[int, ...]]]
 
 
 def replicable(graph: Graph) -> frozenset[int]:
-    """Indices of the nodes that depend on no parameter and no random draw.
+    """Indices of the nodes that depend on no parameter and no random draw, and update none.
 
     They depend only on data inputs and constants, so every segment that needs one can run it for
     itself and nothing has to be sent.
     """
-    tainted = set(graph.parameters)
+    tainted, updating = set(graph.parameters), frozenset(graph.updates.values())
     free = []
     for node in graph.nodes:
         info = OPERATORS.get(node.op_type)
-        is_random = info is not None and info.random
-        if is_random or any(name in tainted for name in node.inputs):
+        is_own = (info is not None and info.random) or not updating.isdisjoint(node.outputs)
+        if is_own or any(name in tainted for name in node.inputs):
             tainted.update(name for name in node.outputs if name)
         else:
             free.append(node.index)
@@ -60,13 +60,14 @@ def cut(
         trainable: parameters that the optimizer updates.
 
     Returns:
-        One segment per part. A parameter's home is the first segment that reads it; one that no
-        node reads lives in segment 0. Edges are numbered activations first, by (producer, output,
-        target), then parameters, by (parameter, target).
+        One segment per part. A parameter's home is the segment that makes its update, else the
+        first one that reads it, else segment 0. Edges are numbered activations first, by
+        (producer, output, target), then parameters, by (parameter, target).
 
     Raises:
         HomespunError: INVALID_GRAPH if a node is missing, named twice or unknown, if a segment
-            would run nothing, or if a tensor would flow to the same or an earlier segment.
+            would run nothing, if a tensor would flow to the same or an earlier segment, or if an
+            updated parameter is read in another segment than the one that makes its update.
 
     Cost: O(segments * nodes + edges).
     """
@@ -77,7 +78,9 @@ def cut(
     outputs = _output_owners(graph, parts, owner)
     nodes = _placed_nodes(graph, owner, outputs, len(parts))
     readers = _readers(graph, nodes)
-    tensors = _boundary_tensors(graph, owner, readers, trainable)
+    homes = _parameter_homes(graph, owner, readers)
+    _check_updates(graph, homes, readers)
+    tensors = _boundary_tensors(graph, owner, readers, homes, trainable)
     _check_order(tensors)
     loss_segment = outputs.get(graph.outputs[0]) if graph.outputs else None
     return tuple(
@@ -85,7 +88,7 @@ def cut(
             index=index,
             nodes=indices,
             parameters=tuple(
-                name for name in graph.parameters if _parameter_home(readers, name) == index),
+                name for name in graph.parameters if homes[name] == index),
             data_inputs=tuple(name for name in graph.inputs if index in readers.get(name, {})),
             incoming=tuple(tensor for tensor in tensors if tensor.target == index),
             outgoing=tuple(tensor for tensor in tensors if tensor.source == index),
@@ -101,6 +104,7 @@ def segment_graph(graph: Graph, segment: Segment) -> Graph:
     Nodes keep their indices in the whole graph. Inputs are the data columns, then the arriving
     activations; parameters are the segment's own, then foreign ones; outputs are the loss (where
     the segment has it), the other graph outputs computed here, then the leaving activations.
+    Updates go with the nodes that make them.
     """
     nodes = tuple(graph.nodes[index] for index in segment.nodes)
     made = {name for node in nodes for name in node.outputs if name}
@@ -119,7 +123,8 @@ def segment_graph(graph: Graph, segment: Segment) -> Graph:
     known.update(dict.fromkeys(name for node in nodes for name in node.outputs if name))
     return Graph(
         opset=graph.opset, nodes=nodes, inputs=inputs, parameters=parameters, outputs=outputs,
-        constants=constants, types={name: graph.types[name] for name in known})
+        constants=constants, types={name: graph.types[name] for name in known},
+        updates={name: value for name, value in graph.updates.items() if value in made})
 
 
 def quotient_edges(segments: Sequence[Segment]) -> tuple[tuple[int, int], ...]:
@@ -211,12 +216,18 @@ def _readers(graph: Graph, nodes: Sequence[Sequence[int]]) -> Readers:
     return readers
 
 
-def _parameter_home(readers: Readers, name: str) -> int:
-    return min(readers.get(name, {}), default=0)
+def _parameter_homes(
+    graph: Graph, owner: Mapping[int, int], readers: Readers
+) -> Mapping[str, int]:
+    """Segment that keeps each parameter: its first reader, or whoever makes its update."""
+    homes = {name: min(readers.get(name, {}), default=0) for name in graph.parameters}
+    producer = _producers(graph)
+    homes.update({name: owner[producer[value]] for name, value in graph.updates.items()})
+    return homes
 
 
 def _crossings(
-    graph: Graph, owner: Mapping[int, int], readers: Readers
+    graph: Graph, owner: Mapping[int, int], readers: Readers, homes: Mapping[str, int]
 ) -> Iterator[tuple[str, BoundaryKind, int, int]]:
     """(value, kind, source, target) of every boundary tensor, in the order of their numbers."""
     for node in graph.nodes:
@@ -228,18 +239,20 @@ def _crossings(
                 if target != source:
                     yield name, BoundaryKind.ACTIVATION, source, target
     for name in graph.parameters:
-        home = _parameter_home(readers, name)
+        home = homes[name]
         for target in sorted(readers.get(name, {})):
             if target != home:
                 yield name, BoundaryKind.PARAMETER, home, target
 
 
 def _boundary_tensors(
-    graph: Graph, owner: Mapping[int, int], readers: Readers, trainable: frozenset[str]
+    graph: Graph, owner: Mapping[int, int], readers: Readers, homes: Mapping[str, int],
+    trainable: frozenset[str],
 ) -> tuple[BoundaryTensor, ...]:
     differentiable = differentiable_values(graph, trainable)
     tensors = []
-    for edge, (value, kind, source, target) in enumerate(_crossings(graph, owner, readers)):
+    for edge, (value, kind, source, target) in enumerate(
+            _crossings(graph, owner, readers, homes)):
         adding = {
             segment: _adding(graph.nodes, value, indices, graph, differentiable)
             for segment, indices in readers[value].items()
@@ -265,6 +278,17 @@ def _contributions(mine: Sequence[int], others: Sequence[int]) -> int:
     if len(mine) <= 1 or not others or min(mine) > max(others):
         return 1
     return len(mine)
+
+
+def _check_updates(graph: Graph, homes: Mapping[str, int], readers: Readers) -> None:
+    """An update happens within a microbatch, so everybody who reads it must be at hand."""
+    for name in graph.updates:
+        home = homes[name]
+        elsewhere = [segment for segment in readers.get(name, {}) if segment != home]
+        if elsewhere:
+            raise _invalid(
+                f"segment {elsewhere[0]} reads the parameter '{name}', which segment {home} "
+                "updates after every microbatch; put both into one segment", parameter=name)
 
 
 def _check_order(tensors: Sequence[BoundaryTensor]) -> None:

@@ -78,13 +78,17 @@ class Graph:
     """A whole model: parameters are inputs, never initializers (DESIGN: names survive).
 
     Attributes:
-        opset: version of the default ONNX domain that the nodes follow (23).
+        opset: version of the default ONNX domain that the nodes follow: 23, or the lowest up to 26
+            that has all of its operators.
         nodes: topological order; `nodes[i].index == i` in a whole graph.
         inputs: names of the data inputs (columns of the dataset), in order.
         parameters: names of the trainable and frozen parameters and buffers, in `state_dict` order.
         outputs: names of the results; a training graph's first output is the scalar loss.
         constants: initializers and folded constants, by value name.
         types: type of every value: inputs, parameters, constants, and each node's outputs.
+        updates: parameter -> the value that replaces it after each *training* microbatch's forward,
+            in microbatch order, such as a batch normalisation's running mean. No gradient flows
+            through either; evaluation and inference read the parameter and replace nothing.
     """
 
     opset: int
@@ -94,3 +98,4 @@ class Graph:
     outputs: tuple[str, ...]
     constants: Mapping[str, npt.NDArray[np.generic]]
     types: Mapping[str, TensorType]
+    updates: Mapping[str, str] = field(default_factory=dict)

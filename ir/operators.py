@@ -17,7 +17,10 @@ from types import MappingProxyType
 from ir.graph import Node
 
 OPSET = 23
-"""The one version of the default domain that graphs use in memory."""
+"""The version of the default domain that the facts follow and that front ends write."""
+OPSETS = range(OPSET, 27)
+"""Versions that a graph may have in memory: above `OPSET` only where an operator is newer. What
+changed in between for older operators are further types, not their meaning."""
 
 
 class OpClass(StrEnum):
@@ -48,6 +51,7 @@ class OperatorInfo:
         required: attributes that must be there.
         optional: attributes that may be there.
         inert_inputs: positions of inputs that never receive a gradient even if they are floats.
+        since: first version of the default domain that has it, where that is above `OPSET`.
         description: one line for people.
     """
 
@@ -61,6 +65,7 @@ class OperatorInfo:
     optional: tuple[str, ...]
     inert_inputs: frozenset[int]
     description: str
+    since: int = OPSET
 
 
 def _op(
@@ -74,12 +79,14 @@ def _op(
     gradient: bool = True,
     random: bool = False,
     inert: tuple[int, ...] = (),
+    since: int = OPSET,
 ) -> OperatorInfo:
     least, most = (inputs, inputs) if isinstance(inputs, int) else inputs
     return OperatorInfo(
         op_class=op_class, differentiable=gradient, random=random, min_inputs=least,
         max_inputs=most, max_outputs=outputs, required=tuple(required.split()),
-        optional=tuple(optional.split()), inert_inputs=frozenset(inert), description=description)
+        optional=tuple(optional.split()), inert_inputs=frozenset(inert), description=description,
+        since=since)
 
 
 def _comparison(description: str, inputs: int = 2, optional: str = "") -> OperatorInfo:

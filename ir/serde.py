@@ -1,9 +1,10 @@
 """ONNX bytes to `Graph` and back. The bytes are untrusted; nothing is ever executed or evaluated.
 
-`load` accepts one narrow form of ONNX: opset 23 of the default domain, no functions, subgraphs,
-external data, sparse, string, sequence or optional types, every value typed with a static shape
-(the front ends put the types there; `ir.check` infers them again and compares). Which graph inputs
-are parameters is written in the model's metadata under `PARAMETERS_KEY`, so the bytes say it all.
+`load` accepts one narrow form of ONNX: opset 23 to 26 of the default domain, no functions,
+subgraphs, external data, sparse, string, sequence or optional types, every value typed with a
+static shape (the front ends put the types there; `ir.check` infers them again and compares). Which
+graph inputs are parameters, and which values update them, is written in the model's metadata under
+`PARAMETERS_KEY` and `UPDATES_KEY`, so the bytes say it all.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from google.protobuf.message import DecodeError
 from homespun.errors import Code, HomespunError
 from ir import limits
 from ir.graph import Attribute, Graph, Node, TensorType
-from ir.operators import OPSET
+from ir.operators import OPSETS
 from ir.tensor_proto import (
     ELEMENT_TYPES,
     Array,
@@ -33,6 +34,9 @@ from ir.wire_bounds import check_bounds
 
 PARAMETERS_KEY = "homespun.parameters"
 """Key in the model's metadata: a JSON list of the graph inputs that are parameters, in order."""
+UPDATES_KEY = "homespun.updates"
+"""Key in the model's metadata: a JSON object, parameter -> the value that replaces it after each
+training microbatch. Absent where there is none."""
 IR_VERSION = 11
 """Version of the ONNX file format that belongs to opset 23."""
 
@@ -59,7 +63,8 @@ def load(data: bytes, *, parameters: Sequence[str] | None = None) -> Graph:
         model = onnx.ModelProto.FromString(data)
         _check_model(model)
         listed = _listed_parameters(model) if parameters is None else tuple(parameters)
-        return _Reader(model.graph).read(listed)
+        opset = model.opset_import[0].version
+        return _Reader(model.graph, opset).read(listed, _listed_updates(model))
     except (DecodeError, UnicodeError) as error:
         raise _invalid(f"The graph is not an ONNX file: {error}.") from error
 
@@ -71,6 +76,11 @@ def dump(graph: Graph) -> bytes:
     model.metadata_props.add(
         key=PARAMETERS_KEY, value=json.dumps(list(graph.parameters), ensure_ascii=False)
     )
+    if graph.updates:
+        model.metadata_props.add(
+            key=UPDATES_KEY,
+            value=json.dumps(dict(sorted(graph.updates.items())), ensure_ascii=False),
+        )
     proto = model.graph
     proto.name = "graph"
     proto.node.extend(_encode_node(node) for node in graph.nodes)
@@ -97,40 +107,55 @@ def _check_model(model: onnx.ModelProto) -> None:
     for domain, _ in versions:
         if domain not in _DEFAULT_DOMAINS:
             raise _unsupported(f"The graph uses operators of the domain {domain[:80]!r}.")
-    if [version for _, version in versions] != [OPSET]:
+    if len(versions) != 1 or versions[0][1] not in OPSETS:
         found = ", ".join(str(version) for _, version in versions[:4]) or "none"
-        raise _invalid(f"The graph must use opset {OPSET}, has {found}. Import it again.")
+        raise _invalid(
+            f"The graph must use an opset from {OPSETS[0]} to {OPSETS[-1]}, has {found}. Import it "
+            "again.")
     if len(model.graph.node) > limits.NODES:
         raise _over("NODES", "The graph", len(model.graph.node), limits.NODES, "nodes")
 
 
 def _listed_parameters(model: onnx.ModelProto) -> tuple[str, ...]:
-    texts = [entry.value for entry in model.metadata_props if entry.key == PARAMETERS_KEY]
-    if not texts:
-        return ()
-    try:
-        names = json.loads(texts[0])
-    except (ValueError, RecursionError):
-        names = None
-    if len(texts) > 1 or not isinstance(names, list) or not all(
-        isinstance(name, str) for name in names
-    ):
+    names = _metadata(model, PARAMETERS_KEY, [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise _invalid(f"The graph's metadata {PARAMETERS_KEY} is not one JSON list of names.")
     return tuple(names)
+
+
+def _listed_updates(model: onnx.ModelProto) -> Mapping[str, str]:
+    updates = _metadata(model, UPDATES_KEY, {})
+    if not isinstance(updates, dict) or not all(
+        isinstance(value, str) for value in updates.values()
+    ):
+        raise _invalid(f"The graph's metadata {UPDATES_KEY} is not one JSON object of names.")
+    return updates
+
+
+def _metadata(model: onnx.ModelProto, key: str, absent: object) -> object:
+    """What the metadata says under a key; `None` where it is not one JSON value."""
+    texts = [entry.value for entry in model.metadata_props if entry.key == key]
+    if not texts:
+        return absent
+    try:
+        return json.loads(texts[0]) if len(texts) == 1 else None
+    except (ValueError, RecursionError):
+        return None
 
 
 class _Reader:
     """Reads one GraphProto; what is defined so far lives here."""
 
-    def __init__(self, proto: onnx.GraphProto) -> None:
+    def __init__(self, proto: onnx.GraphProto, opset: int) -> None:
         self.proto = proto
+        self.opset = opset
         self.declared: dict[str, TensorType] = {}
         self.types: dict[str, TensorType] = {}
         self.constants: dict[str, Array] = {}
         self.constants_bytes = 0
         self.node_names: set[str] = set()
 
-    def read(self, parameters: tuple[str, ...]) -> Graph:
+    def read(self, parameters: tuple[str, ...], updates: Mapping[str, str]) -> Graph:
         for value in (*self.proto.value_info, *self.proto.output):
             self._declare(value)
         inputs = [self._input(value) for value in self.proto.input]
@@ -141,15 +166,17 @@ class _Reader:
         nodes: list[Node] = []
         for proto in self.proto.node:
             self._node(proto, nodes)
+        self._check_updates(updates, parameters, inputs)
         chosen = frozenset(parameters)
         return Graph(
-            opset=OPSET,
+            opset=self.opset,
             nodes=tuple(nodes),
             inputs=tuple(name for name in inputs if name not in chosen),
             parameters=parameters,
             outputs=self._outputs(),
             constants=self.constants,
             types=self.types,
+            updates=updates,
         )
 
     def _declare(self, value: onnx.ValueInfoProto) -> None:
@@ -192,6 +219,21 @@ class _Reader:
         for name in parameters:
             if name not in known:
                 raise _invalid(f"The parameter {name[:80]!r} is not an input of the graph.")
+
+    def _check_updates(
+        self, updates: Mapping[str, str], parameters: tuple[str, ...], inputs: list[str]
+    ) -> None:
+        known, given = frozenset(parameters), frozenset(inputs) | self.constants.keys()
+        for name, value in updates.items():
+            if name not in known:
+                raise _invalid(f"The update of {name[:80]!r} is for no parameter of the graph.")
+            if value not in self.types or value in given:
+                raise _invalid(
+                    f"The update of {name[:80]!r} reads {value[:80]!r}, which no node makes.")
+            if self.types[value] != self.types[name]:
+                raise _invalid(
+                    f"The update of {name[:80]!r} has type {self.types[value]}, the parameter "
+                    f"{self.types[name]}.")
 
     def _node(self, proto: onnx.NodeProto, nodes: list[Node]) -> None:
         index = len(nodes)

@@ -69,6 +69,7 @@ def rename(graph: Graph, names: Mapping[str, str]) -> Graph:
         outputs=renamed(graph.outputs),
         constants={mapping[name]: array for name, array in graph.constants.items()},
         types={mapping[name]: type_ for name, type_ in graph.types.items()},
+        updates={mapping[name]: mapping[value] for name, value in graph.updates.items()},
     )
 
 

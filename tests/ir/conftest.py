@@ -19,6 +19,7 @@ class GraphBuilder:
         self.parameters: dict[str, TensorType] = {}
         self.constants: dict[str, np.ndarray] = {}
         self.nodes: list[Node] = []
+        self.updates: dict[str, str] = {}
 
     def data(self, name: str, *shape: int, dtype: str = "float32") -> str:
         self.inputs[name] = TensorType(dtype, shape)
@@ -51,7 +52,7 @@ class GraphBuilder:
         return Graph(
             opset=opset, nodes=tuple(self.nodes), inputs=tuple(self.inputs),
             parameters=tuple(self.parameters), outputs=tuple(outputs), constants=self.constants,
-            types=dict(types))
+            types=dict(types), updates=self.updates)
 
 
 @pytest.fixture
@@ -63,6 +64,25 @@ def builder() -> GraphBuilder:
 def new_builder() -> type[GraphBuilder]:
     """For tests that make many graphs (hypothesis)."""
     return GraphBuilder
+
+
+def _averaged() -> Graph:
+    """A buffer that keeps a running mean of what the second of three layers gives."""
+    b = GraphBuilder()
+    x = b.data("x", 2, 4)
+    first, mean, last = (b.parameter(n, 4) for n in ("first", "mean", "last"))
+    inner = b.node("Mul", x, first)
+    centred = b.node("Sub", inner, mean)
+    batch = b.node("ReduceMean", inner, b.constant([0]), keepdims=0)
+    b.updates[mean] = b.node("Mean", mean, batch)
+    loss = b.node("ReduceMean", b.node("Mul", centred, last), keepdims=0)
+    return b.build(loss)
+
+
+@pytest.fixture
+def averaged() -> Graph:
+    """A training graph with an updated buffer."""
+    return _averaged()
 
 
 def _mlp(layers: int = 3, width: int = 8) -> Graph:
