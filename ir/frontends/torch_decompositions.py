@@ -5,6 +5,9 @@
 * Attention loses its dropout without a word.
 * The logarithm of a sigmoid is taken literally: minus infinity for logits below about -100, where
   the loss itself is finite.
+
+And one that the tracer itself gets wrong: it records a reshape as a view where the memory layout it
+sees allows that, and decompositions change layouts afterwards.
 """
 
 from __future__ import annotations
@@ -94,6 +97,11 @@ def cross_entropy(
         samples = logits.numel() // classes
         return loss.sum() / samples if reduction == MEAN else _sum_or_none(loss, reduction)
     return _smoothed(log_p, target, weight, reduction, ignore_index, label_smoothing)
+
+
+def view(x: Tensor, size: list[int]) -> Tensor:
+    """`aten.view` of any memory layout; NotImplemented to leave it whole."""
+    return NotImplemented if x.is_contiguous() else x.contiguous().view(size)
 
 
 def log_sigmoid(x: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ from ir.frontends.torch_decompositions import (
     binary_cross_entropy_with_logits,
     cross_entropy,
     log_sigmoid,
+    view,
 )
 from ir.operators import OPSET
 
@@ -38,6 +39,7 @@ _DECOMPOSITIONS = {
     torch.ops.aten.binary_cross_entropy_with_logits.default: binary_cross_entropy_with_logits,
     torch.ops.aten.log_sigmoid.default: log_sigmoid,
     torch.ops.aten.scaled_dot_product_attention.default: attention,
+    torch.ops.aten.view.default: view,
 }
 _STOPS_GRADIENT = (
     torch.ops.aten.detach.default,

@@ -1,8 +1,5 @@
-"""Training in this process, on any cut, by calling the segments as a driver would."""
+"""Models whose training on any cut is compared, and what the tests beside this file share."""
 
-import math
-from dataclasses import dataclass
-from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,163 +8,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from dag.job import OptimizerSpec, TrainingSpec
 from examples.transformer import Transformer, language_loss
-from ir.cut import cut, replicable
-from ir.frontends.torch_module import import_module
-from ir.graph import Graph, Node, TensorType
-from ir.segment import BoundaryKind, Segment
-from peer.executor.base import SegmentProgram, WorkKey
-from peer.executor.registry import create
-
-
-@dataclass
-class Job:
-    """A graph with its weights and data, ready to train."""
-
-    graph: Graph
-    parameters: dict
-    columns: dict
-    training: TrainingSpec
-    trainable: frozenset
-
-
-def training_spec(**changes):
-    fields = {"steps": 20, "batch_size": 4, "microbatches": 2, "seed": 7, "clip_norm": 0.5,
-              "optimizer": OptimizerSpec(kind="adamw", learning_rate=1e-2, weight_decay=0.05)}
-    return TrainingSpec(**(fields | changes))
-
-
-def job_of(model, loss, columns, microbatch_rows, **changes):
-    """Export a module at microbatch size; its weights become the job's parameters."""
-    sample = {name: torch.from_numpy(column[:microbatch_rows]) for name, column in columns.items()}
-    imported = import_module(model, loss, sample)
-    graph = imported.graph
-    parameters = {p.name: p.value.copy() for p in imported.parameters if p.name in graph.parameters}
-    trainable = frozenset(p.name for p in imported.parameters if p.trainable)
-    return Job(graph, parameters, columns, training_spec(**changes), trainable)
-
-
-def placed_nodes(graph):
-    """Nodes that a cut must place; the others are replicated."""
-    free = replicable(graph)
-    return [node.index for node in graph.nodes if node.index not in free]
-
-
-def contiguous_parts(graph, count):
-    """The nodes to place, in `count` ranges of about equal length."""
-    placed = placed_nodes(graph)
-    bounds = [round(len(placed) * part / count) for part in range(count + 1)]
-    return [placed[a:b] for a, b in pairwise(bounds)]
-
-
-class Pipeline:
-    """The segments of a job, loaded, and the links between them."""
-
-    def __init__(self, job, parts, executor="torch"):
-        self.job = job
-        self.segments = cut(job.graph, parts, job.trainable)
-        loader = create(executor, "cpu", 1)
-        self.loaded = []
-        for segment in self.segments:
-            program = SegmentProgram(graph=job.graph, segment=segment, training=job.training,
-                                     trainable=job.trainable)
-            foreign = [t.value for t in segment.incoming if t.kind == BoundaryKind.PARAMETER]
-            names = [*segment.parameters, *foreign]
-            self.loaded.append(loader.load(program, {n: job.parameters[n] for n in names}))
-
-    def pairs(self):
-        return list(zip(self.segments, self.loaded, strict=True))
-
-    def forward(self, key, data):
-        arrays, loss = {}, None
-        for segment, loaded in self.pairs():
-            columns = {name: data[name] for name in segment.data_inputs}
-            arriving = picked(segment.incoming, BoundaryKind.ACTIVATION, arrays)
-            result = loaded.forward(key, columns, arriving)
-            arrays.update(result.outputs)
-            loss = result.loss if segment.has_loss else loss
-        return loss
-
-    def backward(self, key):
-        gradients = {}
-        for segment, loaded in reversed(self.pairs()):
-            given = picked(segment.outgoing, BoundaryKind.ACTIVATION, gradients)
-            gradients.update(loaded.backward(key, given))
-
-    def step(self, step):
-        """One step with two microbatches in flight; gives (mean loss, gradient norm)."""
-        training, losses = self.job.training, []
-        keys = [WorkKey(mode="train", step=step, microbatch=m)
-                for m in range(training.microbatches)]
-        for first in range(0, len(keys), 2):
-            flight = keys[first:first + 2]
-            losses += [self.forward(key, self.data(step, key.microbatch)) for key in flight]
-            for key in flight:
-                self.backward(key)
-        norm = self.measure()
-        clip = training.clip_norm
-        self.update(step, min(1.0, clip / norm) if clip and norm else 1.0)
-        return sum(losses) / len(losses), norm
-
-    def measure(self):
-        shared, norms = {}, {}
-        for loaded in self.loaded:
-            shared.update(loaded.shared_gradients())
-        for segment, loaded in self.pairs():
-            norms.update(loaded.squared_norms(
-                picked(segment.outgoing, BoundaryKind.PARAMETER, shared)))
-        return math.sqrt(math.fsum(norms.values()))
-
-    def update(self, step, scale):
-        values = {}
-        for loaded in self.loaded:
-            loaded.update(step, scale)
-            values.update(loaded.shared_values())
-        for segment, loaded in self.pairs():
-            loaded.set_shared(picked(segment.incoming, BoundaryKind.PARAMETER, values))
-
-    def data(self, step, microbatch):
-        """The rows of one microbatch, the same for every column."""
-        result = {}
-        for name, column in self.job.columns.items():
-            rows = np.random.default_rng([step, microbatch]).permutation(len(column))
-            result[name] = column[rows[:self.job.graph.types[name].shape[0]]]
-        return result
-
-    def run(self, steps):
-        return [self.step(step) for step in range(steps)]
-
-    def parameters(self):
-        merged = {}
-        for loaded in self.loaded:
-            merged.update(loaded.parameters())
-        return merged
-
-
-def picked(tensors, kind, arrays):
-    return {t.edge: arrays[t.edge] for t in tensors if t.kind == kind and t.edge in arrays}
-
-
-def different(first, second):
-    """Names of the arrays whose bytes differ."""
-    assert first.keys() == second.keys()
-    return [name for name in first if first[name].tobytes() != second[name].tobytes()]
-
-
-def single(op_type, inputs, outputs, attributes=None, constants=None):
-    """A graph of one node over data inputs, and the segment that runs it."""
-    constants = constants or {}
-    names = tuple(inputs)
-    node = Node(0, f"the {op_type}", op_type, (*names, *constants), tuple(outputs),
-                attributes or {})
-    types = {**inputs, **outputs}
-    types.update((n, TensorType(v.dtype.name, v.shape)) for n, v in constants.items())
-    graph = Graph(23, (node,), names, (), tuple(outputs), constants, types)
-    segment = Segment(index=0, nodes=(0,), parameters=(), data_inputs=names, incoming=(),
-                      outgoing=(), has_loss=True)
-    return SegmentProgram(graph=graph, segment=segment, training=training_spec(),
-                          trainable=frozenset())
+from tests.pipeline import (
+    Pipeline,
+    contiguous_parts,
+    different,
+    job_of,
+    placed_nodes,
+    single,
+    training_spec,
+)
 
 
 class EncoderDecoder(nn.Module):

@@ -1,0 +1,104 @@
+"""What one row of the universality table is."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dag.job import OptimizerSpec
+from homespun.errors import Code
+
+Loss = Callable[[torch.nn.Module, Mapping[str, torch.Tensor]], torch.Tensor]
+
+ADAMW = OptimizerSpec(kind="adamw", learning_rate=1e-3, weight_decay=0.01)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A model as its user holds it.
+
+    Attributes:
+        model: random weights, dropout 0 (native and ours draw from different generators).
+        loss: `loss(model, batch)`, the mean over the microbatch; `batch` maps columns to tensors.
+        columns: name -> rows; at least `harness.BATCH` of them, the same number in each.
+    """
+
+    model: torch.nn.Module
+    loss: Loss
+    columns: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """Why a model cannot be imported: the error's code and a part of its message."""
+
+    code: Code
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One model of the table.
+
+    Attributes:
+        name: what people call it; unique.
+        family: heading in the table.
+        source: the class, such as `transformers.ViTForImageClassification`, or what it is made of.
+        build: makes the case; torch's generator was seeded before. It imports what it needs, so
+            that the catalogue itself is quick to read.
+        tolerance: bound on every relative error, in float32.
+        optimizer: how both sides update.
+        branches: False for a plain chain of layers, where nothing can skip a segment.
+        refusal: set for a model that cannot be imported.
+        notes: what a reader should know, such as the reason of a tolerance.
+    """
+
+    name: str
+    family: str
+    source: str
+    build: Callable[[], Case]
+    tolerance: float = 1e-4
+    optimizer: OptimizerSpec = ADAMW
+    branches: bool = True
+    refusal: Refusal | None = None
+    notes: str = ""
+
+    @property
+    def slug(self) -> str:
+        """Name of its file of results."""
+        return re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What the harness found about one entry. Errors are relative.
+
+    Attributes:
+        parameters: elements of the trainable parameters.
+        nodes: operator calls of the graph.
+        operators: different operators among them.
+        updates: buffers that training changes by the graph (running statistics).
+        boundary_tensors: tensors that cross between the three segments.
+        skips: how many of them pass over a segment.
+        fan_out: most boundary tensors from one segment to another.
+        loss_error: largest over the steps.
+        gradient_error: largest over the parameters, first step.
+        state_error: largest over the updated buffers, after the last step.
+        evaluation_error: of the loss in evaluation mode, after the last step.
+        same_bits: whether one segment gave the losses and the state of three.
+    """
+
+    parameters: int
+    nodes: int
+    operators: int
+    updates: int
+    boundary_tensors: int
+    skips: int
+    fan_out: int
+    loss_error: float
+    gradient_error: float
+    state_error: float
+    evaluation_error: float
+    same_bits: bool
