@@ -257,6 +257,9 @@ OPERATORS: Mapping[str, OperatorInfo] = MappingProxyType(
     dict(sorted((_ELEMENTWISE | _SHAPE | _REDUCTIONS | _NEURAL).items())))
 """op_type -> its facts, in alphabetical order."""
 
+RANDOM_OPERATORS = frozenset(name for name, info in OPERATORS.items() if info.random)
+"""Operators that draw: never folded, never computed in more than one segment."""
+
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "Element-wise": tuple(sorted(_ELEMENTWISE)),
     "Shape, indexing and copies": tuple(sorted(_SHAPE)),

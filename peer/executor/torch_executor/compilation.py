@@ -26,8 +26,9 @@ from torch import Tensor
 
 from homespun.errors import Code, HomespunError
 from ir.graph import Node
+from ir.operators import RANDOM_OPERATORS
 from ir.segment import BoundaryKind
-from peer.executor.base import SegmentProgram
+from peer.executor.base import Array, SegmentProgram
 from peer.executor.torch_executor.adapters import (
     Preparation,
     alias,
@@ -39,9 +40,9 @@ from peer.executor.torch_executor.failures import node_failure
 from peer.executor.torch_executor.flow import Flow, separate_leaves
 from peer.executor.torch_executor.fusion import fused_nodes
 from peer.executor.torch_executor.plan import Plan, SlotKey, Step
-from peer.executor.torch_executor.random_draws import RunState
+from peer.executor.torch_executor.run_state import RunState
 from peer.executor.torch_executor.table import Call, Implementation, Runner, implementations
-from peer.executor.torch_executor.tensors import row_major, to_torch
+from peer.executor.torch_executor.tensors import row_major, to_numpy, to_torch
 
 _CPU = torch.device("cpu")
 _NOTHING = 0
@@ -140,10 +141,14 @@ class _Compiler:
             self._constants[name] = to_torch(self._graph.constants[name], _CPU)
         return self._constants.get(name)
 
+    def _host_value(self, name: str) -> Array | None:
+        value = self._constant(name)
+        return None if value is None else to_numpy(value)
+
     def _is_constant(self, node: Node, implementation: Implementation) -> bool:
         if implementation.static:
             return True
-        return node.op_type != "Dropout" and all(
+        return node.op_type not in RANDOM_OPERATORS and all(
             self._constant(name) is not None for name in node.inputs if name)
 
     def _fold(self, node: Node, implementation: Implementation) -> None:
@@ -151,7 +156,7 @@ class _Compiler:
         call = self._call(node, _CPU)
         inputs = [
             None if value is None or slot in implementation.host else row_major(value)
-            for slot, value in enumerate(call.constants)]
+            for slot, value in enumerate(map(self._constant, node.inputs))]
         try:
             with torch.no_grad():
                 result = implementation.build(call)(*inputs)
@@ -169,7 +174,7 @@ class _Compiler:
             node=node,
             inputs=tuple(types[name] if name else None for name in node.inputs),
             outputs=tuple(types[name] if name else None for name in node.outputs),
-            constants=tuple(self._constant(name) for name in node.inputs),
+            constants=tuple(self._host_value(name) for name in node.inputs), training=False,
             transposed=tuple(self._is_transposed(name) for name in node.inputs),
             precision=self._program.training.precision, device=device, state=self._state,
             of_parameter=tuple(self._is_of_parameter(name) for name in node.inputs))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peer.executor.torch_executor.random_draws import RunState
+from peer.executor.torch_executor.run_state import RunState
 
 
 @dataclass(frozen=True, slots=True, eq=False)

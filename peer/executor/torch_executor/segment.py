@@ -28,7 +28,7 @@ from peer.executor.torch_executor.parameters import (
     squared_norm,
 )
 from peer.executor.torch_executor.plan import check_types, execute
-from peer.executor.torch_executor.random_draws import RunState
+from peer.executor.torch_executor.run_state import RunState
 from peer.executor.torch_executor.tensors import to_numpy, to_torch
 
 

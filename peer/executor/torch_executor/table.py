@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from homespun.errors import Code, HomespunError
-from ir.graph import Node, TensorType
-from peer.executor.torch_executor.random_draws import RunState
+from ir.semantics.call import OpCall
+from peer.executor.torch_executor.run_state import RunState
 from peer.executor.torch_executor.tensors import DTYPES
 
 Runner = Callable[..., Any]
@@ -24,111 +23,32 @@ Runner = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Call:
-    """What is known about one node before it runs.
+class Call(OpCall):
+    """What is known about one node before it runs, and how torch is to run it.
 
     Attributes:
-        node: the operator call.
-        inputs: type of each input, None for an omitted one.
-        outputs: type of each output, None for one that nobody wants.
-        constants: value of each input that is known at load time (on the CPU), else None.
         transposed: for each input, whether it is the result of swapping a matrix's two axes, in
             the whole graph: independent of where the graph is cut.
         of_parameter: for each input, whether it is a parameter, or one swapped here, that no other
             node reads: its gradient goes nowhere but to the parameter.
         precision: `float32` or `bfloat16`, as in `TrainingSpec`.
         device: where per-microbatch values live.
-        state: which microbatch is running; for random draws.
+        state: which microbatch is running, and whether it trains; for random draws.
     """
 
-    node: Node
-    inputs: tuple[TensorType | None, ...]
-    outputs: tuple[TensorType | None, ...]
-    constants: tuple[Tensor | None, ...]
     transposed: tuple[bool, ...]
     precision: str
     device: torch.device
     state: RunState
     of_parameter: tuple[bool, ...] = ()
 
-    def number(self, name: str, default: float) -> float:
-        """Float or int attribute."""
-        return self.node.attributes.get(name, default)  # type: ignore[return-value]
-
-    def integer(self, name: str, default: int) -> int:
-        """Int attribute."""
-        return int(self.node.attributes.get(name, default))  # type: ignore[arg-type]
-
-    def text(self, name: str, default: str) -> str:
-        """String attribute; bytes are decoded."""
-        value = self.node.attributes.get(name, default)
-        return value.decode() if isinstance(value, bytes) else str(value)
-
-    def integers(self, name: str) -> tuple[int, ...] | None:
-        """Attribute that is a list of ints, None if absent."""
-        value = self.node.attributes.get(name)
-        return None if value is None else tuple(int(item) for item in value)  # type: ignore[union-attr]
-
-    def shape(self, slot: int) -> tuple[int, ...]:
-        """Shape of the input in `slot`."""
-        kind = self.inputs[slot]
-        assert kind is not None
-        return kind.shape
-
     def dtype(self, slot: int) -> torch.dtype:
         """Torch dtype of the input in `slot`."""
-        kind = self.inputs[slot]
-        assert kind is not None
-        return DTYPES[kind.dtype]
-
-    def out(self, slot: int = 0) -> TensorType:
-        """Type of an output that is wanted."""
-        kind = self.outputs[slot]
-        assert kind is not None
-        return kind
+        return DTYPES[self.type(slot).dtype]
 
     def out_dtype(self, slot: int = 0) -> torch.dtype:
         """Torch dtype of an output that is wanted."""
         return DTYPES[self.out(slot).dtype]
-
-    def has(self, slot: int) -> bool:
-        """Whether the optional input is there."""
-        return slot < len(self.inputs) and self.inputs[slot] is not None
-
-    def wants(self, slot: int) -> bool:
-        """Whether the optional output is asked for."""
-        return slot < len(self.outputs) and self.outputs[slot] is not None
-
-    def host(self, slot: int) -> Tensor | None:
-        """Value (on the CPU) of an input that must be known before the run, None if omitted.
-
-        Raises:
-            HomespunError: INVALID_GRAPH if the input depends on data or parameters.
-        """
-        if not self.has(slot):
-            return None
-        value = self.constants[slot]
-        if value is None:
-            raise HomespunError(
-                Code.INVALID_GRAPH,
-                f"Input {slot} of node '{self.node.name}' ({self.node.op_type}) must be known "
-                "before the run, but it depends on data; make it a constant of the model.",
-                node=self.node.name, op_type=self.node.op_type)
-        return value
-
-    def number_at(self, slot: int) -> float:
-        """The one number in input `slot`, which must be known before the run."""
-        value = self.host(slot)
-        assert value is not None, f"input {slot} is missing"
-        return value.item()
-
-    def host_ints(self, slot: int, attribute: str = "") -> list[int] | None:
-        """Integers of input `slot`, else of the attribute that older operator versions use."""
-        value = self.host(slot)
-        if value is not None:
-            return [int(item) for item in value.reshape(-1)]
-        older = self.integers(attribute) if attribute else None
-        return None if older is None else list(older)
 
 
 Builder = Callable[[Call], Runner]
@@ -184,9 +104,14 @@ def operator(
     return register
 
 
+@cache
 def implementations() -> Mapping[str, Implementation]:
-    """op_type -> implementation, for every operator that this executor runs."""
+    """op_type -> implementation, for every operator that this executor runs.
+
+    Torch's own come first; what has none runs as `ir.semantics` says.
+    """
     import peer.executor.torch_executor.ops as families
+    from peer.executor.torch_executor.shared import shared_implementations
 
     assert families
-    return _TABLE
+    return {**shared_implementations(), **_TABLE}

@@ -5,7 +5,7 @@ import torch
 
 from ir.operators import OPERATORS
 from peer.executor.torch_executor.fusion import FUSED_OPERATORS
-from peer.executor.torch_executor.random_draws import RunState
+from peer.executor.torch_executor.run_state import RunState
 from peer.executor.torch_executor.table import Call, implementations
 from peer.executor.torch_executor.tensors import to_torch
 from tests.peer.executor.node_tests import cases
@@ -21,11 +21,12 @@ def runner_and_leaves(case):
     """The bound implementation of a case, and its inputs with gradients where they are floats."""
     graph, node = case.program.graph, case.node
     types, constants, data = graph.types, graph.constants, case.data
-    known = [to_torch(constants[n], CPU) if n in constants else None for n in node.inputs]
+    known = [constants.get(n) for n in node.inputs]
     call = Call(
         node=node, inputs=tuple(types[n] if n else None for n in node.inputs),
         outputs=tuple(types[n] if n else None for n in node.outputs), constants=tuple(known),
-        transposed=(False,) * len(known), precision="float32", device=CPU, state=RunState(1))
+        training=False, transposed=(False,) * len(known), precision="float32", device=CPU,
+        state=RunState(1))
     leaves = [to_torch(data[n], CPU) if n in data else None for n in node.inputs]
     inert = OPERATORS[node.op_type].inert_inputs
     for slot, leaf in enumerate(leaves):

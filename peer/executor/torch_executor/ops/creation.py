@@ -51,7 +51,7 @@ def _size(call: Call) -> Runner:
 
 @operator("Range", host=(0, 1, 2))
 def _range(call: Call) -> Runner:
-    start, delta = call.number_at(0), call.number_at(2)
+    start, delta = call.host_number(0), call.host_number(2)
     count, dtype = call.out().shape[0], call.out_dtype()
     values = torch.tensor([start + index * delta for index in range(count)], dtype=dtype)
     return lambda *_: values.to(call.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import reduce
 from math import inf
 from typing import Any
@@ -11,8 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from homespun.errors import Code, HomespunError
-from peer.executor.torch_executor.random_draws import keep_mask
+from ir.semantics.draws import keep_mask
+from ir.semantics.dropout import dropout_ratio
 from peer.executor.torch_executor.table import Call, Runner, operator
 
 _UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -71,8 +72,8 @@ def _mod(call: Call) -> Runner:
 def _pow(call: Call) -> Runner:
     dtype = call.out_dtype()
     exponent = call.constants[1]
-    if exponent is not None and exponent.numel() == 1 and dtype.is_floating_point:
-        power = float(exponent)
+    if exponent is not None and exponent.size == 1 and dtype.is_floating_point:
+        power = float(exponent.reshape(()))
         if call.out().shape == call.shape(0):
             # The usual x ** 2: a Python exponent takes the kernel that multiplies.
             return lambda x, _: torch.pow(x, power)
@@ -199,27 +200,16 @@ def _cast(call: Call) -> Runner:
 
 @operator("Dropout", host=(1, 2), once=True, dense=True)
 def _dropout(call: Call) -> Runner:
-    ratio_value, mode = call.host(1), call.host(2)
-    ratio = 0.5 if ratio_value is None else float(ratio_value)
-    if not 0.0 <= ratio <= 1.0:
-        raise HomespunError(
-            Code.INVALID_GRAPH,
-            f"Node '{call.node.name}' (Dropout) has ratio {ratio}; it must be in [0, 1].",
-            node=call.node.name)
-    active = mode is not None and bool(mode) and ratio > 0.0
-    return _dropout_runner(call, ratio, active)
-
-
-def _dropout_runner(call: Call, ratio: float, active: bool) -> Runner:
+    ratio = dropout_ratio(replace(call, training=True))
     state, index, shape = call.state, call.node.index, call.shape(0)
     scale = 1.0 / (1.0 - ratio) if ratio < 1.0 else 0.0
     masked = call.wants(1)
 
     def run(x: Tensor, *_: Any) -> Any:
-        if not (active and state.training):
+        if not (ratio and state.training):
             kept = torch.ones(shape, dtype=torch.bool, device=x.device) if masked else None
             return (x.view_as(x), kept) if masked else x.view_as(x)
-        kept = keep_mask(state, index, shape, ratio).to(x.device)
+        kept = torch.from_numpy(keep_mask(state.key(index), shape, ratio)).to(x.device)
         result = x * (kept.to(x.dtype) * scale)
         return (result, kept) if masked else result
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from peer.executor.torch_executor.table import Call, Runner, operator
+from peer.executor.torch_executor.tensors import to_torch
 
 _REDUCE = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
@@ -23,11 +24,11 @@ def _gather(call: Call) -> Runner:
     rank = len(call.shape(0))
     axis = call.integer("axis", 0) % rank
     extent, shape, known = call.shape(0)[axis], call.out().shape, call.constants[1]
-    if known is not None and known.dim() == 0:
+    if known is not None and known.ndim == 0:
         position = int(known) % extent
         return lambda x, _: x.select(axis, position)
     if known is not None:
-        fixed = _wrapped(known, extent).reshape(-1).to(call.device)
+        fixed = _wrapped(to_torch(known, call.device), extent).reshape(-1)
         return lambda x, _: x.index_select(axis, fixed.to(x.device)).reshape(shape)
     if axis == 0 and rank == 2 and call.dtype(0).is_floating_point:
         return lambda x, indices: F.embedding(_wrapped(indices, extent), x)
@@ -103,8 +104,7 @@ def _scatter_nd_reduce(shape: tuple[int, ...], how: str) -> Runner:
 
 @operator("CumSum", host=(1,))
 def _cum_sum(call: Call) -> Runner:
-    axis_value = call.host(1)
-    axis = 0 if axis_value is None else int(axis_value.reshape(-1)[0])
+    axis = int(call.host_number(1, 0))
     exclusive, reverse = call.integer("exclusive", 0), call.integer("reverse", 0)
     dtype = call.out_dtype()
 

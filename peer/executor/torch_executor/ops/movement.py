@@ -87,8 +87,7 @@ def _pad(call: Call) -> Runner:
         borders[axis] = (pads[position], pads[position + len(axes)])
     if mode != "constant":
         return _pad_by_index(call, borders, mode)
-    value = call.host(2)
-    fill = 0 if value is None else value.reshape(-1)[0].item()
+    fill = call.host_number(2, 0)
     amounts = [n for pair in reversed(borders) for n in pair]
     if not any(amounts):
         return lambda x, *_: x.view_as(x)
@@ -116,8 +115,7 @@ def _pad_by_index(call: Call, borders: list[tuple[int, int]], mode: str) -> Runn
 
 @operator("Trilu", host=(1,), once=True, dense=True)
 def _trilu(call: Call) -> Runner:
-    offset = call.host(1)
-    diagonal = 0 if offset is None else int(offset)
+    diagonal = int(call.host_number(1, 0))
     function = torch.triu if call.integer("upper", 1) else torch.tril
     return lambda x, *_: function(x, diagonal)
 

@@ -1,16 +1,15 @@
-"""Dropout masks: keyed, uniform, independent of each other."""
+"""Random draws: keyed, uniform, independent of each other."""
 
 from itertools import product
 
 import numpy as np
 import pytest
 
-from peer.executor.torch_executor.random_draws import RunState, keep_mask
+from ir.semantics.draws import DrawKey, keep_mask, normal, uniform
 
 
 def mask(seed=1, step=0, microbatch=0, node=0, shape=(1000,), ratio=0.5):
-    state = RunState(seed, training=True, step=step, microbatch=microbatch)
-    return keep_mask(state, node, shape, ratio).numpy()
+    return keep_mask(DrawKey(seed, step, microbatch, node), shape, ratio)
 
 
 def test_same_key_same_mask():
@@ -41,3 +40,13 @@ def test_share_of_kept(ratio):
 def test_neighbouring_nodes_are_uncorrelated():
     first, second = (mask(node=node, shape=(100_000,)) for node in (7, 8))
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.02
+
+
+def test_uniform_and_normal_have_their_moments():
+    key = DrawKey(3, 0, 0, 1)
+    flat, bell = uniform(key, (200_000,)), normal(key, (200_000,))
+    assert 0 < flat.min() < flat.max() < 1
+    assert abs(flat.mean() - 0.5) < 0.005
+    assert abs(flat.var() - 1 / 12) < 0.005
+    assert abs(bell.mean()) < 0.01
+    assert abs(bell.var() - 1) < 0.02
