@@ -59,7 +59,8 @@ def uniform(key: DrawKey, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
 def normal(key: DrawKey, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
     """Standard normal numbers, two words each (Box and Muller 1958)."""
     first, second = uniform(key, (2, prod(shape)))
-    return (np.sqrt(-2.0 * np.log(first)) * np.cos(2.0 * pi * second)).reshape(shape)
+    drawn: npt.NDArray[np.float64] = np.sqrt(-2.0 * np.log(first)) * np.cos(2.0 * pi * second)
+    return drawn.reshape(shape)
 
 
 def keep_mask(key: DrawKey, shape: tuple[int, ...], ratio: float) -> npt.NDArray[np.bool_]:
