@@ -1,0 +1,43 @@
+"""Operators that make, move, index and copy tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ir.operators.info import OpClass, OperatorInfo, op
+
+SHAPE: Mapping[str, OperatorInfo] = {
+    "ArgMax": op("index of the largest along an axis", gradient=False,
+                 optional="axis keepdims select_last_index"),
+    "ArgMin": op("index of the smallest along an axis", gradient=False,
+                 optional="axis keepdims select_last_index"),
+    "Concat": op("join along an axis", (1, None), required="axis"),
+    "Constant": op("a literal", 0, op_class=OpClass.HOST, gradient=False,
+                   optional="value value_float value_floats value_int value_ints"),
+    "ConstantOfShape": op("one value, repeated to a shape", optional="value", gradient=False),
+    "CumSum": op("running sum along an axis", 2, optional="exclusive reverse"),
+    "DepthToSpace": op("channels to pixels", required="blocksize", optional="mode"),
+    "Expand": op("broadcast to a shape", 2),
+    "Flatten": op("reshape to two axes", optional="axis"),
+    "Gather": op("slices by index (embedding lookup)", 2, optional="axis"),
+    "GatherElements": op("elements by index along an axis", 2, optional="axis"),
+    "GatherND": op("slices by index tuples", 2, optional="batch_dims"),
+    "OneHot": op("indices to one-hot vectors", 3, optional="axis", gradient=False),
+    "Pad": op("add or remove a border", (2, 4), optional="mode"),
+    "Range": op("arithmetic sequence", 3, gradient=False),
+    "Reshape": op("same elements, other shape", 2, optional="allowzero"),
+    "ScatterElements": op("write elements by index along an axis", 3, optional="axis reduction"),
+    "ScatterND": op("write slices by index tuples", 3, optional="reduction"),
+    "Shape": op("extents as int64", optional="end start", op_class=OpClass.HOST, gradient=False),
+    "Size": op("number of elements as int64", op_class=OpClass.HOST, gradient=False),
+    "Slice": op("range with stride per axis", (3, 5)),
+    "SpaceToDepth": op("pixels to channels", required="blocksize"),
+    "Split": op("parts along an axis", (1, 2), outputs=None, optional="axis num_outputs"),
+    "Squeeze": op("drop axes of extent 1", (1, 2)),
+    "Tile": op("repeat along each axis", 2),
+    "TopK": op("k largest or smallest along an axis", 2, outputs=2,
+               optional="axis largest sorted"),
+    "Transpose": op("permute axes", optional="perm"),
+    "Trilu": op("upper or lower triangle", (1, 2), optional="upper"),
+    "Unsqueeze": op("insert axes of extent 1", 2),
+}
