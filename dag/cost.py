@@ -20,7 +20,7 @@ from dag.cluster import (
     Link,
     PeerRates,
 )
-from dag.job import JobSpec, OptimizerSpec, TrainingSpec
+from dag.job import OptimizerSpec, TrainingSpec
 from ir.cost import NodeCost, backward_cost, node_cost, saved_bytes
 from ir.cut import replicable
 from ir.gradient import differentiable_values, gives_gradient
@@ -59,11 +59,6 @@ class GraphCosts:
     saved: tuple[int, ...]
     readers: dict[str, tuple[int, ...]]
     adding: dict[str, tuple[int, ...]]
-
-
-def trainable_parameters(job: JobSpec) -> frozenset[str]:
-    """Names of the parameters that the optimizer updates."""
-    return frozenset(ref.name for ref in job.parameters if ref.trainable)
 
 
 def graph_costs(graph: Graph, trainable: frozenset[str]) -> GraphCosts:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ir.graph import TensorType
+from ir.graph import INFER, TRAIN, TensorType
+
+PREDICT = "predict"
+"""The one split of an inference job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,7 @@ class ColumnRef:
 
     Attributes:
         name: the name of the graph's data input that it feeds.
-        split: `train` or `validation`.
+        split: `train` or `validation`; of an inference job `predict`.
         digest: BLAKE3 of the blob: a safetensors file that holds one tensor under `name`.
         blob_bytes: size of that blob.
         type: dtype and shape of the whole column, rows first.
@@ -85,10 +88,10 @@ class ScheduleSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSpec:
-    """How to train.
+    """How to train; for inference, how the rows flow (see `inference_spec`).
 
     Attributes:
-        steps: optimizer steps, >= 1.
+        steps: optimizer steps, >= 1. For inference the microbatches that all rows make.
         batch_size: samples per step, a multiple of `microbatches`.
         microbatches: slices of the batch that flow through the pipeline; the gradient of a step is
             the mean of theirs.
@@ -116,7 +119,7 @@ class TrainingSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """Everything a training job is.
+    """Everything a job is.
 
     Attributes:
         name: for people; at most 100 printable characters.
@@ -126,6 +129,9 @@ class JobSpec:
         columns: the dataset; all columns of a split have the same number of rows.
         training: how to train.
         peers: exact number of peers to use; 0 lets the planner choose.
+        kind: `TRAIN`, or `INFER`: the rows of the split `predict` go through the model once, in
+            order, and the graph's outputs are the result. Nothing is trained, whatever
+            `ParameterRef.trainable` says.
     """
 
     name: str
@@ -135,3 +141,41 @@ class JobSpec:
     columns: tuple[ColumnRef, ...]
     training: TrainingSpec
     peers: int = 0
+    kind: str = TRAIN
+
+    @property
+    def trainable(self) -> frozenset[str]:
+        """Names of the parameters that the optimizer updates; none for inference."""
+        if self.kind == INFER:
+            return frozenset()
+        return frozenset(ref.name for ref in self.parameters if ref.trainable)
+
+    @property
+    def flow(self) -> int:
+        """Microbatches that flow through the pipeline before it runs empty, >= 1."""
+        return self.training.steps if self.kind == INFER else self.training.microbatches
+
+    @property
+    def samples(self) -> int:
+        """Samples that the whole job works on: rows to predict, or batches times their size."""
+        if self.kind == INFER:
+            return self.rows(PREDICT)
+        return self.training.steps * self.training.batch_size
+
+    def rows(self, split: str) -> int:
+        """Rows of a split of the dataset; 0 where it has none."""
+        return next((ref.type.shape[0] for ref in self.columns if ref.split == split), 0)
+
+
+def inference_spec(rows: int, batch_size: int, precision: str = "float32") -> TrainingSpec:
+    """How the rows of an inference job flow: a step is one microbatch of `batch_size` rows.
+
+    Args:
+        rows: rows of the split `predict`, >= 1. The last microbatch is filled up by repeating the
+            last row; what that gives is cut off again.
+        batch_size: rows of a microbatch, >= 1.
+        precision: as `TrainingSpec.precision`.
+    """
+    return TrainingSpec(
+        steps=-(-rows // batch_size), batch_size=batch_size, microbatches=1, seed=0,
+        optimizer=OptimizerSpec(kind="sgd", learning_rate=0.0), precision=precision)

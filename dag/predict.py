@@ -20,7 +20,6 @@ from dag.cost import (
     node_seconds,
     segment_memory,
     segment_seconds,
-    trainable_parameters,
     update_seconds,
 )
 from dag.job import TrainingSpec
@@ -70,7 +69,7 @@ class Prediction:
 
 def estimate(problem: PlacementProblem) -> Estimate:
     """Count a problem. Cost: O(peers * nodes + edges)."""
-    costs = graph_costs(problem.graph, trainable_parameters(problem.job))
+    costs = graph_costs(problem.graph, problem.job.trainable)
     recompute = problem.job.training.recompute
     seconds = {
         peer.peer_id: node_seconds(costs, peer.rates, recompute) for peer in problem.cluster.peers}

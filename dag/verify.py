@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dag.cost import graph_costs, segment_memory, trainable_parameters
+from dag.cost import graph_costs, segment_memory
 from dag.placement import Placement, PlacementProblem, Refusal, SegmentPlacement
 from homespun.errors import HomespunError
 from ir.cut import cut, replicable
@@ -74,7 +74,7 @@ def _coverage(placement: Placement, problem: PlacementProblem) -> Iterator[Refus
 
 
 def _in_flight(placement: Placement, problem: PlacementProblem) -> Iterator[Refusal]:
-    most = problem.job.training.microbatches
+    most = problem.job.flow
     for placed in placement.segments:
         if not 1 <= placed.in_flight <= most:
             yield _of(
@@ -104,7 +104,7 @@ def _cycle(placement: Placement, problem: PlacementProblem) -> Iterator[Refusal]
 def _boundary(placement: Placement, problem: PlacementProblem) -> Iterator[Refusal]:
     parts = [placed.segment.nodes for placed in placement.segments]
     try:
-        made = cut(problem.graph, parts, trainable_parameters(problem.job))
+        made = cut(problem.graph, parts, problem.job.trainable, problem.job.kind)
     except HomespunError as error:
         yield Refusal(
             subject=placement.algorithm, rule="boundary", wanted=1, had=0, text=error.message)
@@ -120,12 +120,13 @@ def _boundary(placement: Placement, problem: PlacementProblem) -> Iterator[Refus
 def _differences(found: Segment, expected: Segment) -> list[str]:
     return [
         name for name in (
-            "nodes", "parameters", "data_inputs", "incoming", "outgoing", "has_loss")
+            "nodes", "parameters", "data_inputs", "incoming", "outgoing", "has_loss",
+            "results")
         if getattr(found, name) != getattr(expected, name)]
 
 
 def _memory(placement: Placement, problem: PlacementProblem) -> Iterator[Refusal]:
-    costs = graph_costs(problem.graph, trainable_parameters(problem.job))
+    costs = graph_costs(problem.graph, problem.job.trainable)
     offered = {peer.peer_id: peer.memory_bytes for peer in problem.cluster.peers}
     for placed in placement.segments:
         memory = segment_memory(costs, placed.segment, problem.job.training)

@@ -4,11 +4,12 @@
 to_message(JobSpec(...), job_pb2.JobSpec)  ->  job_pb2.JobSpec
 from_message(message, JobSpec)             ->  JobSpec(...)
 ```
-The two classes must have exactly the same fields: a difference is a defect of this program and
-raises `TypeError` when a pair is first used. Bad *values* are the sender's fault and raise
-`HomespunError(INVALID_ARGUMENT)` with the path of the field. Names are taken from the two classes
-only, never from a message. Meaning (ranges, references between fields) is checked by whoever
-receives the value.
+The two classes must have exactly the same fields; one that was added later is `optional` in the
+schema, and where a message of before does not set it, the dataclass's default stands. A difference
+is a defect of this program and raises `TypeError` when a pair is first used. Bad *values* are the
+sender's fault and raise `HomespunError(INVALID_ARGUMENT)` with the path of the field. Names are
+taken from the two classes only, never from a message. Meaning (ranges, references between fields)
+is checked by whoever receives the value.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class _Field:
         optional: `T | None`: an unset message is None.
         scalar: the Python type of a scalar (`str` for an enumeration), None for a message.
         enum: the enumeration that a string stands for.
+        added: a scalar that messages of before lack: unset, it takes the dataclass's default.
         data_class: the dataclass of a nested message.
         descriptor: the protobuf descriptor of that nested message.
     """
@@ -58,6 +60,7 @@ class _Field:
     repeated: bool
     optional: bool
     scalar: type | None
+    added: bool
     enum: type[StrEnum] | None
     data_class: type | None
     descriptor: Any
@@ -142,6 +145,7 @@ def _build(message: Message, data_class: type, path: str) -> Any:
     arguments = {
         field.name: _build_field(message, field, f"{path}.{field.name}")
         for field in _plan(data_class, message.DESCRIPTOR)
+        if not field.added or message.HasField(field.name)
     }
     return data_class(**arguments)
 
@@ -226,6 +230,7 @@ def _plan_field(path: str, name: str, hint: Any, descriptor: Any) -> _Field:
         raise TypeError(f"{path}: {hint} does not match its field of {descriptor.full_name}")
     return _Field(
         name=name, repeated=repeated, optional=optional, scalar=scalar, enum=enum,
+        added=descriptor.has_presence and nested is None,
         data_class=nested, descriptor=descriptor.message_type)
 
 

@@ -1,7 +1,7 @@
-"""Decide whether a graph may be trained: everything that can be known before it runs.
+"""Decide whether a graph may be trained or run: everything that can be known before it runs.
 
 `problems` collects, `check` raises the first. After `check` passes, shapes, dtypes, operators,
-arities and the loss are right, so executors and the planner need not look again.
+arities and outputs are right, so executors and the planner need not look again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from homespun.errors import Code, HomespunError
-from ir.graph import FLOATS, ITEM_BYTES, Graph, Node
+from ir.graph import FLOATS, ITEM_BYTES, TRAIN, Graph, Node
 from ir.operators import OPERATORS, OPSET, OPSETS, misuse
 from ir.shapes import verify_types
 
@@ -30,34 +30,40 @@ class Problem:
     node: int | None = None
 
 
-def check(graph: Graph) -> None:
+def check(graph: Graph, kind: str = TRAIN) -> None:
     """Refuse a graph that has a problem.
+
+    Args:
+        graph: any graph.
+        kind: what it is for, `TRAIN` or `INFER`.
 
     Raises:
         HomespunError: the first of `problems`, with the number of the others in its details.
 
     Cost: that of `problems`.
     """
-    found = problems(graph)
+    found = problems(graph, kind)
     if found:
         first = found[0]
         node = {} if first.node is None else {"node": first.node}
         raise HomespunError(first.code, first.message, others=len(found) - 1, **node)
 
 
-def problems(graph: Graph) -> tuple[Problem, ...]:
-    """Everything that is wrong with a training graph; empty if it may run.
+def problems(graph: Graph, kind: str = TRAIN) -> tuple[Problem, ...]:
+    """Everything that is wrong with a graph of a kind; empty if it may run.
 
     Checked: opset; operators against the closed list (UNSUPPORTED_OP names operator, node and
     opset); arity and attributes; every value produced once, before it is read; types (only when all
-    of that holds, because inference needs it); updates; the loss, a scalar float computed by a
-    node; every data input and node used.
+    of that holds, because inference needs it); updates; the outputs, of which a graph to train has
+    the loss first, a scalar float computed by a node, while each output of a graph to run is
+    computed by a node and named once; every data input and node used.
 
     Cost: O(nodes + edges).
     """
     found = [*_opset(graph), *_operators(graph), *_names(graph)]
     if not found:
-        found += [*_types(graph), *_loss(graph), *_unused(graph)]
+        outputs = _loss(graph) if kind == TRAIN else _results(graph)
+        found += [*_types(graph), *outputs, *_unused(graph)]
     return tuple(found)
 
 
@@ -164,6 +170,20 @@ def _loss(graph: Graph) -> Iterator[Problem]:
             Code.INVALID_GRAPH,
             f"The first output '{name}' is no node's result; expected the loss, computed from the "
             "inputs.")
+
+
+def _results(graph: Graph) -> Iterator[Problem]:
+    if not graph.outputs:
+        yield Problem(Code.INVALID_GRAPH, "The graph has no output, so there is no result.")
+    made = {name for node in graph.nodes for name in node.outputs}
+    for position, name in enumerate(graph.outputs):
+        if name not in made:
+            yield Problem(
+                Code.INVALID_GRAPH,
+                f"The output '{name}' is no node's result; expected a value computed from the "
+                "inputs.")
+        if name in graph.outputs[:position]:
+            yield Problem(Code.INVALID_GRAPH, f"The output '{name}' is named twice.")
 
 
 def _unused(graph: Graph) -> Iterator[Problem]:

@@ -20,9 +20,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from homespun.errors import Code, HomespunError
 from ir.gradient import differentiable_values, gives_gradient
-from ir.graph import Graph, Node
+from ir.graph import TRAIN, Graph, Node
 from ir.operators import OPERATORS
-from ir.segment import BoundaryKind, BoundaryTensor, Segment
+from ir.segment import BoundaryKind, BoundaryTensor, ResultTensor, Segment
 
 Readers = Mapping[str, Mapping[int, tuple[int, ...]]]
 """value -> segment -> indices of the segment's nodes that read the value, ascending."""
@@ -47,7 +47,7 @@ def replicable(graph: Graph) -> frozenset[int]:
 
 
 def cut(
-    graph: Graph, parts: Sequence[Sequence[int]], trainable: frozenset[str]
+    graph: Graph, parts: Sequence[Sequence[int]], trainable: frozenset[str], kind: str = TRAIN
 ) -> tuple[Segment, ...]:
     """Make the segments that `parts` describes.
 
@@ -56,8 +56,10 @@ def cut(
         parts: for each segment, in segment order, the indices of its nodes. Every node that is not
             `replicable` is in exactly one part. A replicable node may be named or left out: it runs
             in every segment that needs its value, and only there. A graph output that a replicable
-            node computes belongs to the first part that names that node, else to the last part.
-        trainable: parameters that the optimizer updates.
+            node computes belongs to the last part that names that node, else to the last part: so
+            cutting again by the nodes that a placer's segments run gives the same segments.
+        trainable: parameters that the optimizer updates; none for inference.
+        kind: `TRAIN` or `INFER`: whether the first output is the loss, or a result as all others.
 
     Returns:
         One segment per part. A parameter's home is the segment that makes its update, else the
@@ -82,7 +84,7 @@ def cut(
     _check_updates(graph, homes, readers)
     tensors = _boundary_tensors(graph, owner, readers, homes, trainable)
     _check_order(tensors)
-    loss_segment = outputs.get(graph.outputs[0]) if graph.outputs else None
+    loss = graph.outputs[0] if kind == TRAIN and graph.outputs else None
     return tuple(
         Segment(
             index=index,
@@ -92,7 +94,10 @@ def cut(
             data_inputs=tuple(name for name in graph.inputs if index in readers.get(name, {})),
             incoming=tuple(tensor for tensor in tensors if tensor.target == index),
             outgoing=tuple(tensor for tensor in tensors if tensor.source == index),
-            has_loss=index == loss_segment,
+            has_loss=loss is not None and index == outputs.get(loss),
+            results=tuple(
+                ResultTensor(name=name, type=graph.types[name])
+                for name, segment in outputs.items() if segment == index and name != loss),
         )
         for index, indices in enumerate(nodes)
     )
@@ -103,8 +108,8 @@ def segment_graph(graph: Graph, segment: Segment) -> Graph:
 
     Nodes keep their indices in the whole graph. Inputs are the data columns, then the arriving
     activations; parameters are the segment's own, then foreign ones; outputs are the loss (where
-    the segment has it), the other graph outputs computed here, then the leaving activations.
-    Updates go with the nodes that make them.
+    the segment has it), the segment's results, then the leaving activations. Updates go with the
+    nodes that make them.
     """
     nodes = tuple(graph.nodes[index] for index in segment.nodes)
     made = {name for node in nodes for name in node.outputs if name}
@@ -112,7 +117,7 @@ def segment_graph(graph: Graph, segment: Segment) -> Graph:
     arriving = _values(segment.incoming, BoundaryKind.ACTIVATION)
     foreign = _values(segment.incoming, BoundaryKind.PARAMETER)
     leaving = _values(segment.outgoing, BoundaryKind.ACTIVATION)
-    results = [name for name in graph.outputs[1:] if name in made]
+    results = [result.name for result in segment.results]
     if segment.has_loss:
         results.insert(0, graph.outputs[0])
     outputs = tuple(dict.fromkeys([*results, *leaving]))
@@ -170,7 +175,7 @@ def _output_owners(
     named: dict[int, int] = {}
     for segment, part in enumerate(parts):
         for index in part:
-            named.setdefault(index, segment)
+            named[index] = segment
     last = len(parts) - 1
     return {
         name: owner.get(producer[name], named.get(producer[name], last))

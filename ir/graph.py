@@ -28,6 +28,11 @@ ITEM_BYTES: Mapping[str, int] = {
 }
 FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
 
+TRAIN = "train"
+"""A graph whose first output is the loss, to be differentiated."""
+INFER = "infer"
+"""A graph all of whose outputs are results, to be run forward only."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
@@ -83,7 +88,7 @@ class Graph:
         nodes: topological order; `nodes[i].index == i` in a whole graph.
         inputs: names of the data inputs (columns of the dataset), in order.
         parameters: names of the trainable and frozen parameters and buffers, in `state_dict` order.
-        outputs: names of the results; a training graph's first output is the scalar loss.
+        outputs: names of the results; the first output of a graph to train is the scalar loss.
         constants: initializers and folded constants, by value name.
         types: type of every value: inputs, parameters, constants, and each node's outputs.
         updates: parameter -> the value that replaces it after each *training* microbatch's forward,

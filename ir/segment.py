@@ -58,6 +58,19 @@ class BoundaryTensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResultTensor:
+    """A graph output that a segment gives.
+
+    Attributes:
+        name: name of the value in the graph.
+        type: dtype and shape for one microbatch.
+    """
+
+    name: str
+    type: TensorType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """A convex part of a graph, as one peer runs it.
 
@@ -68,7 +81,9 @@ class Segment:
         data_inputs: dataset columns it reads, in graph order.
         incoming: boundary tensors that arrive (activations and foreign parameters).
         outgoing: boundary tensors that leave.
-        has_loss: whether the loss (first graph output) is computed here.
+        has_loss: whether the loss (first output of a graph to train) is computed here.
+        results: graph outputs besides the loss that are given here, in graph order. Each is given
+            by exactly one segment, also where several compute it.
     """
 
     index: int
@@ -78,3 +93,4 @@ class Segment:
     incoming: tuple[BoundaryTensor, ...]
     outgoing: tuple[BoundaryTensor, ...]
     has_loss: bool
+    results: tuple[ResultTensor, ...] = ()

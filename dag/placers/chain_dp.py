@@ -156,8 +156,9 @@ class _ChainSearch:
     def _cut(self, bounds: tuple[int, ...]) -> tuple[Segment, ...]:
         if bounds not in self._segments:
             parts = [self._blocks.part(first, end) for first, end in pairwise(bounds)]
+            job = self._known.problem.job
             self._segments[bounds] = cut(
-                self._known.problem.graph, parts, self._known.costs.trainable)
+                self._known.problem.graph, parts, job.trainable, job.kind)
         return self._segments[bounds]
 
     def _tighten(self, candidates: Sequence[Split]) -> bool:

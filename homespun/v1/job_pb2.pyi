@@ -101,7 +101,7 @@ class TrainingSpec(_message.Message):
     def __init__(self, steps: _Optional[int] = ..., batch_size: _Optional[int] = ..., microbatches: _Optional[int] = ..., seed: _Optional[int] = ..., optimizer: _Optional[_Union[OptimizerSpec, _Mapping]] = ..., schedule: _Optional[_Union[ScheduleSpec, _Mapping]] = ..., clip_norm: _Optional[float] = ..., precision: _Optional[str] = ..., recompute: _Optional[bool] = ..., evaluate_every: _Optional[int] = ...) -> None: ...
 
 class JobSpec(_message.Message):
-    __slots__ = ("name", "graph_digest", "graph_bytes", "parameters", "columns", "training", "peers")
+    __slots__ = ("name", "graph_digest", "graph_bytes", "parameters", "columns", "training", "peers", "kind")
     NAME_FIELD_NUMBER: _ClassVar[int]
     GRAPH_DIGEST_FIELD_NUMBER: _ClassVar[int]
     GRAPH_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +109,7 @@ class JobSpec(_message.Message):
     COLUMNS_FIELD_NUMBER: _ClassVar[int]
     TRAINING_FIELD_NUMBER: _ClassVar[int]
     PEERS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     name: str
     graph_digest: str
     graph_bytes: int
@@ -116,7 +117,8 @@ class JobSpec(_message.Message):
     columns: _containers.RepeatedCompositeFieldContainer[ColumnRef]
     training: TrainingSpec
     peers: int
-    def __init__(self, name: _Optional[str] = ..., graph_digest: _Optional[str] = ..., graph_bytes: _Optional[int] = ..., parameters: _Optional[_Iterable[_Union[ParameterRef, _Mapping]]] = ..., columns: _Optional[_Iterable[_Union[ColumnRef, _Mapping]]] = ..., training: _Optional[_Union[TrainingSpec, _Mapping]] = ..., peers: _Optional[int] = ...) -> None: ...
+    kind: str
+    def __init__(self, name: _Optional[str] = ..., graph_digest: _Optional[str] = ..., graph_bytes: _Optional[int] = ..., parameters: _Optional[_Iterable[_Union[ParameterRef, _Mapping]]] = ..., columns: _Optional[_Iterable[_Union[ColumnRef, _Mapping]]] = ..., training: _Optional[_Union[TrainingSpec, _Mapping]] = ..., peers: _Optional[int] = ..., kind: _Optional[str] = ...) -> None: ...
 
 class BoundaryTensor(_message.Message):
     __slots__ = ("edge", "value", "kind", "source", "target", "type", "differentiable", "consumers", "contributions")
@@ -141,7 +143,7 @@ class BoundaryTensor(_message.Message):
     def __init__(self, edge: _Optional[int] = ..., value: _Optional[str] = ..., kind: _Optional[str] = ..., source: _Optional[int] = ..., target: _Optional[int] = ..., type: _Optional[_Union[TensorType, _Mapping]] = ..., differentiable: _Optional[bool] = ..., consumers: _Optional[_Iterable[int]] = ..., contributions: _Optional[int] = ...) -> None: ...
 
 class Segment(_message.Message):
-    __slots__ = ("index", "nodes", "parameters", "data_inputs", "incoming", "outgoing", "has_loss")
+    __slots__ = ("index", "nodes", "parameters", "data_inputs", "incoming", "outgoing", "has_loss", "results")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +151,7 @@ class Segment(_message.Message):
     INCOMING_FIELD_NUMBER: _ClassVar[int]
     OUTGOING_FIELD_NUMBER: _ClassVar[int]
     HAS_LOSS_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
     index: int
     nodes: _containers.RepeatedScalarFieldContainer[int]
     parameters: _containers.RepeatedScalarFieldContainer[str]
@@ -156,7 +159,16 @@ class Segment(_message.Message):
     incoming: _containers.RepeatedCompositeFieldContainer[BoundaryTensor]
     outgoing: _containers.RepeatedCompositeFieldContainer[BoundaryTensor]
     has_loss: bool
-    def __init__(self, index: _Optional[int] = ..., nodes: _Optional[_Iterable[int]] = ..., parameters: _Optional[_Iterable[str]] = ..., data_inputs: _Optional[_Iterable[str]] = ..., incoming: _Optional[_Iterable[_Union[BoundaryTensor, _Mapping]]] = ..., outgoing: _Optional[_Iterable[_Union[BoundaryTensor, _Mapping]]] = ..., has_loss: _Optional[bool] = ...) -> None: ...
+    results: _containers.RepeatedCompositeFieldContainer[ResultTensor]
+    def __init__(self, index: _Optional[int] = ..., nodes: _Optional[_Iterable[int]] = ..., parameters: _Optional[_Iterable[str]] = ..., data_inputs: _Optional[_Iterable[str]] = ..., incoming: _Optional[_Iterable[_Union[BoundaryTensor, _Mapping]]] = ..., outgoing: _Optional[_Iterable[_Union[BoundaryTensor, _Mapping]]] = ..., has_loss: _Optional[bool] = ..., results: _Optional[_Iterable[_Union[ResultTensor, _Mapping]]] = ...) -> None: ...
+
+class ResultTensor(_message.Message):
+    __slots__ = ("name", "type")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: TensorType
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[TensorType, _Mapping]] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("subject", "rule", "wanted", "had", "text", "subject_name")

@@ -33,6 +33,7 @@ def freeze(model: ir.Model, parameters: Sequence[str], *, keep_names: bool = Fal
     """
     _simplified(model)
     used = _drop_unused(model, parameters)
+    _separate_outputs(model.graph)
     _name_nodes(model.graph, keep_names)
     _drop_notes(model)
     return serde.load(_typed(model).SerializeToString(deterministic=True), parameters=used)
@@ -119,6 +120,19 @@ def _drop_unused(model: ir.Model, parameters: Sequence[str]) -> tuple[str, ...]:
     model.graph.inputs.clear()
     model.graph.inputs.extend(kept)
     return tuple(name for name in parameters if name not in unused)
+
+
+def _separate_outputs(graph: ir.Graph) -> None:
+    """Make every output one node's result: copy what is an input, a constant, or listed before."""
+    seen: set[str | None] = set()
+    for position, value in enumerate(graph.outputs):
+        if value.producer() is None or value.name in seen:
+            copy = ir.node("Identity", [value])
+            copy.outputs[0].name = f"{value.name} (output {position})"
+            copy.outputs[0].type, copy.outputs[0].shape = value.type, value.shape
+            graph.append(copy)
+            graph.outputs[position] = copy.outputs[0]
+        seen.add(value.name)
 
 
 def _name_nodes(graph: ir.Graph, keep_names: bool) -> None:

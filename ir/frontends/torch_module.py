@@ -7,7 +7,7 @@ simplified and fused, then the inputs get their `state_dict` names (DESIGN, sect
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from ir import serde
 from ir.frontends.canonical import freeze, rename
 from ir.frontends.imported import Imported
 from ir.frontends.torch_state import StateEntry, check_tensor, state_of
-from ir.frontends.torch_trace import Loss, TrainStep, trace
+from ir.frontends.torch_trace import Loss, Prediction, TrainStep, trace
 from ir.graph import Graph
 
 LOSS = "loss"
@@ -59,7 +59,36 @@ def import_module(
     state = state_of(model)
     columns = _columns(sample, _device(model), {name for entry in state for name in entry.names})
     step = TrainStep(model, loss, tuple(columns))
-    graph = _bind(trace(step, tuple(columns.values())), step, state)
+    graph = _bind(trace(step, tuple(columns.values())), step, state, (LOSS,))
+    return _imported(graph, state)
+
+
+def import_inference(
+    model: torch.nn.Module,
+    sample: Mapping[str, torch.Tensor | npt.NDArray[np.generic]],
+) -> Imported:
+    """Export a forward pass without a loss: data columns in, everything the model returns out.
+
+    Args:
+        model: left as it is. It is traced in evaluation mode, called as `model(*columns)`.
+        sample: as for `import_module`.
+
+    Returns:
+        The graph and the whole state of the model. The graph's outputs are named `output_0`,
+        `output_1`, ... where the model returns a tensor or a sequence of tensors, and after the
+        keys where it returns a mapping; None among them is left out.
+
+    Raises:
+        HomespunError: as `import_module`; INVALID_ARGUMENT for a model that returns anything else.
+    """
+    state = state_of(model)
+    columns = _columns(sample, _device(model), {name for entry in state for name in entry.names})
+    step = Prediction(model, tuple(columns))
+    traced = trace(step, tuple(columns.values()), training=False)
+    return _imported(_bind(traced, step, state, step.outputs.names), state)
+
+
+def _imported(graph: Graph, state: tuple[StateEntry, ...]) -> Imported:
     return Imported(
         graph_bytes=serde.dump(graph),
         graph=graph,
@@ -105,8 +134,11 @@ def _tensor(value: torch.Tensor | npt.NDArray[np.generic]) -> torch.Tensor:
     return torch.as_tensor(value)
 
 
-def _bind(model: ir.Model, step: TrainStep, state: tuple[StateEntry, ...]) -> Graph:
-    """Lift the state to graph inputs, freeze, and give inputs and loss their names.
+def _bind(
+    model: ir.Model, step: TrainStep | Prediction, state: tuple[StateEntry, ...],
+    outputs: Sequence[str],
+) -> Graph:
+    """Lift the state to graph inputs, freeze, and give inputs and outputs their names.
 
     Until the end the exporter's own names are used: they are unique, while a parameter may well
     be called like one of its values.
@@ -116,10 +148,19 @@ def _bind(model: ir.Model, step: TrainStep, state: tuple[StateEntry, ...]) -> Gr
     order = [entry.names[0] for entry in state if entry.names[0] in lifted]
     frozen = freeze(model, [lifted[name].name for name in order])
     parameters = {lifted[name].name: name for name in order}
-    return rename(frozen, {**inputs, **parameters, frozen.outputs[0]: LOSS})
+    named = {**inputs, **parameters}
+    if taken := sorted(set(outputs).intersection(named.values())):
+        raise HomespunError(
+            Code.INVALID_ARGUMENT,
+            f"The output {taken[0]!r} has the name of a column or parameter; call it something "
+            "else.",
+        )
+    return rename(frozen, {**named, **dict(zip(frozen.outputs, outputs, strict=True))})
 
 
-def _names_by_path(step: TrainStep, state: tuple[StateEntry, ...]) -> dict[str, str]:
+def _names_by_path(
+    step: TrainStep | Prediction, state: tuple[StateEntry, ...]
+) -> dict[str, str]:
     """Place in the traced step -> first `state_dict` name of the tensor there."""
     owner = {id(entry.tensor): entry.names[0] for entry in state}
     tensors = (

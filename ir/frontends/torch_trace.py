@@ -13,7 +13,8 @@ import logging
 import operator
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, TypeAlias
 
@@ -68,18 +69,72 @@ class TrainStep(torch.nn.Module):  # type: ignore[misc]
         return result
 
 
+@dataclass(slots=True)
+class OutputNames:
+    """What a traced model calls its outputs. An object, because the tracer puts lists back."""
+
+    names: tuple[str, ...] = ()
+
+
+class Prediction(torch.nn.Module):  # type: ignore[misc]
+    """The module that is traced for inference: columns in, the model's outputs out.
+
+    Attributes:
+        outputs: their names, once it was traced.
+    """
+
+    def __init__(self, model: torch.nn.Module, columns: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self.columns = columns
+        self.outputs = OutputNames()
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Compute the outputs of one microbatch."""
+        outputs = _named_outputs(self.model(*tensors))
+        self.outputs.names = tuple(outputs)
+        return tuple(outputs.values())
+
+
+def _named_outputs(result: Any) -> dict[str, torch.Tensor]:
+    """What a model returned as named tensors."""
+    if isinstance(result, torch.Tensor):
+        result = (result,)
+    if isinstance(result, Mapping):
+        named = dict(result)
+    elif isinstance(result, tuple | list):
+        named = {f"output_{position}": value for position, value in enumerate(result)}
+    else:
+        named = {}
+    named = {name: value for name, value in named.items() if value is not None}
+    if named and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in named.items()
+    ):
+        return named
+    found = {name: type(value).__name__ for name, value in named.items()} or type(result).__name__
+    raise HomespunError(
+        Code.INVALID_ARGUMENT,
+        "A model to run must return a tensor, or a tuple, list or dict of tensors; it returned "
+        f"{found}. Wrap it in a module that returns the tensors you want.",
+    )
+
+
 def compares_predictions(loss: Loss) -> bool:
     """Whether the loss takes (predictions, targets) and not (model, batch)."""
     named = getattr(torch.nn.functional, getattr(loss, "__name__", ""), None)
     return isinstance(loss, torch.nn.Module) or named is loss
 
 
-def trace(step: TrainStep, columns: tuple[torch.Tensor, ...]) -> ir.Model:
-    """Export in training mode; the step's modules are left as they were.
+def trace(
+    step: TrainStep | Prediction, columns: tuple[torch.Tensor, ...], *, training: bool = True
+) -> ir.Model:
+    """Export; the step's modules are left as they were.
 
     Args:
         step: what to trace.
         columns: one microbatch on the model's device.
+        training: trace in training mode and check that the gradient is the forward's; else in
+            evaluation mode, where there is no gradient.
 
     Returns:
         The exporter's model, not optimised: weights are initializers named after their place in
@@ -89,9 +144,10 @@ def trace(step: TrainStep, columns: tuple[torch.Tensor, ...]) -> ir.Model:
         HomespunError: EXPORT_FAILED, UNSUPPORTED_OP or INVALID_ARGUMENT.
     """
     try:
-        with _quiet(), _training_mode(step):
+        with _quiet(), _mode(step, training):
             exported = torch.export.export(step, columns, strict=False)
-            _check_stopped_gradients(exported)
+            if training:
+                _check_stopped_gradients(exported)
             exported = exported.run_decompositions(_DECOMPOSITIONS)
             _check_mutations(exported)
             program = torch.onnx.export(
@@ -230,18 +286,22 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _training_mode(step: TrainStep) -> Iterator[None]:
-    """Training mode for every module, and afterwards each as it was."""
+def _mode(step: TrainStep | Prediction, training: bool) -> Iterator[None]:
+    """Training or evaluation mode for every module, and afterwards each as it was."""
     modes = [(module, module.training) for module in step.modules()]
     # Dropout in place reaches the exporter as a comparison of random numbers, not as Dropout.
     dropouts = [m for m in step.modules() if isinstance(m, torch.nn.Dropout) and m.inplace]
-    step.train()
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    step.train(training)
     for module in dropouts:
         module.inplace = False
+    # In evaluation, attention modules would take fused kernels that are no standard operators.
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.enable_grad():
+        with torch.set_grad_enabled(training):
             yield
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
         for module, training in modes:
             module.training = training
         for module in dropouts:

@@ -9,14 +9,14 @@ order, so sums over microbatches have one order.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from dag.job import TrainingSpec
-from ir.graph import Graph
+from ir.graph import TRAIN, Graph
 from ir.segment import Segment
 
 Array = npt.NDArray[np.generic]
@@ -27,7 +27,7 @@ class WorkKey:
     """Which piece of work: random draws are keyed by it.
 
     Attributes:
-        mode: `train` or `evaluate` (forward only, dropout off).
+        mode: `train`; `evaluate` or `infer`: forward only, dropout off.
         step: optimizer steps done before it, >= 0.
         microbatch: number in the phase, >= 0.
     """
@@ -45,13 +45,16 @@ class SegmentProgram:
         graph: the whole graph (no weights); only `segment.nodes` are run.
         segment: which nodes, parameters and boundary tensors.
         training: optimizer, precision, recomputation, seed, microbatches.
-        trainable: names of the parameters that the optimizer updates.
+        trainable: names of the parameters that the optimizer updates; none for inference.
+        kind: what the job does: `train`, or `infer`: only `forward` will be called, in mode
+            `infer`, and nothing need be kept for a gradient.
     """
 
     graph: Graph
     segment: Segment
     training: TrainingSpec
     trainable: frozenset[str]
+    kind: str = TRAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +64,12 @@ class ForwardResult:
     Attributes:
         outputs: edge -> activation, for each outgoing boundary tensor of kind `activation`.
         loss: the microbatch's loss, where the segment has it, else None.
+        results: of a program to infer: name -> value of each of `segment.results`; else empty.
     """
 
     outputs: Mapping[int, Array]
     loss: float | None
+    results: Mapping[str, Array] = field(default_factory=dict)
 
 
 class LoadedSegment(Protocol):

@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from homespun.errors import Code, HomespunError
+from ir.graph import INFER
 from ir.operators import OPERATORS
 from ir.segment import BoundaryKind, BoundaryTensor
 from peer.executor.base import Array, Capability, ForwardResult, SegmentProgram, WorkKey
@@ -61,7 +62,7 @@ class NullSegment:
     def forward(
         self, key: WorkKey, data: Mapping[str, Array], incoming: Mapping[int, Array]
     ) -> ForwardResult:
-        """Zeros for every outgoing activation; a loss of 0 where the segment has it."""
+        """Zeros for every outgoing activation and result; a loss of 0 where the segment has it."""
         self.calls["forward"] += 1
         segment = self._segment
         lacking = [name for name in segment.data_inputs if name not in data]
@@ -74,7 +75,11 @@ class NullSegment:
             self._kept.add(key)
         outputs = {t.edge: _zeros(t.type.shape, t.type.dtype)
                    for t in _activations(segment.outgoing)}
-        return ForwardResult(outputs=outputs, loss=0.0 if segment.has_loss else None)
+        is_inference = self._program.kind == INFER
+        results = {r.name: _zeros(r.type.shape, r.type.dtype)
+                   for r in segment.results} if is_inference else {}
+        return ForwardResult(
+            outputs=outputs, loss=0.0 if segment.has_loss else None, results=results)
 
     def backward(self, key: WorkKey, gradients: Mapping[int, Array]) -> Mapping[int, Array]:
         """Zeros for every differentiable incoming activation."""

@@ -189,3 +189,11 @@ def test_an_absent_message_is_none():
     message = to_message(value, session_pb2.AssignSegment)
     assert not message.HasField("spec")
     assert from_message(message, Assignment) == value
+
+
+def test_what_a_message_of_before_lacks_takes_its_default():
+    message = to_message(replace(spec(), kind="infer"), job_pb2.JobSpec)
+    assert from_message(message, JobSpec).kind == "infer"
+    message.ClearField("kind")
+    assert from_message(message, JobSpec) == spec()
+    assert spec().kind == "train"

@@ -4,7 +4,7 @@ import pytest
 
 from homespun.errors import Code, HomespunError
 from ir.check import check, problems
-from ir.graph import Node, TensorType
+from ir.graph import INFER, Node, TensorType
 
 
 def _nodes(graph, position, **changes):
@@ -69,6 +69,15 @@ def test_the_loss_is_a_computed_scalar_float(mlp, outputs, message):
 def test_a_loss_that_is_an_input_is_refused(builder):
     graph = builder.build(builder.data("x"))
     assert "no node's result" in problems(graph)[0].message
+
+
+def test_a_graph_to_run_needs_no_loss_but_results(mlp):
+    assert problems(replace(mlp, outputs=("v5", "v6")), INFER) == ()
+    for outputs, message in (
+        ((), "no result"), (("x", "v5"), "'x' is no node's result"), (("v5", "v5"), "named twice"),
+    ):
+        found = [problem.message for problem in problems(replace(mlp, outputs=outputs), INFER)]
+        assert any(message in text for text in found)
 
 
 def test_unused_nodes_and_columns_are_named(builder):

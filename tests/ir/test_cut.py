@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from homespun.errors import Code, HomespunError
 from ir.cut import cut, quotient_edges, replicable, segment_graph
 from ir.gradient import differentiable_values, gives_gradient
+from ir.graph import INFER
 from ir.segment import BoundaryKind
 
 
@@ -118,6 +119,24 @@ def test_outputs_of_replicable_nodes_have_one_owner(builder):
     assert [segment.nodes for segment in named] == [(0, 1), (2, 3)]
     assert segment_graph(graph, named[0]).outputs == (metric, "v1")
     assert segment_graph(graph, named[1]).outputs == (loss,)
+    for segments, owner in ((unnamed, 1), (named, 0)):
+        results = {s.index: [result.name for result in s.results] for s in segments}
+        assert results == {owner: [metric], 1 - owner: []}
+
+
+def test_to_infer_every_output_is_a_result_of_one_segment(builder):
+    b = builder
+    x, w = b.data("x", 3), b.parameter("w", 3)
+    mask = b.node("Neg", x)                                            # 0, in both segments
+    hidden = b.node("Mul", mask, w)                                    # 1
+    graph = b.build(b.node("Add", hidden, mask), hidden, mask)         # 2
+    first, second = cut(graph, [[1], [2]], frozenset(), INFER)
+    assert (first.nodes, second.nodes) == ((0, 1), (0, 2))
+    assert [(r.name, r.type) for r in first.results] == [(hidden, graph.types[hidden])]
+    assert [r.name for r in second.results] == [graph.outputs[0], mask]
+    assert not first.has_loss
+    assert not second.has_loss
+    assert segment_graph(graph, second).outputs == (graph.outputs[0], mask)
 
 
 def test_a_loss_without_parameters_still_belongs_somewhere(builder):

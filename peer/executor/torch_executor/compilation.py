@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from homespun.errors import Code, HomespunError
-from ir.graph import Node
+from ir.graph import INFER, Node
 from ir.operators import RANDOM_OPERATORS
 from ir.segment import BoundaryKind
 from peer.executor.base import Array, SegmentProgram
@@ -110,6 +110,8 @@ class _Compiler:
     def _results(self) -> list[str]:
         segment = self._program.segment
         leaving = [t.value for t in segment.outgoing if t.kind == BoundaryKind.ACTIVATION]
+        if self._program.kind == INFER:
+            return [*(result.name for result in segment.results), *leaving]
         return [*self._graph.outputs[:1], *leaving] if segment.has_loss else leaving
 
     def _lasting(self) -> frozenset[int]:

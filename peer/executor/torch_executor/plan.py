@@ -47,7 +47,7 @@ class Plan:
         steps: in node-index order.
         initial: what the slots hold before a microbatch: constants, else None.
         slots: slot of each value that comes from outside (data, parameters, boundary tensors) or
-            is a result (loss, outgoing boundary tensors).
+            is a result (loss, graph outputs of inference, outgoing boundary tensors).
     """
 
     steps: tuple[Step, ...]

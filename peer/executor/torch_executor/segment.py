@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from homespun.errors import Code, HomespunError
+from ir.graph import INFER
 from ir.segment import BoundaryKind, BoundaryTensor
 from peer.executor.base import Array, ForwardResult, SegmentProgram, WorkKey
 from peer.executor.learning_rate import learning_rate
@@ -66,6 +67,7 @@ class TorchSegment:
         self._plan = compile_plan(program, flow, device, self._state)
         self._is_checked = False
         self._loss_name = program.graph.outputs[0] if segment.has_loss else None
+        self._results = [r.name for r in segment.results] if program.kind == INFER else []
         self._arriving = [t for t in segment.incoming if t.kind == BoundaryKind.ACTIVATION]
         self._leaving = [t for t in segment.outgoing if t.kind == BoundaryKind.ACTIVATION]
         with failures(f"Loading segment {segment.index}", device):
@@ -97,7 +99,8 @@ class TorchSegment:
                 self._kept[key] = (
                     _Inputs(data, incoming) if again else _Kept(self._roots(values), leaves))
             return ForwardResult(
-                outputs=outputs, loss=None if loss is None else float(loss.detach()))
+                outputs=outputs, loss=None if loss is None else float(loss.detach()),
+                results={n: to_numpy(values[slots[n, None]]) for n in self._results})
 
     def backward(self, key: WorkKey, gradients: Mapping[int, Array]) -> Mapping[int, Array]:
         """Differentiate one microbatch; see the protocol."""
