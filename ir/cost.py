@@ -208,7 +208,8 @@ def _integer(node: Node, name: str) -> int:
 
 _PASSES: Mapping[str, int] = {
     "Softmax": 5, "LogSoftmax": 5, "LayerNormalization": 8, "RMSNormalization": 5,
-    "GroupNormalization": 8, "InstanceNormalization": 8, "SoftmaxCrossEntropyLoss": 6, "Gelu": 8,
+    "BatchNormalization": 8, "GroupNormalization": 8, "InstanceNormalization": 8,
+    "SoftmaxCrossEntropyLoss": 6, "Gelu": 8,
     "Erf": 8, "RotaryEmbedding": 3, "Sigmoid": 4, "Tanh": 4, "Mish": 8, "Softplus": 4, "Dropout": 2,
 }
 """Rough operations per element where it is far from one."""
@@ -243,7 +244,8 @@ _KEEPS_INPUTS = frozenset({
     "Abs", "Log", "Sin", "Cos", "Gelu", "Erf", "Clip", "Softplus", "Softsign", "HardSigmoid",
     "HardSwish", "Mish", "LeakyRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "PRelu",
     "LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization",
-    "RotaryEmbedding", "MaxPool", "GlobalMaxPool", "Einsum", "NegativeLogLikelihoodLoss"})
+    "BatchNormalization", "RotaryEmbedding", "MaxPool", "GlobalMaxPool", "Einsum",
+    "NegativeLogLikelihoodLoss"})
 
 _KEEPS_OTHER_OPERAND = frozenset({"Mul", "MatMul", "Gemm", "Conv", "ConvTranspose"})
 """Bilinear: an operand is needed only if the other one wants a gradient."""

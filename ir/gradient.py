@@ -29,7 +29,7 @@ def differentiable_values(graph: Graph, trainable: frozenset[str]) -> frozenset[
     reached = {name for name in graph.parameters if name in trainable and _is_float(graph, name)}
     for node in graph.nodes:
         if any(name in reached for name in gradient_inputs(graph, node)):
-            reached.update(name for name in node.outputs if name and _is_float(graph, name))
+            reached.update(_gradient_outputs(graph, node))
     wanted = set(graph.outputs[:1]) & reached
     for node in reversed(graph.nodes):
         if any(name in wanted for name in node.outputs):
@@ -44,6 +44,14 @@ def gradient_inputs(graph: Graph, node: Node) -> Iterator[str]:
         return
     for position, name in enumerate(node.inputs):
         if name and position not in info.inert_inputs and _is_float(graph, name):
+            yield name
+
+
+def _gradient_outputs(graph: Graph, node: Node) -> Iterator[str]:
+    """Outputs of `node` through which its operator passes a gradient back: float and not inert."""
+    inert = OPERATORS[node.op_type].inert_outputs
+    for position, name in enumerate(node.outputs):
+        if name and position not in inert and _is_float(graph, name):
             yield name
 
 

@@ -40,6 +40,7 @@ class OperatorInfo:
         required: attributes that must be there.
         optional: attributes that may be there.
         inert_inputs: positions of inputs that never receive a gradient even if they are floats.
+        inert_outputs: positions of outputs that pass no gradient on even if they are floats.
         since: first version of the default domain that has it, where that is above `OPSET`.
         description: one line for people.
     """
@@ -55,6 +56,7 @@ class OperatorInfo:
     inert_inputs: frozenset[int]
     description: str
     since: int = OPSET
+    inert_outputs: frozenset[int] = frozenset()
 
 
 def op(
@@ -69,6 +71,7 @@ def op(
     random: bool = False,
     inert: tuple[int, ...] = (),
     since: int = OPSET,
+    inert_outputs: tuple[int, ...] = (),
 ) -> OperatorInfo:
     """An operator's facts; `inputs` is how many it takes, or the fewest and the most."""
     least, most = (inputs, inputs) if isinstance(inputs, int) else inputs
@@ -76,7 +79,7 @@ def op(
         op_class=op_class, differentiable=gradient, random=random, min_inputs=least,
         max_inputs=most, max_outputs=outputs, required=tuple(required.split()),
         optional=tuple(optional.split()), inert_inputs=frozenset(inert), description=description,
-        since=since)
+        since=since, inert_outputs=frozenset(inert_outputs))
 
 
 def comparison(description: str, inputs: int = 2, optional: str = "") -> OperatorInfo:

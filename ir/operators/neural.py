@@ -16,6 +16,10 @@ NEURAL: Mapping[str, OperatorInfo] = {
                     "softcap softmax_precision"),
     "AveragePool": op("mean over windows", required="kernel_shape",
                       optional=_POOL + " count_include_pad"),
+    "BatchNormalization": op(
+        "normalise each channel; with `training_mode` by the batch's statistics while training, by "
+        "the stored ones (inputs 3, 4) in evaluation and inference", 5, outputs=3,
+        optional="epsilon momentum training_mode", inert=(3, 4), inert_outputs=(1, 2)),
     "Conv": op("convolution", (2, 3), op_class=OpClass.CONVOLUTION, optional=_CONV),
     "ConvTranspose": op("transposed convolution", (2, 3), op_class=OpClass.CONVOLUTION,
                         optional=_CONV + " output_padding output_shape"),

@@ -1,5 +1,5 @@
 """Every operator family, so that importing this module fills the table."""
 
-from ir.semantics import dropout, elementwise
+from ir.semantics import batch_norm, dropout, elementwise
 
-__all__ = ["dropout", "elementwise"]
+__all__ = ["batch_norm", "dropout", "elementwise"]

@@ -156,6 +156,22 @@ def _channel_norm(call: Call) -> Sequence[TensorType]:
     return [data]
 
 
+def _batch_norm(call: Call) -> Sequence[TensorType]:
+    data = call.type(0, FLOATS)
+    call.same_dtype((1, 2), FLOATS)
+    statistics = TensorType(call.same_dtype((3, 4), FLOATS), data.shape[1:2])
+    if len(data.shape) < 2:
+        raise call.fail(f"shape {data.shape} must have at least batch and channels")
+    for position in range(1, 5):
+        if call.type(position).shape != data.shape[1:2]:
+            raise call.fail(
+                f"input {position} has shape {call.type(position).shape}, expected "
+                f"{data.shape[1:2]}")
+    if not call.integer("training_mode", 0) and any(call.node.outputs[1:]):
+        raise call.fail("running statistics are outputs only with training_mode 1")
+    return [data, statistics, statistics]
+
+
 def _loss(call: Call) -> Sequence[TensorType]:
     scores, labels = call.type(0, FLOATS), call.type(1, INDICES)
     if len(scores.shape) < 2 or scores.shape[:1] + scores.shape[2:] != labels.shape:
@@ -170,8 +186,9 @@ def _loss(call: Call) -> Sequence[TensorType]:
 
 
 RULES: Mapping[str, Rule] = {
-    "Attention": _attention, "Einsum": _einsum, "Gemm": _gemm, "LayerNormalization": _layer_norm,
-    "MatMul": _matmul, "RMSNormalization": _rms_norm, "RotaryEmbedding": _rotary,
+    "Attention": _attention, "BatchNormalization": _batch_norm, "Einsum": _einsum,
+    "Gemm": _gemm, "LayerNormalization": _layer_norm, "MatMul": _matmul,
+    "RMSNormalization": _rms_norm, "RotaryEmbedding": _rotary,
     **dict.fromkeys(("GroupNormalization", "InstanceNormalization"), _channel_norm),
     **dict.fromkeys(("SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss"), _loss),
 }

@@ -1,4 +1,5 @@
 from ir.gradient import differentiable_values, gives_gradient, gradient_inputs
+from ir.graph import Graph, Node, TensorType
 
 
 def test_everything_between_parameters_and_loss(mlp):
@@ -67,3 +68,21 @@ def test_gradient_inputs_are_floats_that_are_not_inert(builder):
     b.node("Where", b.data("c", 2, dtype="bool"), b.parameter("w", 2), b.constant(1.0, "float32"))
     graph = b.build("v0")
     assert list(gradient_inputs(graph, graph.nodes[0])) == ["w", "c0"]
+
+
+def test_no_gradient_passes_through_running_statistics():
+    x, channel = TensorType("float32", (4, 3)), TensorType("float32", (3,))
+    types = {"x": x, "y": x, "total": TensorType("float32", ()),
+             **dict.fromkeys(("w", "b", "m", "v", "rm", "rv"), channel)}
+
+    def graph(read):
+        return Graph(
+            opset=23, inputs=("x",), parameters=("w", "b", "m", "v"), outputs=("total",),
+            nodes=(Node(0, "norm", "BatchNormalization", ("x", "w", "b", "m", "v"),
+                        ("y", "rm", "rv"), {"training_mode": 1}),
+                   Node(1, "sum", "ReduceSum", (read,), ("total",), {"keepdims": 0})),
+            constants={}, types=types)
+
+    trainable = frozenset(("w", "b", "m", "v"))
+    assert differentiable_values(graph("y"), trainable) == {"w", "b", "y", "total"}
+    assert differentiable_values(graph("rm"), trainable) == frozenset()

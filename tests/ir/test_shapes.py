@@ -415,6 +415,8 @@ BAD_CALLS = [
     ("Attention", [(1, 3, 5, 8), (1, 2, 5, 8), (1, 2, 5, 8)], {}, {}, "no multiple"),
     ("Einsum", [(2, 3), (4, 5)], {}, {"equation": "ij,jk->ik"}, "extents 3 and 4"),
     ("Einsum", [(2, 3)], {}, {"equation": "i1->i"}, "no letters"),
+    ("BatchNormalization", [(2, 3, 4), (3,), (3,), (3,), (4,)], {}, {}, "input 4"),
+    ("BatchNormalization", [(2,), (2,), (2,), (2,), (2,)], {}, {}, "channels"),
     ("GroupNormalization", [(1, 6, 4), (6,), (6,)], {}, {"num_groups": 4}, "4 groups"),
     ("Cast", [(2,)], {}, {"to": 8}, "unsupported"),
     ("Cast", [(2,)], {}, {"to": "float"}, "must be an integer"),

@@ -45,6 +45,8 @@ from peer.executor.torch_executor.table import Call, Implementation, Runner, imp
 from peer.executor.torch_executor.tensors import row_major, to_numpy, to_torch
 
 _CPU = torch.device("cpu")
+_BY_MODE = RANDOM_OPERATORS | {"BatchNormalization"}
+"""Operators whose result depends on what is running, not on their inputs alone."""
 _NOTHING = 0
 """Slot that always holds None: what an omitted input reads."""
 
@@ -150,7 +152,7 @@ class _Compiler:
     def _is_constant(self, node: Node, implementation: Implementation) -> bool:
         if implementation.static:
             return True
-        return node.op_type not in RANDOM_OPERATORS and all(
+        return node.op_type not in _BY_MODE and all(
             self._constant(name) is not None for name in node.inputs if name)
 
     def _fold(self, node: Node, implementation: Implementation) -> None:

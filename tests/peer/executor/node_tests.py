@@ -126,7 +126,8 @@ def outcomes(executor, op_type):
 def _run(executor, case):
     loaded = _executor(executor).load(case.program, {})
     try:
-        key = WorkKey(mode="evaluate", step=0, microbatch=0)
+        training = case.node.attributes.get("training_mode", 0)
+        key = WorkKey(mode="train" if training else "evaluate", step=0, microbatch=0)
         outputs = loaded.forward(key, case.data, {}).outputs
         for edge, wanted in enumerate(case.expected):
             _compare(outputs[edge], wanted, case)

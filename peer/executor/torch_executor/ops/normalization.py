@@ -52,6 +52,40 @@ def _group_norm(call: Call) -> Runner:
     return run
 
 
+@operator("BatchNormalization", once=True, dense=True)
+def _batch_norm(call: Call) -> Runner:
+    epsilon, kept = call.number("epsilon", 1e-5), call.number("momentum", 0.9)
+    outputs, shape = len(call.node.outputs), call.shape(0)
+    samples = prod(shape) // max(shape[1], 1)
+    trains = call.integer("training_mode", 0) == 1
+
+    def normalised(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor,
+                   by_batch: bool) -> Tensor:
+        # With momentum 1 the kernel leaves the batch's own statistics in `mean` and `variance`.
+        # cuDNN's kernels are left out: their sums depend on timing.
+        result = torch.batch_norm(
+            x.to(mean.dtype), scale.to(mean.dtype), bias.to(mean.dtype), mean, variance, by_batch,
+            1.0, epsilon, False)
+        return result.to(x.dtype)
+
+    def run(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Any:
+        if not (trains and call.state.training):
+            y = normalised(x, scale, bias, mean, variance, False)
+            return (y, mean, variance)[:outputs] if outputs > 1 else y
+        found, spread = torch.zeros_like(mean), torch.zeros_like(variance)
+        y = normalised(x, scale, bias, found, spread, True)
+        if outputs == 1:
+            return y
+        # Torch divides by samples - 1, ONNX by samples.
+        spread = spread * ((samples - 1) / samples) if samples > 1 else torch.zeros_like(spread)
+        if kept:
+            found = mean * kept + found * (1 - kept)
+            spread = variance * kept + spread * (1 - kept)
+        return (y, found, spread)[:outputs]
+
+    return run
+
+
 @operator("InstanceNormalization", dense=True)
 def _instance_norm(call: Call) -> Runner:
     epsilon, channels = call.number("epsilon", 1e-5), call.shape(0)[1]
