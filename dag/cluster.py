@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dag.support import ExecutorSupport
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRates:
@@ -28,11 +30,15 @@ class PeerResources:
         peer_id: its id.
         memory_bytes: device memory that its owner offers, > 0.
         rates: measured speeds.
+        executor: name of what computes there, for messages.
+        support: what that can run; None sets no limit.
     """
 
     peer_id: str
     memory_bytes: int
     rates: PeerRates
+    executor: str = ""
+    support: ExecutorSupport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,8 @@ class Blocks:
 
 
 def coarsen(
-    costs: GraphCosts, seconds: FloatArray, training: TrainingSpec, max_blocks: int = MAX_BLOCKS
+    costs: GraphCosts, seconds: FloatArray, training: TrainingSpec, max_blocks: int = MAX_BLOCKS,
+    breaks: frozenset[int] = frozenset(),
 ) -> Blocks:
     """Choose where a graph may be cut: few places, few live bytes at each, evenly spread.
 
@@ -50,6 +51,8 @@ def coarsen(
         seconds: typical time of each node, shape [2, nodes].
         training: tells what a parameter takes.
         max_blocks: most blocks, >= 1.
+        breaks: nodes that begin a block: other peers can run them than what is before. So many
+            of them as there are blocks are heeded, the cheapest to cut at first.
 
     Cost: O(nodes + edges).
     """
@@ -66,7 +69,10 @@ def coarsen(
         stretch = min(max_blocks - 2, int(share[place] * (max_blocks - 1)))
         if stretch not in cheapest or live[place] < live[cheapest[stretch]]:
             cheapest[stretch] = place
-    bounds = [0, *sorted(cheapest.values()), len(order)]
+    forced = sorted(
+        (place for place, index in enumerate(order) if place and index in breaks),
+        key=lambda place: live[place])
+    bounds = sorted({0, *cheapest.values(), *forced[:max_blocks], len(order)})
     return Blocks(costs, tuple(
         tuple(order[first:end]) for first, end in pairwise(bounds)))
 

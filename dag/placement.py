@@ -53,11 +53,13 @@ class Refusal:
 
     Attributes:
         subject: a peer id, or the name of a candidate plan.
-        rule: stable short name: `memory`, `slower`, `count`, `no_executor`.
+        rule: stable short name: `memory`, `slower`, `count`, or what an executor lacks:
+            `operator`, `dtype`, `opset`, `trainable`.
         wanted: the quantity that the rule needed, in the rule's unit (bytes, seconds, peers).
         had: the quantity that was there.
         text: one sentence for a person.
         subject_name: what people call that peer; the broker fills it in where it shows a refusal.
+        node: name of the node that an executor cannot run; "" for other rules.
     """
 
     subject: str
@@ -66,6 +68,7 @@ class Refusal:
     had: float
     text: str
     subject_name: str = ""
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

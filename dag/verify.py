@@ -10,8 +10,10 @@ from collections.abc import Iterator
 
 from dag.cost import graph_costs, segment_memory
 from dag.placement import Placement, PlacementProblem, Refusal, SegmentPlacement
+from dag.support import SupportIndex
 from homespun.errors import HomespunError
 from ir.cut import cut, replicable
+from ir.graph import TRAIN
 from ir.segment import Segment
 
 
@@ -20,7 +22,8 @@ def verify(placement: Placement, problem: PlacementProblem) -> tuple[Refusal, ..
 
     Rules: `count` (number of segments and peers), `unknown_peer`, `peer_twice`, `numbering`,
     `coverage` (each node that is not replicable exactly once), `cycle` (the quotient graph),
-    `boundary` (segments differ from what `ir.cut` makes of the same nodes), `in_flight`, `memory`.
+    `boundary` (segments differ from what `ir.cut` makes of the same nodes), `in_flight`, `memory`,
+    and what a peer's executor lacks (`operator`, `dtype`, `opset`, `trainable`).
     """
     refusals = [
         *_peers(placement, problem), *_numbering(placement), *_coverage(placement, problem),
@@ -30,7 +33,9 @@ def verify(placement: Placement, problem: PlacementProblem) -> tuple[Refusal, ..
     refusals += _cycle(placement, problem)
     if refusals:
         return tuple(refusals)
-    return (*_boundary(placement, problem), *_memory(placement, problem))
+    return (
+        *_boundary(placement, problem), *_memory(placement, problem),
+        *_executors(placement, problem))
 
 
 def _peers(placement: Placement, problem: PlacementProblem) -> Iterator[Refusal]:
@@ -141,6 +146,25 @@ def _memory(placement: Placement, problem: PlacementProblem) -> Iterator[Refusal
                 placed, "memory", wanted, placed.memory_bytes,
                 f"Segment {placed.segment.index} takes {wanted} bytes; the plan says "
                 f"{placed.memory_bytes}.")
+
+
+def _executors(placement: Placement, problem: PlacementProblem) -> Iterator[Refusal]:
+    """Each segment's first node that the executor of its peer does not run."""
+    peers = {peer.peer_id: peer for peer in problem.cluster.peers}
+    for placed in placement.segments:
+        support = peers[placed.peer_id].support
+        if support is None:
+            continue
+        index = SupportIndex(support, trains=problem.job.kind == TRAIN)
+        nodes = [problem.graph.nodes[number] for number in placed.segment.nodes]
+        found = ((node, index.obstacle(problem.graph, node)) for node in nodes)
+        for node, obstacle in found:
+            if obstacle is not None:
+                yield Refusal(
+                    subject=placed.peer_id, rule=obstacle.rule, wanted=1, had=0, node=node.name,
+                    text=f"Segment {placed.segment.index} holds node {node.index} '{node.name}', "
+                    f"and the executor of peer {placed.peer_id} {obstacle.text}.")
+                break
 
 
 def _of(

@@ -88,8 +88,8 @@ CATALOG: Mapping[Code, CodeInfo] = {
         "Make it smaller, or ask the operator to raise the limit that the message names."),
     Code.CANNOT_PLACE: CodeInfo(
         7, "FAILED_PRECONDITION", "The job fits on no set of the live peers.",
-        "Add the memory that the message names, use fewer samples per microbatch, or turn on "
-        "recomputation."),
+        "Add the memory that the message names, use fewer samples per microbatch, turn on "
+        "recomputation, or start a peer with the executor that the message names."),
     Code.PEER_LOST: CodeInfo(
         1, "UNAVAILABLE", "A peer that held a segment of the job is gone.",
         "Submit the job again; the message names the peer."),

@@ -31,6 +31,7 @@ from homespun.identity.guard import PEER_PERMISSIONS, Guard
 from homespun.ids import JobId, PeerId
 from homespun.v1 import session_pb2
 from homespun.version import PROTOCOL_VERSION, SOFTWARE_VERSION
+from homespun.wire import to_message
 from peer.blob_cache import BlobCache
 from peer.clock import MonotonicClock
 from peer.core import commands as do
@@ -181,6 +182,7 @@ class Daemon:
                 executor=self._parts.settings.executor,
                 platform=hardware.platform,
                 threads=hardware.threads,
+                support=to_message(hardware.support, session_pb2.ExecutorSupport),
             ),
             leases=held_leases(self._core.state),
         )

@@ -1,13 +1,13 @@
 """Measure what a device really does: the three rates that the planner divides by.
 
-Torch is imported only in a child process (`python -m peer.hardware`), so that the daemon stays
-small and a broken driver cannot take it down. Answers are cached by everything that could change
-them. What the device is, and how much memory it has, is asked of psutil and NVML.
+The executor's framework is imported only in a child process (`python -m peer.hardware`), so that
+the daemon stays small and a broken driver cannot take it down; the child also says what the
+executor can run. Answers are cached by everything that could change them. What the device is, and
+how much memory it has, is asked of psutil and NVML.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import os
@@ -20,13 +20,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from dag.support import ExecutorSupport
 from homespun.errors import Code, HomespunError
+from homespun.version import SOFTWARE_VERSION
+from ir.operators import OPERATORS
+from peer.executor.installed import check_installed, has_cuda, versions
 
 MEASURE_TIMEOUT_S = 120.0
 """For the child, import of torch included; measuring itself takes about 3 s."""
 CPU_MEMORY_SHARE = 0.5
 GPU_MEMORY_SHARE = 0.9
-CACHE_BYTES_MAX = 64 * 1024
+CACHE_BYTES_MAX = 256 * 1024
 _DEVICE = re.compile(r"cpu|cuda:\d{1,2}")
 
 
@@ -43,6 +49,8 @@ class HardwareReport:
         memory_bytes_per_s: element-wise work, bytes read plus written, > 0.
         platform: operating system and processor architecture.
         threads: CPU threads that computed.
+        executor: name of the executor that was measured.
+        support: what it can run.
     """
 
     device: str
@@ -53,16 +61,22 @@ class HardwareReport:
     memory_bytes_per_s: float
     platform: str
     threads: int
+    executor: str
+    support: ExecutorSupport
 
 
-def resolve_device(device: str) -> str:
-    """The device that a setting means: `auto` is the first GPU that torch can use, else `cpu`.
+def resolve_device(device: str, executor: str = "torch") -> str:
+    """The device that a setting means: `auto` is the first GPU that can be used, else `cpu`.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        executor: whose installed build has to be able to use a GPU.
 
     Raises:
         HomespunError: BAD_CONFIGURATION for text that names no kind of device.
     """
     if device == "auto":
-        return "cuda:0" if _torch_build_has_cuda() and _gpu_names() else "cpu"
+        return "cuda:0" if has_cuda(executor) and _gpu_names() else "cpu"
     if device == "cuda":
         return "cuda:0"
     if _DEVICE.fullmatch(device) is None:
@@ -79,28 +93,32 @@ def resolve_threads(threads: int) -> int:
     return threads if threads > 0 else psutil.cpu_count(logical=False) or 1
 
 
-def hardware_report(device: str, threads: int, cache: Path) -> HardwareReport:
-    """The report from the cache, or a fresh one if hardware, driver, torch or settings changed.
+def hardware_report(
+    device: str, threads: int, cache: Path, executor: str = "torch"
+) -> HardwareReport:
+    """The report from the cache, or a fresh one if hardware, driver, framework or settings changed.
 
     Args:
         device: as in `resolve_device`.
         threads: as in `resolve_threads`.
         cache: JSON file to keep the report in. An unreadable one is as good as none.
+        executor: name of the executor to measure.
 
     Raises:
-        HomespunError: as `measure`.
+        HomespunError: as `measure`; BAD_CONFIGURATION if the executor is not installed.
     """
-    found, threads = resolve_device(device), resolve_threads(threads)
-    key = cache_key(found, threads)
+    check_installed(executor)
+    found, threads = resolve_device(device, executor), resolve_threads(threads)
+    key = cache_key(found, threads, executor)
     if (known := _cached(cache, key)) is not None:
         return known
     try:
-        report = measure(found, threads)
+        report = measure(found, threads, executor)
     except HomespunError as error:
         if device != "auto" or found == "cpu" or error.code != Code.BAD_CONFIGURATION:
             raise
-        # A driver too old for this torch: nobody asked for the GPU, so do without it.
-        report = measure("cpu", threads)
+        # A driver too old for this framework: nobody asked for the GPU, so do without it.
+        report = measure("cpu", threads, executor)
     cache.parent.mkdir(parents=True, exist_ok=True)
     fresh = cache.with_name(cache.name + ".new")
     fresh.write_text(json.dumps({"key": key, "report": asdict(report)}), encoding="utf-8")
@@ -108,17 +126,18 @@ def hardware_report(device: str, threads: int, cache: Path) -> HardwareReport:
     return report
 
 
-def measure(device: str, threads: int) -> HardwareReport:
+def measure(device: str, threads: int, executor: str = "torch") -> HardwareReport:
     """Measure a device in a child process. Takes a few seconds.
 
     Raises:
-        HomespunError: BAD_CONFIGURATION if torch cannot use the device; EXECUTOR_DIED if the
+        HomespunError: BAD_CONFIGURATION if the executor cannot use the device; EXECUTOR_DIED if the
             child failed, with its last words; TIMED_OUT after `MEASURE_TIMEOUT_S`.
     """
-    device, threads = resolve_device(device), resolve_threads(threads)
+    device, threads = resolve_device(device, executor), resolve_threads(threads)
     command = [
         # -P: the folder that the daemon was started in must not hide our packages.
-        sys.executable, "-P", "-m", "peer.hardware", "--device", device, "--threads", str(threads)]
+        sys.executable, "-P", "-m", "peer.hardware", "--executor", executor, "--device", device,
+        "--threads", str(threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     try:
         child = subprocess.run(
@@ -135,14 +154,16 @@ def measure(device: str, threads: int) -> HardwareReport:
     return _answer_of(child, device)
 
 
-def cache_key(device: str, threads: int) -> dict[str, str]:
-    """Everything that the rates depend on, found out without torch."""
+def cache_key(device: str, threads: int, executor: str = "torch") -> dict[str, str]:
+    """Everything that the report depends on, found out without the framework."""
     return {
         "device": device,
         "device_name": device_name(device),
         "driver": _driver_version() if device != "cpu" else "",
         "visible": os.environ.get("CUDA_VISIBLE_DEVICES", "") if device != "cpu" else "",
-        "torch": _torch_version(),
+        "executor": executor,
+        "versions": versions(executor),
+        "homespun": f"{SOFTWARE_VERSION}, {len(OPERATORS)} operators",
         "threads": str(threads),
     }
 
@@ -155,19 +176,17 @@ def device_name(device: str) -> str:
     return names[number] if number < len(names) else device
 
 
-def measure_here(device: str, threads: int) -> HardwareReport:
-    """Measure in this process, which imports torch and is set up as for training.
+def measure_here(device: str, threads: int, executor: str) -> HardwareReport:
+    """Measure in this process, which imports the framework and is set up as for a job.
 
     Raises:
-        HomespunError: BAD_CONFIGURATION if torch cannot use the device.
+        HomespunError: BAD_CONFIGURATION if the executor cannot use the device.
     """
     from peer.executor.registry import create
 
-    capability = create("torch", device, threads).capability()
-    from peer.executor.torch_executor.rates import measured_rates
-
+    runtime = create(executor, device, threads)
+    capability, rates = runtime.capability(), runtime.measured_rates()
     share = CPU_MEMORY_SHARE if device == "cpu" else GPU_MEMORY_SHARE
-    rates = measured_rates(device)
     return HardwareReport(
         device=device,
         device_name=device_name("cpu") if device == "cpu" else capability.device_name,
@@ -175,7 +194,8 @@ def measure_here(device: str, threads: int) -> HardwareReport:
         matmul_flops_per_s=rates.matmul_flops_per_s,
         attention_flops_per_s=rates.attention_flops_per_s,
         memory_bytes_per_s=rates.memory_bytes_per_s,
-        platform=f"{platform.system()} {platform.machine()}", threads=threads)
+        platform=f"{platform.system()} {platform.machine()}", threads=threads,
+        executor=executor, support=capability.support)
 
 
 def _answer_of(child: subprocess.CompletedProcess[str], device: str) -> HardwareReport:
@@ -194,18 +214,13 @@ def _answer_of(child: subprocess.CompletedProcess[str], device: str) -> Hardware
 
 
 def _report_from(fields: object) -> HardwareReport:
-    """A report from untyped data; ValueError or TypeError if it is not one."""
-    if not isinstance(fields, dict):
-        raise TypeError("not a report")
-    report = HardwareReport(**fields)
-    texts = (report.device, report.device_name, report.platform)
+    """A report from untyped data; ValueError if it is not one."""
+    report = msgspec.convert(fields, HardwareReport)
     rates = (
         report.matmul_flops_per_s, report.attention_flops_per_s, report.memory_bytes_per_s)
-    counts = (report.memory_bytes, report.threads)
     if not (
-        all(isinstance(text, str) for text in texts)
-        and all(isinstance(rate, float) and math.isfinite(rate) and rate > 0 for rate in rates)
-        and all(isinstance(count, int) and count > 0 for count in counts)
+        all(math.isfinite(rate) and rate > 0 for rate in rates)
+        and report.memory_bytes > 0 and report.threads > 0
     ):
         raise ValueError("a field has a senseless value")
     return report
@@ -266,28 +281,18 @@ def _text(name: str | bytes) -> str:
     return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 
-def _torch_version() -> str:
-    try:
-        return importlib.metadata.version("torch")
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
-def _torch_build_has_cuda() -> bool:
-    version = _torch_version()
-    return bool(version) and not version.endswith("+cpu")
-
-
 def main(arguments: list[str]) -> None:
     """Print one line of JSON: the report, or `code` and `message` of an error."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="peer.hardware")
+    parser.add_argument("--executor", required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args(arguments)
     try:
-        report = measure_here(resolve_device(options.device), resolve_threads(options.threads))
+        device = resolve_device(options.device, options.executor)
+        report = measure_here(device, resolve_threads(options.threads), options.executor)
         print(json.dumps(asdict(report)), flush=True)
     except HomespunError as error:
         print(json.dumps({"code": error.code, "message": error.message}), flush=True)

@@ -28,7 +28,7 @@ class PeerSettings:
         threads: CPU threads for computing; 0 for the default.
         listen_host, listen_port: where other peers reach this one; port 0 takes a free one.
         advertise: host that is told to others; "" for the address that reaches the broker.
-        executor: `torch`.
+        executor: a name of `peer.executor.installed.NAMES`.
         cache_bytes: disk for blobs that no work needs at the moment, >= 0; what work needs is kept
             in any case.
     """

@@ -28,8 +28,8 @@ def peers(directory: Path | None, as_json: bool) -> None:
         print_json("peers", {"peers": [_peer_value(peer) for peer in found]})
         return
     print_table(
-        ("peer", "name", "state", "device", "memory", "GFLOP/s", "runs", "last seen"),
-        [(peer.peer_id, peer.name, peer.state, peer.hardware.device,
+        ("peer", "name", "state", "executor", "device", "memory", "GFLOP/s", "runs", "last seen"),
+        [(peer.peer_id, peer.name, peer.state, _executor(peer.hardware), peer.hardware.device,
           format_size(peer.hardware.memory_bytes),
           f"{peer.hardware.matmul_flops_per_s / 1e9:.0f}",
           ", ".join(f"{lease.job_id}/{lease.segment}" for lease in peer.leases) or "-",
@@ -73,6 +73,11 @@ def cancel(job_id: str, directory: Path | None) -> None:
         handle = client.job(job_id)
         handle.cancel()
         click.echo(f"Cancelled {handle.id}.")
+
+
+def _executor(hardware: Any) -> str:
+    trains = hardware.support.trainable or not hardware.HasField("support")
+    return str(hardware.executor) + ("" if trains else " (inference only)")
 
 
 def _peer_value(peer: Any) -> dict[str, object]:

@@ -13,11 +13,15 @@ from broker.core.policy import Policy
 from dag.cluster import Link, PeerRates
 from dag.job import JobSpec
 from dag.placement import Infeasible, Placement
+from dag.support import FIRST_RELEASE, ExecutorSupport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerHardware:
-    """What a peer says of its machine (mirrors `Hardware` of session.proto)."""
+    """What a peer says of its machine (mirrors `Hardware` of session.proto).
+
+    `support` is what its executor can run; a peer of the first release says nothing of it.
+    """
 
     device: str
     device_name: str
@@ -26,6 +30,7 @@ class PeerHardware:
     executor: str
     platform: str
     threads: int
+    support: ExecutorSupport = FIRST_RELEASE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

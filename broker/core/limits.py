@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 MAX_PEERS = 10_000
-"""Records of peers, lost ones included: about 2 KB each."""
+"""Records of peers, lost ones included: about 6 KB each, most of it what their executors run."""
 MAX_HELD_LEASES = 64
 """Leases that a peer may name when it registers; one is the rule, a few more after an outage."""
+MAX_OPERATORS = 512
+"""Operators that a peer's executor may name; ONNX has about 200."""
+MAX_SLOTS = 32
+"""Slots of an operator that an executor may describe; further ones are like the last."""
+MAX_DTYPES = 64
+"""Dtypes of one slot; ONNX has about 25."""
 MAX_KEYS = 10_000
 """Join keys; those that can never be used again make room first."""
 MAX_IDENTITIES = 100_000

@@ -97,6 +97,8 @@ def cluster_of(state: State, peers: list[PeerRecord]) -> Cluster:
             peer_id=peer.peer_id,
             memory_bytes=peer.hardware.memory_bytes,
             rates=peer.hardware.rates,
+            executor=peer.hardware.executor,
+            support=peer.hardware.support,
         )
         for peer in peers
     )

@@ -115,6 +115,12 @@ def _peer(peer: views.PeerView) -> operator_pb2.PeerStatus:
             executor=hardware.executor,
             platform=hardware.platform,
             threads=hardware.threads,
+            # Without the operators: a list of many peers must stay a message.
+            support=session_pb2.ExecutorSupport(
+                trainable=hardware.support.trainable,
+                opset_min=hardware.support.opset_min,
+                opset_max=hardware.support.opset_max,
+            ),
         ),
         tensor_address=peer.tensor_address,
         software_version=peer.software_version,

@@ -5,11 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from broker.core import events as ev
-from broker.core.limits import MAX_HELD_LEASES, MAX_MESSAGE, MAX_TEXT
+from broker.core.limits import (
+    MAX_DTYPES,
+    MAX_HELD_LEASES,
+    MAX_MESSAGE,
+    MAX_OPERATORS,
+    MAX_SLOTS,
+    MAX_TEXT,
+)
 from dag.cluster import Link, PeerRates
+from dag.support import FIRST_RELEASE, ExecutorSupport
 from homespun.errors import Code, HomespunError
 from homespun.identity.address import split_address
 from homespun.v1 import session_pb2
+from homespun.wire import from_message
 
 
 def connected(
@@ -42,6 +51,8 @@ def connected(
             executor=hardware.executor,
             platform=hardware.platform,
             threads=hardware.threads,
+            support=from_message(hardware.support, ExecutorSupport)
+            if hardware.HasField("support") else FIRST_RELEASE,
         ),
         leases=tuple(
             ev.HeldLease(
@@ -125,6 +136,7 @@ def _check_register(register: session_pb2.Register) -> None:
         executor=hardware.executor,
         platform=hardware.platform,
     )
+    _check_support(hardware.support)
     split_address(register.tensor_address)  # other peers are told to dial it
     if len(register.leases) > MAX_HELD_LEASES:
         raise HomespunError(
@@ -133,6 +145,27 @@ def _check_register(register: session_pb2.Register) -> None:
         )
     for lease in register.leases:
         _check_texts(job_id=lease.job_id, phase=lease.phase)
+
+
+def _check_support(support: session_pb2.ExecutorSupport) -> None:
+    """Bound what an executor declares; names that nobody knows are harmless."""
+    entries = support.operators
+    _check_count("operators", max(
+        len(entries), sum(len(entry.operators) for entry in entries)), MAX_OPERATORS)
+    for entry in entries:
+        _check_count("slots of an operator", max(len(entry.inputs), len(entry.outputs)), MAX_SLOTS)
+        for name in entry.operators:
+            _check_texts(operator=name)
+        for slot in (*entry.inputs, *entry.outputs):
+            _check_count("dtypes of a slot", len(slot.dtypes), MAX_DTYPES)
+            for dtype in slot.dtypes:
+                _check_texts(dtype=dtype)
+
+
+def _check_count(what: str, had: int, most: int) -> None:
+    if had > most:
+        raise HomespunError(
+            Code.LIMIT_EXCEEDED, f"The peer's executor names {had} {what}; at most {most}.")
 
 
 def _check_texts(**texts: str) -> None:

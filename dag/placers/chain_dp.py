@@ -20,17 +20,15 @@ import numpy as np
 from dag.cluster import PeerResources
 from dag.coarsen import Blocks, coarsen
 from dag.cost import FloatArray
+from dag.feasible import Feasibility, covering_order, runnable_ranges
 from dag.placement import Infeasible, Placement, PlacementProblem, Refusal
+from dag.placers.peer_order import orders, pool
 from dag.placers.split import Split, SplitProblem, Splitter
 from dag.predict import Estimate, Prediction, estimate, predict
 from dag.ranges import Ranges, range_seconds, ranges
 from ir.cut import cut
 from ir.segment import Segment
 
-MAX_PEERS = 16
-"""Peers looked at for one job, unless the job asks for more; the fastest and the largest."""
-ALL_ORDERS_UP_TO = 4
-"""So many peers are tried in every order; more in a portfolio of orders."""
 PREDICTED_CANDIDATES = 8
 SLACK_FACTORS = (1.0, 1.1, 1.5, float("inf"))
 """How far above the smallest bottleneck a split with a shorter pass may go."""
@@ -49,29 +47,40 @@ class ChainDp:
         Never predicts a longer step than the best single peer that holds the job (unless the job
         asks for more peers). Cost: O(orders * peers**2 * blocks**2 + candidates * nodes).
         """
-        if refusal := _count_refusal(problem):
+        if refusal := _count_refusal(problem, len(problem.cluster.peers)):
             return Infeasible(refusals=(refusal,), missing_bytes=0)
-        return _ChainSearch(estimate(problem)).answer()
+        feasible = Feasibility(problem)
+        able = [n for n in range(len(problem.cluster.peers)) if feasible.runs_any(n)]
+        if refusals := feasible.impossible():
+            return Infeasible(refusals=refusals, missing_bytes=0)
+        if refusal := _count_refusal(problem, len(able)):
+            return Infeasible(refusals=(refusal, *feasible.disconnected()), missing_bytes=0)
+        return _ChainSearch(estimate(problem), feasible, able).answer()
 
 
-def _count_refusal(problem: PlacementProblem) -> Refusal | None:
-    wanted, had = max(1, problem.job.peers), len(problem.cluster.peers)
+def _count_refusal(problem: PlacementProblem, had: int) -> Refusal | None:
+    wanted, known = max(1, problem.job.peers), len(problem.cluster.peers)
     if wanted <= had:
         return None
+    able = "" if had == known else f" and can run a part of it, of {known}"
     return Refusal(
         subject=problem.job.name, rule="count", wanted=wanted, had=had,
-        text=f"The job needs {wanted} peers, and {had} are available.")
+        text=f"The job needs {wanted} peers, and {had} are available{able}.")
 
 
 class _ChainSearch:
     """One search; single use."""
 
-    def __init__(self, known: Estimate) -> None:
+    def __init__(self, known: Estimate, feasible: Feasibility, able: Sequence[int]) -> None:
         self._known = known
+        self._feasible = feasible
         self._peers = known.problem.cluster.peers
         self._wanted = known.problem.job.peers
-        self._pool = _pool(self._peers, self._wanted)
-        self._blocks = _blocks(known, self._pool)
+        self._pool = pool(self._peers, able, feasible.kinds(), self._wanted)
+        self._blocks = _blocks(known, self._pool, feasible.changes())
+        self._runnable = {peer: feasible.blocks(peer, self._blocks) for peer in self._pool}
+        self._cover = covering_order([self._runnable[peer] for peer in self._pool])
+        self._orders = orders(self._peers, self._pool, self._covering())
         self._ranges = ranges(self._blocks, known.training)
         self._memory_bytes = [peer.memory_bytes for peer in self._peers]
         self._problem = self._split_problem()
@@ -87,6 +96,8 @@ class _ChainSearch:
                 had=self._ranges.count,
                 text=f"The job asks for {self._wanted} peers, but its graph can be cut into at "
                 f"most {self._ranges.count} segments."),))
+        if self._cover is None:
+            return Infeasible(refusals=self._feasible.disconnected(), missing_bytes=0)
         for _ in range(MEMORY_ROUNDS):
             candidates = self._candidates()
             ranked = self._ranked(candidates)
@@ -96,6 +107,12 @@ class _ChainSearch:
                 break
         return self._nearest()
 
+    def _covering(self) -> tuple[int, ...]:
+        """Peers in an order in which their executors can run everything; empty: any order does."""
+        if self._cover is None or all(table.all() for table in self._runnable.values()):
+            return ()
+        return tuple(self._pool[place] for place in self._cover)
+
     def _most(self) -> int:
         return min(len(self._pool), self._ranges.count, self._wanted or len(self._pool))
 
@@ -104,16 +121,17 @@ class _ChainSearch:
 
     def _candidates(self) -> list[Split]:
         """Distinct splits, the most promising first; each peer alone is one of them."""
-        orders, most, splitter = _orders(self._peers, self._pool), self._most(), self._splitter
+        most, splitter = self._most(), self._splitter
         balanced = [
             (self._model_s(split), order, split)
-            for order in orders for split in splitter.bottleneck(order, most) if self._wants(split)]
+            for order in self._orders
+            for split in splitter.bottleneck(order, most) if self._wants(split)]
         balanced.sort(key=lambda entry: entry[0])
         splits = [split for _, _, split in balanced]
         if self._wanted <= 1:
             splits += [
                 Split(peers=(peer,), bounds=(0, self._ranges.count), value=0.0)
-                for peer in self._pool]
+                for peer in self._pool if self._runnable[peer].all()]
         for _, order, start in balanced[:3]:
             for factor in SLACK_FACTORS:
                 splits += [
@@ -219,6 +237,8 @@ class _ChainSearch:
     def _idle(self, peer: int, best: Split) -> Refusal:
         """Why a peer is not in the plan."""
         subject, used = self._peers[peer], len(best.peers)
+        if not self._feasible.runs_any(peer):
+            return self._feasible.refusal(peer)
         if self._wanted:
             return Refusal(
                 subject=subject.peer_id, rule="count", wanted=used + 1, had=used,
@@ -236,6 +256,8 @@ class _ChainSearch:
         longer = self._with(best, peer)
         if longer is None:
             needed = self._least_bytes()
+            if needed <= subject.memory_bytes and not self._runnable[peer].all():
+                return self._feasible.refusal(peer)
             return Refusal(
                 subject=subject.peer_id, rule="memory", wanted=needed, had=subject.memory_bytes,
                 text=f"Beside the chosen peers nothing fits into its {subject.memory_bytes} "
@@ -255,8 +277,11 @@ class _ChainSearch:
     def _nearest(self) -> Placement | Infeasible:
         """The split with the fewest bytes missing: what to add, and where."""
         splits = [
-            split for order in _orders(self._peers, self._pool)
+            split for order in self._orders
             for split in self._splitter.shortage(order, self._most()) if self._wants(split)]
+        if not splits:
+            return Infeasible(
+                refusals=(self._no_cut(), *self._feasible.disconnected()), missing_bytes=0)
         nearest = min(splits, key=lambda split: (split.value, len(split.peers)))
         shortage = self._predict(nearest).shortage
         if not shortage:
@@ -273,13 +298,22 @@ class _ChainSearch:
             f"{offered} bytes together. {missing_bytes} bytes are missing."))
         return Infeasible(refusals=tuple(refusals), missing_bytes=missing_bytes)
 
+    def _no_cut(self) -> Refusal:
+        """Every node can be run, but not in so many segments."""
+        wanted, had = self._wanted or len(self._pool), len(self._cover or ())
+        return Refusal(
+            subject=self._known.problem.job.name, rule="count", wanted=wanted, had=had,
+            text=f"No cut into exactly {wanted} segments gives each peer only what its executor "
+            f"can run; one into {had} does.")
+
     def _split_problem(self) -> SplitProblem:
         occupied, delayed = _link_tables(self._known, self._peers, self._pool, self._ranges)
         nothing = np.zeros((0, 0))
         return SplitProblem(
             ranges=self._ranges,
             seconds=[
-                range_seconds(self._blocks, self._known.seconds[peer.peer_id])
+                np.where(runnable_ranges(self._runnable[number]), range_seconds(
+                    self._blocks, self._known.seconds[peer.peer_id]), np.inf)
                 if number in self._pool else nothing
                 for number, peer in enumerate(self._peers)],
             occupied=occupied, delayed=delayed, memory_bytes=tuple(self._memory_bytes),
@@ -294,42 +328,11 @@ def _memory_refusal(peer: PeerResources, segment: int, missing: int) -> Refusal:
         f"{peer.memory_bytes}, {missing} too few.")
 
 
-def _blocks(known: Estimate, pool: Sequence[int]) -> Blocks:
+def _blocks(known: Estimate, pool: Sequence[int], breaks: frozenset[int]) -> Blocks:
     """Blocks by the mean of the peers' times."""
     peers = known.problem.cluster.peers
     typical = np.mean([known.seconds[peers[number].peer_id] for number in pool], axis=0)
-    return coarsen(known.costs, typical, known.training)
-
-
-def _pool(peers: Sequence[PeerResources], wanted: int) -> tuple[int, ...]:
-    """The peers to consider: half by speed, half by memory, in the given order."""
-    most = max(MAX_PEERS, wanted)
-    if len(peers) <= most:
-        return tuple(range(len(peers)))
-    picked: dict[int, None] = {}
-    for fast, large in zip(_by_speed(peers), _by_memory(peers), strict=True):
-        for number in (fast, large):
-            if len(picked) < most:
-                picked[number] = None
-    return tuple(sorted(picked))
-
-
-def _by_speed(peers: Sequence[PeerResources]) -> list[int]:
-    return sorted(range(len(peers)), key=lambda n: (-peers[n].rates.matmul_flops_per_s, n))
-
-
-def _by_memory(peers: Sequence[PeerResources]) -> list[int]:
-    return sorted(range(len(peers)), key=lambda n: (-peers[n].memory_bytes, n))
-
-
-def _orders(peers: Sequence[PeerResources], pool: Sequence[int]) -> list[tuple[int, ...]]:
-    """Orders of the pool to try: all of a few, a portfolio of many; each once."""
-    if len(pool) <= ALL_ORDERS_UP_TO:
-        return list(permutations(pool))
-    chosen = frozenset(pool)
-    fast = tuple(number for number in _by_speed(peers) if number in chosen)
-    large = tuple(number for number in _by_memory(peers) if number in chosen)
-    return list(dict.fromkeys([tuple(pool), fast, large, fast[::-1], large[::-1]]))
+    return coarsen(known.costs, typical, known.training, breaks=breaks)
 
 
 def _link_tables(

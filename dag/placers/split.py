@@ -43,7 +43,8 @@ class SplitProblem:
 
     Attributes:
         ranges: memory of every range.
-        seconds: per peer, time of every range for one microbatch, [n + 1, n + 1].
+        seconds: per peer, time of every range for one microbatch, [n + 1, n + 1]; infinite for
+            what its executor cannot run.
         occupied: (p, q) -> time that a cut before block i keeps the link busy, [n + 1].
         delayed: (p, q) -> time that it delays a microbatch, there and back, [n + 1].
         memory_bytes: per peer.
@@ -92,8 +93,8 @@ class Splitter:
 
     def _missing_bytes(self, peer: int, segments: int) -> FloatArray:
         missing = np.maximum(0, self._memory(segments) - self._problem.memory_bytes[peer])
-        table: FloatArray = missing.astype(np.float64)
-        table[np.tril_indices(len(table))] = np.inf
+        table: FloatArray = np.where(
+            np.isfinite(self._problem.seconds[peer]), missing.astype(np.float64), np.inf)
         return table
 
     def _memory(self, segments: int) -> npt.NDArray[np.int64]:

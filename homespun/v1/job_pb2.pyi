@@ -171,17 +171,19 @@ class ResultTensor(_message.Message):
     def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[TensorType, _Mapping]] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("subject", "rule", "wanted", "had", "text", "subject_name")
+    __slots__ = ("subject", "rule", "wanted", "had", "text", "subject_name", "node")
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
     HAD_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_NAME_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
     subject: str
     rule: str
     wanted: float
     had: float
     text: str
     subject_name: str
-    def __init__(self, subject: _Optional[str] = ..., rule: _Optional[str] = ..., wanted: _Optional[float] = ..., had: _Optional[float] = ..., text: _Optional[str] = ..., subject_name: _Optional[str] = ...) -> None: ...
+    node: str
+    def __init__(self, subject: _Optional[str] = ..., rule: _Optional[str] = ..., wanted: _Optional[float] = ..., had: _Optional[float] = ..., text: _Optional[str] = ..., subject_name: _Optional[str] = ..., node: _Optional[str] = ...) -> None: ...

@@ -38,7 +38,7 @@ class Register(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., software_version: _Optional[str] = ..., name: _Optional[str] = ..., tensor_address: _Optional[str] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., leases: _Optional[_Iterable[_Union[HeldLease, _Mapping]]] = ..., first_report: _Optional[int] = ...) -> None: ...
 
 class Hardware(_message.Message):
-    __slots__ = ("device", "device_name", "memory_bytes", "matmul_flops_per_s", "attention_flops_per_s", "memory_bytes_per_s", "executor", "platform", "threads")
+    __slots__ = ("device", "device_name", "memory_bytes", "matmul_flops_per_s", "attention_flops_per_s", "memory_bytes_per_s", "executor", "platform", "threads", "support")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class Hardware(_message.Message):
     EXECUTOR_FIELD_NUMBER: _ClassVar[int]
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
+    SUPPORT_FIELD_NUMBER: _ClassVar[int]
     device: str
     device_name: str
     memory_bytes: int
@@ -57,7 +58,36 @@ class Hardware(_message.Message):
     executor: str
     platform: str
     threads: int
-    def __init__(self, device: _Optional[str] = ..., device_name: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., matmul_flops_per_s: _Optional[float] = ..., attention_flops_per_s: _Optional[float] = ..., memory_bytes_per_s: _Optional[float] = ..., executor: _Optional[str] = ..., platform: _Optional[str] = ..., threads: _Optional[int] = ...) -> None: ...
+    support: ExecutorSupport
+    def __init__(self, device: _Optional[str] = ..., device_name: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., matmul_flops_per_s: _Optional[float] = ..., attention_flops_per_s: _Optional[float] = ..., memory_bytes_per_s: _Optional[float] = ..., executor: _Optional[str] = ..., platform: _Optional[str] = ..., threads: _Optional[int] = ..., support: _Optional[_Union[ExecutorSupport, _Mapping]] = ...) -> None: ...
+
+class ExecutorSupport(_message.Message):
+    __slots__ = ("trainable", "opset_min", "opset_max", "operators")
+    TRAINABLE_FIELD_NUMBER: _ClassVar[int]
+    OPSET_MIN_FIELD_NUMBER: _ClassVar[int]
+    OPSET_MAX_FIELD_NUMBER: _ClassVar[int]
+    OPERATORS_FIELD_NUMBER: _ClassVar[int]
+    trainable: bool
+    opset_min: int
+    opset_max: int
+    operators: _containers.RepeatedCompositeFieldContainer[OperatorSupport]
+    def __init__(self, trainable: _Optional[bool] = ..., opset_min: _Optional[int] = ..., opset_max: _Optional[int] = ..., operators: _Optional[_Iterable[_Union[OperatorSupport, _Mapping]]] = ...) -> None: ...
+
+class OperatorSupport(_message.Message):
+    __slots__ = ("operators", "inputs", "outputs")
+    OPERATORS_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    operators: _containers.RepeatedScalarFieldContainer[str]
+    inputs: _containers.RepeatedCompositeFieldContainer[DtypeSet]
+    outputs: _containers.RepeatedCompositeFieldContainer[DtypeSet]
+    def __init__(self, operators: _Optional[_Iterable[str]] = ..., inputs: _Optional[_Iterable[_Union[DtypeSet, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[DtypeSet, _Mapping]]] = ...) -> None: ...
+
+class DtypeSet(_message.Message):
+    __slots__ = ("dtypes",)
+    DTYPES_FIELD_NUMBER: _ClassVar[int]
+    dtypes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, dtypes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HeldLease(_message.Message):
     __slots__ = ("job_id", "segment", "token", "phase")

@@ -9,6 +9,7 @@ import click
 from homespun.cli.output import json_option, note, print_json, run_command
 from homespun.cli.secret_text import read_secret
 from peer.cli.place import directory_option, peer_directory
+from peer.executor.installed import NAMES, check_installed
 
 
 @click.command()
@@ -18,6 +19,8 @@ from peer.cli.place import directory_option, peer_directory
 @click.option("--name", metavar="NAME", help="What others see. [default: this machine's name]")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda:N",
               help="What to compute on.")
+@click.option("--executor", type=click.Choice(NAMES), default="torch", show_default=True,
+              help="Framework to compute with.")
 @click.option("--memory", metavar="SIZE",
               help="Most device memory to lend, such as 6GiB. [default: half of RAM, 90 % of a "
               "GPU]")
@@ -32,9 +35,9 @@ from peer.cli.place import directory_option, peer_directory
 @json_option
 @run_command
 def join(
-    address: str | None, key: str, name: str | None, device: str, memory: str | None,
-    threads: int | None, listen_port: int, host: str, replace: bool, directory: Path | None,
-    as_json: bool,
+    address: str | None, key: str, name: str | None, device: str, executor: str,
+    memory: str | None, threads: int | None, listen_port: int, host: str, replace: bool,
+    directory: Path | None, as_json: bool,
 ) -> None:
     """Join the network of the broker at HOST:PORT; without it, of the one heard on the LAN.
 
@@ -49,11 +52,14 @@ def join(
     from peer.hardware import resolve_device
     from peer.settings import PeerSettings
 
-    resolve_device(device)  # a typing error shows now, not at the first start
+    # A typing error, or something that is not installed, shows now and not at the first start.
+    check_installed(executor)
+    resolve_device(device, executor)
     place = peer_directory(directory)
     settings = PeerSettings(
         name=name or platform.node()[:64] or "peer",
         device=device,
+        executor=executor,
         memory_bytes=parse_size(memory) if memory else 0,
         threads=threads or 0,
         listen_host=host,

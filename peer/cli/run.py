@@ -9,13 +9,14 @@ import click
 
 from homespun.cli.output import note, run_command
 from peer.cli.place import directory_option, peer_directory
+from peer.executor.installed import NAMES
 
 
 @click.command()
 @click.option("--device", metavar="auto|cpu|cuda:N", help="Override what `peer join` was told.")
 @click.option("--memory", metavar="SIZE", help="Override what `peer join` was told.")
 @click.option("--threads", type=click.IntRange(1, 1_024), help="Override what was told at join.")
-@click.option("--executor", type=click.Choice(["torch"]), help="Framework to compute with.")
+@click.option("--executor", type=click.Choice(NAMES), help="Override what was told at join.")
 @directory_option
 @run_command
 def run(
@@ -46,10 +47,12 @@ def run(
         executor=executor or settings.executor,
     )
     note("Measuring the hardware...")
-    hardware = hardware_report(settings.device, settings.threads, place.hardware)
+    hardware = hardware_report(
+        settings.device, settings.threads, place.hardware, settings.executor)
     memory_bytes = settings.memory_bytes or hardware.memory_bytes
     note(
-        f"{hardware.device_name} ({hardware.device}, {hardware.threads} threads): "
+        f"{hardware.device_name} ({hardware.device}, {hardware.threads} threads, "
+        f"{hardware.executor}): "
         f"{hardware.matmul_flops_per_s / 1e9:.0f} GFLOP/s matmul, "
         f"{hardware.attention_flops_per_s / 1e9:.0f} GFLOP/s attention, "
         f"{hardware.memory_bytes_per_s / 1e9:.1f} GB/s; lends {format_size(memory_bytes)}."

@@ -15,8 +15,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dag.cluster import PeerRates
 from dag.job import TrainingSpec
+from dag.support import ANY, ExecutorSupport, Slots, grouped
 from ir.graph import TRAIN, Graph
+from ir.operators import OPSET
 from ir.segment import Segment
 
 Array = npt.NDArray[np.generic]
@@ -166,6 +169,8 @@ class Capability:
         memory_bytes: device memory in total.
         operators: op types that it runs.
         trainable: whether it differentiates.
+        opsets: versions of the default domain that it reads.
+        slots: op type -> dtypes of its slots, where they are not all that the operator allows.
         numeric_class: build, device kind and thread count: results are bit-identical inside one.
     """
 
@@ -176,6 +181,16 @@ class Capability:
     operators: frozenset[str]
     trainable: bool
     numeric_class: str
+    opsets: range = range(OPSET, OPSET + 1)
+    slots: Mapping[str, Slots] = field(default_factory=dict)
+
+    @property
+    def support(self) -> ExecutorSupport:
+        """What the planner needs to know of it."""
+        slots = {operator: self.slots.get(operator, ANY) for operator in self.operators}
+        return ExecutorSupport(
+            trainable=self.trainable, opset_min=self.opsets[0], opset_max=self.opsets[-1],
+            operators=grouped(slots))
 
 
 class Executor(Protocol):
@@ -183,6 +198,10 @@ class Executor(Protocol):
 
     def capability(self) -> Capability:
         """Describe this executor. Cheap."""
+        ...
+
+    def measured_rates(self) -> PeerRates:
+        """Measure the device through this framework; takes seconds (`peer.executor.rates`)."""
         ...
 
     def load(self, program: SegmentProgram, parameters: Mapping[str, Array]) -> LoadedSegment:

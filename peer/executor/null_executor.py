@@ -12,13 +12,16 @@ from collections.abc import Mapping
 import ml_dtypes
 import numpy as np
 
+from dag.cluster import PeerRates
 from homespun.errors import Code, HomespunError
 from ir.graph import INFER
-from ir.operators import OPERATORS
+from ir.operators import OPERATORS, OPSETS
 from ir.segment import BoundaryKind, BoundaryTensor
 from peer.executor.base import Array, Capability, ForwardResult, SegmentProgram, WorkKey
 
 _MEMORY_BYTES = 1 << 40
+_RATES = PeerRates(
+    matmul_flops_per_s=1e12, attention_flops_per_s=1e12, memory_bytes_per_s=1e11)
 
 
 class NullExecutor:
@@ -32,7 +35,11 @@ class NullExecutor:
         return Capability(
             executor="null", device=self._device, device_name="null",
             memory_bytes=_MEMORY_BYTES, operators=frozenset(OPERATORS), trainable=True,
-            numeric_class="null")
+            opsets=OPSETS, numeric_class="null")
+
+    def measured_rates(self) -> PeerRates:
+        """There is nothing to measure: rates of a machine that nobody has."""
+        return _RATES
 
     def load(self, program: SegmentProgram, parameters: Mapping[str, Array]) -> NullSegment:
         """Keep the parameters; compile nothing."""

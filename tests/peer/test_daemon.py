@@ -11,12 +11,14 @@ import pytest
 from broker.core import views
 from broker.server import BrokerServer
 from broker.settings import BrokerDirectory, BrokerSettings
+from dag.support import everything
 from homespun.errors import Code, HomespunError
 from homespun.identity import directory as identity_directory
 from homespun.identity.channels import open_aio_channel
 from homespun.v1 import job_pb2, jobs_pb2, jobs_pb2_grpc
 from homespun.version import PROTOCOL_VERSION
 from homespun.wire import to_message
+from ir.operators import OPERATORS, OPSETS
 from peer.daemon import Daemon, DaemonParts
 from peer.hardware import HardwareReport
 from peer.settings import PeerDirectory, PeerSettings
@@ -24,7 +26,8 @@ from peer.settings import PeerDirectory, PeerSettings
 DEADLINE_S = 200
 HARDWARE = HardwareReport(
     device="cpu", device_name="test", memory_bytes=1 << 34, matmul_flops_per_s=1e9,
-    attention_flops_per_s=1e9, memory_bytes_per_s=1e9, platform="test", threads=1)
+    attention_flops_per_s=1e9, memory_bytes_per_s=1e9, platform="test", threads=1,
+    executor="null", support=everything(OPERATORS, OPSETS))
 
 
 def free_ports(count):

@@ -3,13 +3,17 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from dag.support import everything
 from homespun.errors import Code, HomespunError
+from ir.operators import OPERATORS, OPSETS
 from peer import hardware
+from peer.executor import installed
 from peer.hardware import HardwareReport, hardware_report, measure, resolve_device
 
 REPORT = HardwareReport(
     device="cpu", device_name="test", memory_bytes=1 << 30, matmul_flops_per_s=1e9,
-    attention_flops_per_s=1e9, memory_bytes_per_s=1e9, platform="Linux x86_64", threads=1)
+    attention_flops_per_s=1e9, memory_bytes_per_s=1e9, platform="Linux x86_64", threads=1,
+    executor="torch", support=everything(OPERATORS, OPSETS))
 
 
 @pytest.fixture(scope="module")
@@ -26,24 +30,29 @@ def test_measured_rates_make_sense(measured):
     assert 1e7 < measured.attention_flops_per_s < 1e13
     assert 1e8 < measured.memory_bytes_per_s < 1e12
     assert measured.memory_bytes > 1 << 20
+    assert measured.executor == "torch"
+    assert measured.support == everything(OPERATORS, OPSETS)
 
 
 def test_cache_hit_does_not_measure(tmp_path, monkeypatch):
     cache = tmp_path / "new" / "hardware.json"
     calls = []
 
-    def fake(device, threads):
-        calls.append((device, threads))
+    def fake(device, threads, executor):
+        calls.append((device, threads, executor))
         return REPORT
 
     monkeypatch.setattr(hardware, "measure", fake)
     assert hardware_report("cpu", 1, cache) == REPORT
     assert hardware_report("cpu", 1, cache) == REPORT
-    assert calls == [("cpu", 1)]
+    assert calls == [("cpu", 1, "torch")]
     hardware_report("cpu", 2, cache)
-    monkeypatch.setattr(hardware, "_torch_version", lambda: "99.0")
+    monkeypatch.setattr(installed, "_version", lambda _: "99.0")
     hardware_report("cpu", 2, cache)
-    assert calls == [("cpu", 1), ("cpu", 2), ("cpu", 2)]
+    hardware_report("cpu", 2, cache, "null")
+    hardware_report("cpu", 2, cache, "null")
+    assert calls == [("cpu", 1, "torch"), ("cpu", 2, "torch"), ("cpu", 2, "torch"),
+                     ("cpu", 2, "null")]
 
 
 @pytest.mark.parametrize("spoil", [
@@ -53,6 +62,8 @@ def test_cache_hit_does_not_measure(tmp_path, monkeypatch):
     lambda text: json.dumps({**json.loads(text), "report": {}}),
     lambda text: json.dumps(
         {**json.loads(text), "report": asdict(replace(REPORT, matmul_flops_per_s=-1.0))}),
+    lambda text: json.dumps(
+        {**json.loads(text), "report": {**json.loads(text)["report"], "support": {"x": 1}}}),
     lambda text: text + " " * hardware.CACHE_BYTES_MAX,
 ])
 def test_spoiled_cache_is_measured_again(tmp_path, monkeypatch, spoil):
@@ -70,9 +81,9 @@ def test_devices(monkeypatch):
     assert resolve_device("cuda") == "cuda:0"
     assert resolve_device("cuda:3") == "cuda:3"
     monkeypatch.setattr(hardware, "_gpu_names", lambda: ["Some GPU"])
-    monkeypatch.setattr(hardware, "_torch_version", lambda: "2.13.0+cpu")
+    monkeypatch.setattr(installed, "_version", lambda _: "2.13.0+cpu")
     assert resolve_device("auto") == "cpu"
-    monkeypatch.setattr(hardware, "_torch_version", lambda: "2.13.0")
+    monkeypatch.setattr(installed, "_version", lambda _: "2.13.0")
     assert resolve_device("auto") == "cuda:0"
     monkeypatch.setattr(hardware, "_gpu_names", list)
     assert resolve_device("auto") == "cpu"
@@ -93,9 +104,9 @@ def test_a_device_that_torch_does_not_see():
 
 
 def test_auto_does_without_a_gpu_that_torch_cannot_use(tmp_path, monkeypatch):
-    monkeypatch.setattr(hardware, "resolve_device", lambda _: "cuda:0")
+    monkeypatch.setattr(hardware, "resolve_device", lambda *_: "cuda:0")
 
-    def fake(device, threads):
+    def fake(device, threads, executor):
         if device != "cpu":
             raise HomespunError(Code.BAD_CONFIGURATION, "driver too old")
         return REPORT
@@ -104,6 +115,21 @@ def test_auto_does_without_a_gpu_that_torch_cannot_use(tmp_path, monkeypatch):
     assert hardware_report("auto", 1, tmp_path / "a.json").device == "cpu"
     with pytest.raises(HomespunError):
         hardware_report("cuda:0", 1, tmp_path / "b.json")
+
+
+@pytest.mark.parametrize("executor", ["", "tensorflow", "../torch"])
+def test_unknown_executors(tmp_path, executor):
+    with pytest.raises(HomespunError) as caught:
+        hardware_report("cpu", 1, tmp_path / "a.json", executor)
+    assert caught.value.code == Code.BAD_CONFIGURATION
+    assert "torch" in caught.value.message
+
+
+def test_an_executor_that_is_not_installed_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(installed, "_version", lambda _: "")
+    with pytest.raises(HomespunError) as caught:
+        hardware_report("cpu", 1, tmp_path / "a.json", "torch")
+    assert "pip install 'homespun[torch]'" in caught.value.message
 
 
 def test_a_child_that_dies_is_reported(monkeypatch):

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 import psutil
 import torch
 
+from dag.cluster import PeerRates
 from homespun.errors import Code, HomespunError
+from ir.operators import OPSETS
 from peer.executor.base import Array, Capability, SegmentProgram
 from peer.executor.torch_executor.failures import failures
 from peer.executor.torch_executor.fusion import FUSED_OPERATORS
+from peer.executor.torch_executor.rates import torch_rates
 from peer.executor.torch_executor.segment import TorchSegment
 from peer.executor.torch_executor.table import implementations
 from peer.hardware import device_name
@@ -45,8 +48,13 @@ class TorchExecutor:
             executor="torch", device=str(self._device), device_name=name,
             memory_bytes=memory_bytes, trainable=True,
             operators=frozenset(implementations()) - FUSED_OPERATORS,
+            opsets=OPSETS,
             numeric_class=f"torch {torch.__version__}, {self._device.type} {name}, "
                           f"{_kernels(self._device)}, {self._threads} threads")
+
+    def measured_rates(self) -> PeerRates:
+        """Measure the device through torch."""
+        return torch_rates(self._device)
 
     def load(self, program: SegmentProgram, parameters: Mapping[str, Array]) -> TorchSegment:
         """Compile a segment and place its parameters; see the protocol."""

@@ -10,6 +10,7 @@ from broker.core import commands as do
 from broker.core import events as ev
 from broker.core import views
 from dag.cluster import Link
+from dag.support import FIRST_RELEASE, ExecutorSupport
 
 
 def reason(world, job="job_000001"):
@@ -36,6 +37,15 @@ def test_the_snapshot_has_free_peers_by_id_and_links_between_them(world, only):
     assert [peer.peer_id for peer in ask.cluster.peers] == ["peer_a", "peer_c"]
     assert ask.cluster.links == (links[2], links[0])
     assert ask.cluster.peers[0].memory_bytes == 8 << 30
+
+
+def test_the_snapshot_says_what_each_executor_runs(world, only, make):
+    lesser = ExecutorSupport(trainable=False, opset_min=23, opset_max=23, operators=())
+    world.connect("peer_a")
+    world.connect("peer_b", hardware=make.hardware(executor="onnxruntime", support=lesser))
+    (ask,) = only(world.submit(), do.SolvePlacement)
+    assert [(peer.executor, peer.support) for peer in ask.cluster.peers] == [
+        (make.hardware().executor, FIRST_RELEASE), ("onnxruntime", lesser)]
 
 
 def test_an_answer_grants_leases_with_growing_tokens(world, only):

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from dag.support import COMPLETE_EXECUTORS, everything
 from homespun.errors import Code, HomespunError
-from ir.operators import OPERATORS
-from peer.executor.registry import NAMES, create
+from ir.operators import OPERATORS, OPSET, OPSETS
+from peer.executor.installed import NAMES
+from peer.executor.registry import create
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -13,8 +15,15 @@ def test_capability(name):
     capability = create(name, "cpu", 1).capability()
     assert capability.executor == name
     assert capability.device == "cpu"
-    assert capability.operators == frozenset(OPERATORS)
+    assert capability.operators <= frozenset(OPERATORS)
+    assert set(capability.slots) <= capability.operators
+    assert OPSET in capability.opsets
     assert capability.memory_bytes > 0
+
+
+@pytest.mark.parametrize("name", COMPLETE_EXECUTORS)
+def test_what_refusals_recommend_runs_everything(name):
+    assert create(name, "cpu", 1).capability().support == everything(OPERATORS, OPSETS)
 
 
 def test_numeric_class_names_build_device_and_threads():
@@ -26,7 +35,7 @@ def test_numeric_class_names_build_device_and_threads():
 
 
 @pytest.mark.parametrize(("name", "device", "threads"), [
-    ("jax", "cpu", 1), ("torch", "abacus", 1), ("torch", "mps", 1), ("torch", "cuda:99", 1),
+    ("abacus", "cpu", 1), ("torch", "abacus", 1), ("torch", "mps", 1), ("torch", "cuda:99", 1),
     ("torch", "cpu", 0)])
 def test_unusable(name, device, threads):
     with pytest.raises(HomespunError) as caught:
