@@ -50,12 +50,10 @@ def solve(command: do.SolvePlacement, graph_path: Path) -> PlacementSolved | Pla
 
 def _load(spec: JobSpec, graph_path: Path) -> Graph:
     """The job's graph, checked against the closed operator list and against the job itself."""
-    from ir.check import check
-    from ir.serde import load
+    from ir.admission import admit
 
     with graph_path.open("rb") as file:
-        graph = load(file.read(spec.graph_bytes))
-    check(graph)
+        graph = admit(file.read(spec.graph_bytes))
     _check_inputs(graph, spec)
     return graph
 

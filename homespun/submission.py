@@ -93,9 +93,9 @@ def submit(
             when dataset and graph do not fit each other; what the broker refused the job with;
             UNREACHABLE.
     """
-    from ir.check import check
+    from ir.admission import check_admission
 
-    check(imported.graph)  # as the broker will: what it would refuse need not be sent
+    check_admission(imported.graph)  # as the broker will: what it would refuse need not be sent
     _check_columns(imported, dataset, training.batch_size // training.microbatches)
     sender = _Sender(connection, notify)
     spec = JobSpec(

@@ -53,18 +53,19 @@ def problems(graph: Graph, kind: str = TRAIN) -> tuple[Problem, ...]:
     """Everything that is wrong with a graph of a kind; empty if it may run.
 
     Checked: opset; operators against the closed list (UNSUPPORTED_OP names operator, node and
-    opset); arity and attributes; every value produced once, before it is read; types (only when all
-    of that holds, because inference needs it); updates; the outputs, of which a graph to train has
-    the loss first, a scalar float computed by a node, while each output of a graph to run is
-    computed by a node and named once; every data input and node used.
+    opset); arity and attributes; every value produced once, before it is read; updates; the
+    outputs, of which a graph to train has the loss first, a scalar float computed by a node, while
+    each output of a graph to run is computed by a node and named once; every data input and node
+    used; types, only when all of that holds, because inference needs it.
 
     Cost: O(nodes + edges).
     """
     found = [*_opset(graph), *_operators(graph), *_names(graph)]
     if not found:
         outputs = _loss(graph) if kind == TRAIN else _results(graph)
-        found += [*_types(graph), *outputs, *_unused(graph)]
-    return tuple(found)
+        found += [*outputs, *_unused(graph)]
+    # Last, because it costs most: a hostile graph should be refused before.
+    return tuple(found) or tuple(_types(graph))
 
 
 def _opset(graph: Graph) -> Iterator[Problem]:

@@ -13,6 +13,10 @@ GRAPH_BYTES: Final = 64 * 2**20
 FIELDS: Final = 4_000_000
 """Protobuf fields in it: bounds the memory and time that parsing takes, which bytes alone do not
 (an empty message is two bytes on the wire and a hundred in memory)."""
+FIELD_BYTES: Final = 3
+"""Fewest bytes per field, on average: exporters write about seven, an empty message takes two."""
+DENSE_FIELDS: Final = 65_536
+"""How often the two limits on fields are looked at; smaller graphs may be as dense as they like."""
 NESTING: Final = 16
 """Depth of nested protobuf messages; graphs without subgraphs need 8."""
 NODES: Final = 200_000
@@ -30,3 +34,9 @@ ATTRIBUTES_PER_NODE: Final = 64
 ITEMS_PER_ATTRIBUTE: Final = 65_536
 """Entries of a list attribute, bytes of a string attribute."""
 GRAPH_OUTPUTS: Final = 1024
+PARAMETERS_BYTES: Final = 2**44
+"""All parameters together: 16 TiB, ten times the largest model that is known."""
+NODE_BYTES: Final = 2**41
+"""What one node reads and writes: it has to fit one device."""
+FLOPS: Final = 10**18
+"""Forward, one microbatch: a year of work for ten good home devices is 10**22."""

@@ -21,7 +21,9 @@ from homespun.errors import Code, HomespunError
 from ir import limits
 from ir.graph import Attribute, Graph, Node, TensorType
 from ir.operators import OPSETS
+from ir.structure import DEFAULT_DOMAINS, check_structure, node_title
 from ir.tensor_proto import (
+    DTYPES,
     ELEMENT_TYPES,
     Array,
     array_type,
@@ -40,7 +42,6 @@ training microbatch. Absent where there is none."""
 IR_VERSION = 11
 """Version of the ONNX file format that belongs to opset 23."""
 
-_DEFAULT_DOMAINS = ("", "ai.onnx")
 _KINDS = onnx.AttributeProto
 
 
@@ -105,15 +106,14 @@ def _check_model(model: onnx.ModelProto) -> None:
         raise _unsupported("The graph has sparse or quantised initializers.")
     versions = [(entry.domain, entry.version) for entry in model.opset_import]
     for domain, _ in versions:
-        if domain not in _DEFAULT_DOMAINS:
+        if domain not in DEFAULT_DOMAINS:
             raise _unsupported(f"The graph uses operators of the domain {domain[:80]!r}.")
     if len(versions) != 1 or versions[0][1] not in OPSETS:
         found = ", ".join(str(version) for _, version in versions[:4]) or "none"
         raise _invalid(
             f"The graph must use an opset from {OPSETS[0]} to {OPSETS[-1]}, has {found}. Import it "
             "again.")
-    if len(model.graph.node) > limits.NODES:
-        raise _over("NODES", "The graph", len(model.graph.node), limits.NODES, "nodes")
+    check_structure(model.graph)
 
 
 def _listed_parameters(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -153,7 +153,6 @@ class _Reader:
         self.types: dict[str, TensorType] = {}
         self.constants: dict[str, Array] = {}
         self.constants_bytes = 0
-        self.node_names: set[str] = set()
 
     def read(self, parameters: tuple[str, ...], updates: Mapping[str, str]) -> Graph:
         for value in (*self.proto.value_info, *self.proto.output):
@@ -180,22 +179,18 @@ class _Reader:
         )
 
     def _declare(self, value: onnx.ValueInfoProto) -> None:
-        where = f"Value {value.name[:80]!r}"
-        found = _decode_type(value, where)
-        if self.declared.setdefault(value.name, found) != found:
-            raise _invalid(f"{where} is declared with two different types.")
+        name: str = value.name
+        found = _decode_type(value, "Value")
+        if self.declared.setdefault(name, found) is not found and self.declared[name] != found:
+            raise _invalid(f"Value {name[:80]!r} is declared with two different types.")
 
     def _input(self, value: onnx.ValueInfoProto) -> str:
-        where = f"Graph input {value.name[:80]!r}"
         name: str = value.name
-        self._define(name, _decode_type(value, where), where)
+        self._define(name, _decode_type(value, "Graph input"), f"Graph input {name[:80]!r}")
         return name
 
     def _define(self, name: str, type_: TensorType, where: str) -> None:
-        """Enter a value; every value has one definition and one type."""
-        _check_name(name, where)
-        if name in self.types:
-            raise _invalid(f"{where} defines the value {name!r}, which exists already.")
+        """Enter a value; every value has one type."""
         if self.declared.get(name, type_) != type_:
             raise _invalid(f"{where} has type {type_}, declared as {self.declared[name]}.")
         self.types[name] = type_
@@ -236,14 +231,13 @@ class _Reader:
                     f"{self.types[name]}.")
 
     def _node(self, proto: onnx.NodeProto, nodes: list[Node]) -> None:
-        index = len(nodes)
-        name = proto.name or f"{proto.op_type}_{index}"
-        where = f"Node {index} {name[:120]!r} ({proto.op_type[:80]})"
-        self._check_node(proto, name, where)
-        attributes = {entry.name: self._attribute(entry, where) for entry in proto.attribute}
-        if len(attributes) != len(proto.attribute):
-            raise _invalid(f"{where} has an attribute twice.")
-        if proto.op_type == "Constant":
+        index, op_type = len(nodes), proto.op_type
+        name = proto.name or f"{op_type}_{index}"
+        where = node_title(index, name, op_type)
+        attributes = {
+            entry.name: self._attribute(entry, where) for entry in proto.attribute
+        } if proto.attribute else {}
+        if op_type == "Constant":
             value = _constant_value(attributes, where)
             if len(proto.output) != 1:
                 raise _invalid(f"{where} must have one output.")
@@ -253,30 +247,8 @@ class _Reader:
             if output:
                 self._define(output, self._declared_type(output, where), where)
         nodes.append(Node(
-            index, name, proto.op_type, tuple(proto.input), tuple(proto.output), attributes
+            index, name, op_type, tuple(proto.input), tuple(proto.output), attributes
         ))
-
-    def _check_node(self, proto: onnx.NodeProto, name: str, where: str) -> None:
-        _check_name(name, where)
-        _check_name(proto.op_type, where)
-        if name in self.node_names:
-            raise _invalid(f"{where}: another node has the same name.")
-        self.node_names.add(name)
-        if proto.domain not in _DEFAULT_DOMAINS or proto.overload:
-            raise _unsupported(f"{where} is of the domain {proto.domain[:80]!r}.")
-        for limit, had, allowed, unit in (
-            ("INPUTS_PER_NODE", len(proto.input), limits.INPUTS_PER_NODE, "inputs"),
-            ("OUTPUTS_PER_NODE", len(proto.output), limits.OUTPUTS_PER_NODE, "outputs"),
-            ("ATTRIBUTES_PER_NODE", len(proto.attribute), limits.ATTRIBUTES_PER_NODE, "attributes"),
-        ):
-            if had > allowed:
-                raise _over(limit, where, had, allowed, unit)
-        for value in proto.input:
-            if value and value not in self.types:
-                raise _invalid(
-                    f"{where} reads {value[:80]!r}, which no earlier node, input or constant "
-                    "defines (a cycle, or nodes out of order)."
-                )
 
     def _declared_type(self, name: str, where: str) -> TensorType:
         if name not in self.declared:
@@ -284,19 +256,13 @@ class _Reader:
         return self.declared[name]
 
     def _attribute(self, proto: onnx.AttributeProto, where: str) -> Attribute:
-        where = f"{where}, attribute {proto.name[:80]!r}"
-        _check_name(proto.name, where)
-        if proto.ref_attr_name:
-            raise _unsupported(f"{where} refers to a function's attribute.")
         if proto.type == _KINDS.TENSOR:
-            return self._decode(proto.t, where)
-        if proto.type not in _PLAIN_ATTRIBUTES:
-            kind = _KINDS.AttributeType.Name(proto.type)
-            raise _unsupported(f"{where} is of kind {kind}; subgraphs and such are not accepted.")
+            return self._decode(proto.t, f"{where}, attribute {proto.name!r}")
         value: Attribute = _PLAIN_ATTRIBUTES[proto.type](proto)
         items = len(value) if isinstance(value, (tuple, str, bytes)) else 1
         if items > limits.ITEMS_PER_ATTRIBUTE:
-            raise _over("ITEMS_PER_ATTRIBUTE", where, items, limits.ITEMS_PER_ATTRIBUTE, "items")
+            title = f"{where}, attribute {proto.name!r}"
+            raise _over("ITEMS_PER_ATTRIBUTE", title, items, limits.ITEMS_PER_ATTRIBUTE, "items")
         return value
 
     def _outputs(self) -> tuple[str, ...]:
@@ -308,8 +274,6 @@ class _Reader:
         if len(set(outputs)) != len(outputs):
             raise _invalid("The graph lists an output twice.")
         for name in outputs:
-            if name not in self.types:
-                raise _invalid(f"The graph output {name[:80]!r} is defined nowhere.")
             if self.declared[name] != self.types[name]:
                 raise _invalid(f"The graph output {name!r} has type {self.types[name]}.")
         return outputs
@@ -349,16 +313,28 @@ def _constant_value(attributes: Mapping[str, Attribute], where: str) -> Array:
     raise _unsupported(f"{where} must hold one dense number tensor.")
 
 
-def _decode_type(value: onnx.ValueInfoProto, where: str) -> TensorType:
+def _decode_type(value: onnx.ValueInfoProto, kind: str) -> TensorType:
+    """The declared type of a value; titles are made only when they are needed."""
+    tensor = value.type.tensor_type
+    extents = [axis.dim_value for axis in tensor.shape.dim]
+    dtype = DTYPES.get(tensor.elem_type)
+    if dtype is None or not extents or min(extents) <= 0:
+        _check_declared(value, f"{kind} {value.name[:80]!r}")
+    elif len(extents) <= limits.RANK and max(extents) <= limits.DIMENSION:
+        return TensorType(dtype, tuple(extents))
+    where = f"{kind} {value.name[:80]!r}"
+    return TensorType(checked_dtype(tensor.elem_type, where), checked_shape(extents, where))
+
+
+def _check_declared(value: onnx.ValueInfoProto, where: str) -> None:
+    """Refuse what is no dense tensor of static shape. An extent that is not given reads as 0."""
     if value.type.WhichOneof("value") != "tensor_type":
         raise _unsupported(f"{where} is not a dense tensor.")
     tensor = value.type.tensor_type
-    dtype = checked_dtype(tensor.elem_type, where)
     if not tensor.HasField("shape") or any(
         axis.WhichOneof("value") != "dim_value" for axis in tensor.shape.dim
     ):
         raise _invalid(f"{where} has no static shape; export with fixed sizes.")
-    return TensorType(dtype, checked_shape([axis.dim_value for axis in tensor.shape.dim], where))
 
 
 def _encode_type(name: str, types: Mapping[str, TensorType]) -> onnx.ValueInfoProto:
@@ -406,15 +382,6 @@ def _encode_items(name: str, items: Iterable[object]) -> onnx.AttributeProto:
     if values and isinstance(values[0], float):
         return _KINDS(name=name, type=_KINDS.FLOATS, floats=values)
     return _KINDS(name=name, type=_KINDS.INTS, ints=values)
-
-
-def _check_name(name: str | bytes, where: str) -> None:
-    if isinstance(name, bytes):  # What protobuf gives for a string that is not UTF-8.
-        raise _invalid(f"{where} has a name that is not text.")
-    if len(name) > limits.NAME_CHARACTERS:
-        raise _over("NAME_CHARACTERS", where, len(name), limits.NAME_CHARACTERS, "characters")
-    if not name or not name.isprintable():  # Names are shown on terminals.
-        raise _invalid(f"{where} has an empty or unprintable name.")
 
 
 def _over(limit: str, where: str, had: int, allowed: int, unit: str) -> HomespunError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from homespun.errors import Code, HomespunError
-from ir.limits import FIELDS, GRAPH_BYTES, NESTING
+from ir.limits import DENSE_FIELDS, FIELD_BYTES, FIELDS, GRAPH_BYTES, NESTING
 
 Schema = Mapping[int, str]
 
@@ -43,6 +43,23 @@ MESSAGES: Mapping[str, Schema] = {
 }
 
 
+class _Level(dict[int, "_Level | None"]):
+    """A message type: number of each field that is a message -> its type, None for a leaf."""
+
+
+def _linked() -> _Level:
+    """The schema as objects that point to each other, so that the walk looks names up never."""
+    levels = {name: _Level() for name in MESSAGES}
+    for name, fields in MESSAGES.items():
+        for number, child in fields.items():
+            levels[name][number] = None if child == "Leaf" else levels[child]
+    return levels["Model"]
+
+
+_MODEL = _linked()
+_ABSENT = _Level()
+
+
 def check_bounds(data: bytes) -> None:
     """Refuse bytes that would cost too much to parse as an ONNX model.
 
@@ -63,50 +80,80 @@ def check_bounds(data: bytes) -> None:
             limit="GRAPH_BYTES", had=len(data), allowed=GRAPH_BYTES,
         )
     # An explicit stack instead of recursion: depth is the attacker's choice.
-    stack: list[tuple[int, Schema]] = [(len(data), MESSAGES["Model"])]
-    position, fields = 0, 0
-    while stack:
-        end, schema = stack[-1]
+    stack: list[tuple[int, _Level]] = []
+    position, fields, checked = 0, 0, DENSE_FIELDS
+    end, level = len(data), _MODEL
+    while True:
         if position == end:
-            stack.pop()
+            if not stack:
+                _check_count(fields, max(position, DENSE_FIELDS * FIELD_BYTES))
+                return
+            end, level = stack.pop()
             continue
         fields += 1
-        if fields > FIELDS:
-            raise HomespunError(
-                Code.LIMIT_EXCEEDED, f"The graph has more than {FIELDS} fields.",
-                limit="FIELDS", allowed=FIELDS,
-            )
-        tag, position = _varint(data, position, end)
-        position, stop = _field_body(data, position, end, tag & 7)
-        child = schema.get(tag >> 3)
-        if tag & 7 == 2 and child is not None:
-            if len(stack) >= NESTING:
+        if fields >= checked:
+            _check_count(fields, position)
+            checked = fields + DENSE_FIELDS
+        tag = data[position]
+        position += 1
+        if tag >= 0x80:
+            tag, position = _varint(data, position - 1, end)
+        if tag & 7 != 2:
+            position = _skipped(data, position, end, tag & 7)
+            continue
+        # Nearly every length is one byte: a call for each would double the time of the walk.
+        if position < end and (length := data[position]) < 0x80:
+            position += 1
+        else:
+            length, position = _varint(data, position, end)
+        stop = position + length
+        if stop > end:
+            raise _not_protobuf(position)
+        child = level.get(tag >> 3, _ABSENT)
+        if child is _ABSENT:
+            position = stop
+        elif child is None:
+            fields += length // 2  # each field of a leaf takes two bytes or more
+            position = stop
+        else:
+            if len(stack) >= NESTING - 1:
                 raise HomespunError(
                     Code.LIMIT_EXCEEDED,
                     f"The graph nests messages deeper than {NESTING} levels.",
                     limit="NESTING", allowed=NESTING,
                 )
-            stack.append((stop, MESSAGES[child]))
-        else:
-            position = stop
+            stack.append((end, level))
+            end, level = stop, child
 
 
-def _field_body(data: bytes, position: int, end: int, wire_type: int) -> tuple[int, int]:
-    """Start and end of a field's contents."""
+def _check_count(fields: int, position: int) -> None:
+    """Refuse too many fields, or more than a graph of this size can need."""
+    if fields > FIELDS:
+        raise HomespunError(
+            Code.LIMIT_EXCEEDED, f"The graph has more than {FIELDS} fields.",
+            limit="FIELDS", allowed=FIELDS,
+        )
+    if position < fields * FIELD_BYTES:
+        raise HomespunError(
+            Code.LIMIT_EXCEEDED,
+            f"The graph has {fields} fields in its first {position} bytes; a field takes at least "
+            f"{FIELD_BYTES} bytes on average. It is full of empty messages.",
+            limit="FIELD_BYTES", had=position / fields, allowed=FIELD_BYTES,
+        )
+
+
+def _skipped(data: bytes, position: int, end: int, wire_type: int) -> int:
+    """Position after a field without length."""
     if wire_type == 0:
-        stop = _varint(data, position, end)[1]
-    elif wire_type == 1:
-        stop = position + 8
-    elif wire_type == 5:
-        stop = position + 4
-    elif wire_type == 2:
-        length, position = _varint(data, position, end)
-        stop = position + length
-    else:
+        if position < end and data[position] < 0x80:
+            return position + 1
+        return _varint(data, position, end)[1]
+    if wire_type not in (1, 5):
         raise _not_protobuf(position)
-    if stop > end:
+    position += 8 if wire_type == 1 else 4
+    if position > end:
         raise _not_protobuf(position)
-    return position, stop
+    return position
 
 
 def _varint(data: bytes, position: int, end: int) -> tuple[int, int]:

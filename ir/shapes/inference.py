@@ -11,13 +11,16 @@ from ir.operators import OPERATORS, OPSET, misuse
 from ir.shapes import convolution, elementwise, indexing, neural, reductions, shape_ops
 from ir.shapes.call import Call, Rule, Value
 from ir.shapes.host import EXACT, EXACT_FLOATS, TYPED, fold
-from ir.shapes.limits import MAX_HOST_ELEMENTS, check_limits
+from ir.shapes.limits import MAX_HOST_ELEMENTS, check_limits, exceeds_limits
 
 RULES: Mapping[str, Rule] = {
     **elementwise.RULES, **shape_ops.RULES, **indexing.RULES, **reductions.RULES, **neural.RULES,
     **convolution.RULES,
 }
 """op_type -> type rule; a test proves that it covers the closed list."""
+
+
+_INEXACT = FLOATS - EXACT_FLOATS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,8 @@ def infer(
         if array.size <= MAX_HOST_ELEMENTS:
             values[name] = array
     for name, type_ in found.items():
-        check_limits(type_, f"value '{name}'")
+        if exceeds_limits(type_):
+            check_limits(type_, f"value '{name}'")
     for node in nodes:
         call = _call(node, found, values)
         outputs = _output_types(call)
@@ -134,16 +138,17 @@ def _call(node: Node, types: Mapping[str, TensorType], values: Mapping[str, Valu
 def _output_types(call: Call) -> list[TensorType]:
     outputs = list(RULES[call.node.op_type](call))
     for name, type_ in zip(call.node.outputs, outputs, strict=False):
-        check_limits(
-            type_, f"Output '{name}' of node {call.node.index} '{call.node.name}' "
-            f"({call.node.op_type})")
+        if exceeds_limits(type_):
+            check_limits(
+                type_, f"Output '{name}' of node {call.node.index} '{call.node.name}' "
+                f"({call.node.op_type})")
     return outputs
 
 
 def _fold(call: Call, outputs: list[TensorType]) -> tuple[Value, ...] | None:
     """Values of the outputs where they are small and known."""
     wanted = outputs[: len(call.node.outputs)]
-    refused = FLOATS - EXACT_FLOATS if call.node.op_type in EXACT else FLOATS
+    refused = _INEXACT if call.node.op_type in EXACT else FLOATS
     if any(type_.dtype in refused or type_.elements > MAX_HOST_ELEMENTS for type_ in wanted):
         return None
     if call.node.op_type not in TYPED and any(

@@ -15,6 +15,13 @@ MAX_HOST_ELEMENTS = 4096
 """Largest value that inference computes instead of only typing (shapes, axes, small ranges)."""
 
 
+def exceeds_limits(type_: TensorType) -> bool:
+    """Whether a type is over a limit; `check_limits` says which."""
+    shape = type_.shape
+    return bool(shape) and (
+        len(shape) > MAX_RANK or max(shape) > MAX_EXTENT or type_.size_bytes > MAX_TENSOR_BYTES)
+
+
 def check_limits(type_: TensorType, where: str) -> None:
     """Refuse a type that is over a limit.
 
