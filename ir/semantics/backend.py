@@ -37,6 +37,10 @@ class Backend(Protocol):
         """Convert as C does: floats to integers truncate, to bool compare with zero."""
         ...
 
+    def detach(self, x: Array) -> Array:
+        """The same value, through which no gradient flows."""
+        ...
+
     def erf(self, x: Array) -> Array:
         """Error function of floats."""
         ...

@@ -12,6 +12,9 @@ from ir.graph import Node, TensorType
 
 HostValue = npt.NDArray[np.generic]
 
+SHORT_FLOATS = frozenset({"float16", "bfloat16"})
+"""Types that a composition of several functions computes in float32, to round once."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OpCall:

@@ -37,6 +37,10 @@ class TorchBackend:
         """Convert the dtype."""
         return x.to(DTYPES[dtype])
 
+    def detach(self, x: Tensor) -> Tensor:
+        """Leave the graph of autograd."""
+        return x.detach()
+
     def erf(self, x: Tensor) -> Tensor:
         """Error function."""
         return torch.erf(x)

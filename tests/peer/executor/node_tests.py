@@ -130,12 +130,13 @@ def _run(executor, case):
         key = WorkKey(mode="train" if training else "evaluate", step=0, microbatch=0)
         outputs = loaded.forward(key, case.data, {}).outputs
         for edge, wanted in enumerate(case.expected):
-            _compare(outputs[edge], wanted, case)
+            compare(outputs[edge], wanted, case)
     finally:
         loaded.close()
 
 
-def _compare(got, wanted, case):
+def compare(got, wanted, case):
+    """Assert that a result is what a case expects."""
     assert got.dtype == wanted.dtype
     np.testing.assert_allclose(
         _comparable(got), _comparable(wanted),
