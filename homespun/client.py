@@ -89,11 +89,11 @@ class Client:
         self,
         model: torch.nn.Module,
         *,
-        loss: Callable[..., Any],
         data: Mapping[str, Any],
         optimizer: Optimizer,
         steps: int,
         batch_size: int,
+        loss: Callable[..., Any] | None = None,
         validation: Mapping[str, Any] | None = None,
         microbatches: int | None = None,
         schedule: Schedule | None = None,
@@ -111,14 +111,16 @@ class Client:
 
         Args:
             model: its parameters are the start; those without `requires_grad` stay frozen.
-            loss: `(model, batch) -> scalar` where `batch` maps column names to tensors; or a loss
-                such as `nn.CrossEntropyLoss()` or a function of `torch.nn.functional`, called as
-                `loss(model(*columns[:-1]), columns[-1])`. The mean over the samples.
             data: column name -> numpy array or torch tensor, rows first; or split (`train`,
                 `validation`) -> such a dict.
             optimizer: `homespun.AdamW`, `Adam` or `SGD`.
             steps: optimizer steps, >= 1.
             batch_size: samples per step, >= 1.
+            loss: `(model, batch) -> scalar` where `batch` maps column names to tensors; or a loss
+                such as `nn.CrossEntropyLoss()` or a function of `torch.nn.functional`, called as
+                `loss(model(*columns[:-1]), columns[-1])`. The mean over the samples. None: the
+                model's own, as those of `transformers` have one: the model is called with the
+                columns as keyword arguments, and its output has a `loss`.
             validation: columns of the validation split, when `data` holds columns.
             microbatches: slices of the batch that flow through the pipeline; `batch_size` must be
                 a multiple. None: the largest divisor up to 4.
@@ -150,7 +152,10 @@ class Client:
 
         self._notify("Exporting the model.")
         sample = dataset.sample(batch_size // training.microbatches)
-        return self._submit(import_module(model, loss, sample), dataset, training, options)
+        imported = import_module(model, loss, sample)
+        for note in imported.notes:
+            self._notify(note)
+        return self._submit(imported, dataset, training, options)
 
     def submit_graph(
         self,

@@ -12,6 +12,7 @@ import onnx_ir.passes.common as common
 
 from homespun.errors import Code, HomespunError
 from ir import serde
+from ir.frontends.quiet import quiet
 from ir.graph import Graph, Node
 from ir.operators import OPSET
 from ir.passes.rms_norm import fuse_rms_norm
@@ -85,7 +86,8 @@ def _simplified(model: ir.Model) -> None:
                 op_type=node.op_type,
             )
     try:
-        simplify(model)
+        with quiet():
+            simplify(model)
         if fuse_rms_norm(model):
             common.RemoveUnusedNodesPass()(model)
     # The passes assume a valid graph and raise whatever comes up when it is not one.

@@ -37,8 +37,10 @@ class Imported:
         graph: the same, loaded: `ir.serde.load(graph_bytes)`.
         parameters: the whole state in `state_dict` order, also tensors that the graph does not
             use (they stay as they are and are part of the result).
+        notes: for people: what the front end did differently from the model's own settings.
     """
 
     graph_bytes: bytes
     graph: Graph
     parameters: tuple[ImportedParameter, ...]
+    notes: tuple[str, ...] = ()

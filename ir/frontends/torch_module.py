@@ -17,9 +17,11 @@ import torch
 from homespun.errors import Code, HomespunError
 from ir import serde
 from ir.frontends.canonical import freeze, rename
+from ir.frontends.hugging_face import traceable
 from ir.frontends.imported import Imported
 from ir.frontends.torch_state import StateEntry, check_tensor, state_of
-from ir.frontends.torch_trace import Loss, Prediction, TrainStep, trace
+from ir.frontends.torch_step import Loss, Prediction, TrainStep
+from ir.frontends.torch_trace import trace
 from ir.graph import Graph
 
 LOSS = "loss"
@@ -28,20 +30,22 @@ LOSS = "loss"
 
 def import_module(
     model: torch.nn.Module,
-    loss: Loss,
+    loss: Loss | None,
     sample: Mapping[str, torch.Tensor | npt.NDArray[np.generic]],
 ) -> Imported:
     """Export one training step's forward pass: data columns in, scalar loss out.
 
     Args:
-        model: left as it is (mode, device, `requires_grad`). It is traced in training mode, so
-            dropout stays in the graph.
+        model: left as it is (mode, device, `requires_grad`, configuration). It is traced in
+            training mode, so dropout stays in the graph, and without a cache of keys and values.
         loss: how the loss follows from the model and one microbatch. One of
 
             * a function of two positional arguments `(model, batch)`, where `batch` maps column
               names to tensors;
             * an `nn.Module`, such as `nn.CrossEntropyLoss()`, or a function of
-              `torch.nn.functional`: called as `loss(model(*columns[:-1]), columns[-1])`.
+              `torch.nn.functional`: called as `loss(model(*columns[:-1]), columns[-1])`;
+            * None: the model computes it itself, as those of `transformers` do. The model is called
+              with the columns as keyword arguments, and its output has a `loss`.
 
             The result is a floating-point scalar, the mean over the microbatch.
         sample: one microbatch; name -> tensor with the samples along axis 0, in order. Shapes and
@@ -59,8 +63,9 @@ def import_module(
     state = state_of(model)
     columns = _columns(sample, _device(model), {name for entry in state for name in entry.names})
     step = TrainStep(model, loss, tuple(columns))
-    graph = _bind(trace(step, tuple(columns.values())), step, state, (LOSS,))
-    return _imported(graph, state)
+    with traceable(model) as notes:
+        traced = trace(step, tuple(columns.values()))
+    return _imported(_bind(traced, step, state, (LOSS,)), state, notes)
 
 
 def import_inference(
@@ -70,13 +75,14 @@ def import_inference(
     """Export a forward pass without a loss: data columns in, everything the model returns out.
 
     Args:
-        model: left as it is. It is traced in evaluation mode, called as `model(*columns)`.
+        model: left as it is. It is traced in evaluation mode. It is called with the columns by
+            name if its `forward` has parameters of all those names, else as `model(*columns)`.
         sample: as for `import_module`.
 
     Returns:
         The graph and the whole state of the model. The graph's outputs are named `output_0`,
         `output_1`, ... where the model returns a tensor or a sequence of tensors, and after the
-        keys where it returns a mapping; None among them is left out.
+        keys where it returns a mapping (`keys.0.inner` for what is nested); None is left out.
 
     Raises:
         HomespunError: as `import_module`; INVALID_ARGUMENT for a model that returns anything else.
@@ -84,15 +90,19 @@ def import_inference(
     state = state_of(model)
     columns = _columns(sample, _device(model), {name for entry in state for name in entry.names})
     step = Prediction(model, tuple(columns))
-    traced = trace(step, tuple(columns.values()), training=False)
-    return _imported(_bind(traced, step, state, step.outputs.names), state)
+    with traceable(model) as notes:
+        traced = trace(step, tuple(columns.values()), training=False)
+    return _imported(_bind(traced, step, state, step.outputs.names), state, notes)
 
 
-def _imported(graph: Graph, state: tuple[StateEntry, ...]) -> Imported:
+def _imported(
+    graph: Graph, state: tuple[StateEntry, ...], notes: tuple[str, ...]
+) -> Imported:
     return Imported(
         graph_bytes=serde.dump(graph),
         graph=graph,
         parameters=tuple(entry.parameter() for entry in state),
+        notes=notes,
     )
 
 

@@ -56,6 +56,20 @@ def test_outputs_are_named_and_right(form, names):
         np.testing.assert_allclose(array, tensor.numpy(), atol=1e-6)
 
 
+class TwoColumns(nn.Module):
+    def forward(self, x, y):
+        return {"deep": (x - y, {"er": x + y}), "top": x * 1}
+
+
+def test_nested_outputs_and_columns_by_name():
+    imported = import_inference(TwoColumns(), {"y": SAMPLE["x"] * 2, "x": SAMPLE["x"]})
+    assert imported.graph.outputs == ("deep.0", "deep.1.er", "top")
+    feed = {"y": SAMPLE["x"] * 2, "x": SAMPLE["x"]}
+    found = ReferenceEvaluator(dump(imported.graph)).run(None, feed)
+    np.testing.assert_array_equal(found[0], -SAMPLE["x"])
+    np.testing.assert_array_equal(found[1], 3 * SAMPLE["x"])
+
+
 def test_an_attention_module_takes_no_fused_kernel():
     torch.manual_seed(0)
     model = nn.Sequential(
@@ -68,8 +82,8 @@ def test_an_attention_module_takes_no_fused_kernel():
 
 
 @pytest.mark.parametrize(("form", "words"), [
-    (lambda x, y: "text", "returned str"),
-    (lambda x, y: (y, {"deep": y}), "'output_1': 'dict'"),
+    (lambda x, y: "text", "'output_0': 'str'"),
+    (lambda x, y: (y, {"deep": "text"}), "'output_1.deep': 'str'"),
     (lambda x, y: (None,), "returned tuple"),
     (lambda x, y: {"x": y}, "'x' has the name of a column"),
 ])

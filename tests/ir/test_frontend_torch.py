@@ -20,7 +20,7 @@ from homespun.errors import Code, HomespunError
 from ir.check import check
 from ir.frontends.imported import Imported
 from ir.frontends.torch_module import import_module
-from ir.frontends.torch_trace import compares_predictions
+from ir.frontends.torch_step import compares_predictions
 from ir.graph import Graph
 from ir.serde import dump, load
 
