@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from homespun.errors import Code, HomespunError
 from ir.graph import FLOATS, ITEM_BYTES, TRAIN, Graph, Node
-from ir.operators import OPERATORS, OPSET, OPSETS, misuse
+from ir.operators import OPERATORS, OPSET, OPSETS, misuse, opset_of
 from ir.shapes import verify_types
 
 
@@ -83,11 +83,11 @@ def _operators(graph: Graph) -> Iterator[Problem]:
                 Code.UNSUPPORTED_OP,
                 f"Operator {node.op_type} of node {node.index} '{node.name}' is not supported "
                 f"(opset {graph.opset}).", node.index)
-        elif OPERATORS[node.op_type].since > max(graph.opset, OPSET):
+        elif opset_of(node) > max(graph.opset, OPSET):
             yield Problem(
                 Code.INVALID_GRAPH,
-                f"{_title(node)}: the operator is new in opset {OPERATORS[node.op_type].since}, "
-                f"but the graph follows opset {graph.opset}.", node.index)
+                f"{_title(node)}: the operator, or what it uses, is new in opset "
+                f"{opset_of(node)}, but the graph follows opset {graph.opset}.", node.index)
         elif fault := misuse(node):
             yield Problem(Code.INVALID_GRAPH, f"{_title(node)}: {fault}.", node.index)
 

@@ -25,8 +25,21 @@ ITEM_BYTES: Mapping[str, int] = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
     "int64": 8, "int32": 4, "int16": 2, "int8": 1,
     "uint64": 8, "uint32": 4, "uint16": 2, "uint8": 1, "bool": 1,
+    "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1, "float8_e5m2fnuz": 1,
+    "float8_e8m0fnu": 1, "float4_e2m1fn": 1, "int4": 1, "uint4": 1, "int2": 1, "uint2": 1,
 }
+"""dtype -> bytes per element in memory and in frames. Names are numpy's and `ml_dtypes`'. Elements
+of 4 and 2 bits take a byte each; only ONNX files pack them."""
 FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
+"""Floats that carry a gradient."""
+SHORT_FLOATS = frozenset({
+    "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu",
+    "float4_e2m1fn"})
+"""Floats that are only stored, moved and converted: nothing computes in them. No gradient passes
+through them, because a gradient has its value's dtype, and three bits of fraction hold none; a
+model that trains through quantisation says so with wide values beside the short ones."""
+SHORT_INTEGERS = frozenset({"int4", "uint4", "int2", "uint2"})
+"""Integers that are only stored, moved and converted."""
 
 TRAIN = "train"
 """A graph whose first output is the loss, to be differentiated."""
@@ -83,7 +96,7 @@ class Graph:
     """A whole model: parameters are inputs, never initializers (DESIGN: names survive).
 
     Attributes:
-        opset: version of the default ONNX domain that the nodes follow: 23, or the lowest up to 26
+        opset: version of the default ONNX domain that the nodes follow: 23, or the lowest up to 28
             that has all of its operators.
         nodes: topological order; `nodes[i].index == i` in a whole graph.
         inputs: names of the data inputs (columns of the dataset), in order.

@@ -1,6 +1,6 @@
 """ONNX bytes to `Graph` and back. The bytes are untrusted; nothing is ever executed or evaluated.
 
-`load` accepts one narrow form of ONNX: opset 23 to 26 of the default domain, no functions,
+`load` accepts one narrow form of ONNX: opset 23 to 28 of the default domain, no functions,
 subgraphs, external data, sparse, string, sequence or optional types, every value typed with a
 static shape (the front ends put the types there; `ir.check` infers them again and compares). Which
 graph inputs are parameters, and which values update them, is written in the model's metadata under

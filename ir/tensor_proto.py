@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from homespun.errors import Code, HomespunError
-from ir.graph import ITEM_BYTES, TensorType
+from ir.graph import ITEM_BYTES, SHORT_FLOATS, TensorType
 from ir.limits import CONSTANTS_BYTES, DIMENSION, RANK
 
 Array = npt.NDArray[np.generic]
@@ -30,9 +30,24 @@ DTYPES: Mapping[int, str] = {
     onnx.TensorProto.UINT16: "uint16",
     onnx.TensorProto.UINT8: "uint8",
     onnx.TensorProto.BOOL: "bool",
+    onnx.TensorProto.FLOAT8E4M3FN: "float8_e4m3fn",
+    onnx.TensorProto.FLOAT8E5M2: "float8_e5m2",
+    onnx.TensorProto.FLOAT8E4M3FNUZ: "float8_e4m3fnuz",
+    onnx.TensorProto.FLOAT8E5M2FNUZ: "float8_e5m2fnuz",
+    onnx.TensorProto.FLOAT8E8M0: "float8_e8m0fnu",
+    onnx.TensorProto.FLOAT4E2M1: "float4_e2m1fn",
+    onnx.TensorProto.INT4: "int4",
+    onnx.TensorProto.UINT4: "uint4",
+    onnx.TensorProto.INT2: "int2",
+    onnx.TensorProto.UINT2: "uint2",
 }
-"""ONNX element type -> our name. Strings, complex numbers and packed types are not accepted."""
+"""ONNX element type -> our name. Strings and complex numbers are not accepted."""
 ELEMENT_TYPES: Mapping[str, int] = {name: number for number, name in DTYPES.items()}
+
+_PACKED_BITS: Mapping[str, int] = {
+    "float4_e2m1fn": 4, "int4": 4, "uint4": 4, "int2": 2, "uint2": 2}
+"""dtype -> bits per element in a file, where several share a byte, the first in the low bits
+(onnx.proto3, `TensorProto.raw_data` and `int32_data`)."""
 
 _TYPED_FIELDS: Mapping[str, str] = {
     "float32": "float_data", "float64": "double_data", "int64": "int64_data",
@@ -41,8 +56,8 @@ _TYPED_FIELDS: Mapping[str, str] = {
 
 
 def numpy_dtype(name: str) -> np.dtype[np.generic]:
-    """The numpy dtype of one of our dtype names; bfloat16 comes from `ml_dtypes`."""
-    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+    """The numpy dtype of one of our dtype names; what numpy lacks comes from `ml_dtypes`."""
+    return np.dtype(getattr(ml_dtypes, name, name))
 
 
 def checked_dtype(element_type: int, where: str) -> str:
@@ -110,43 +125,83 @@ def decode_tensor(tensor: onnx.TensorProto, where: str, budget_bytes: int) -> Ar
             "Make it a parameter or a buffer of the model.",
             limit="CONSTANTS_BYTES", had=wanted, allowed=CONSTANTS_BYTES,
         )
-    flat = _raw(tensor, dtype, wanted, where) if tensor.HasField("raw_data") else (
-        _typed(tensor, dtype, prod(shape), where))
+    is_raw, elements = tensor.HasField("raw_data"), prod(shape)
+    flat = decode_raw(tensor.raw_data, dtype, elements, where) if is_raw else (
+        _typed(tensor, dtype, elements, where))
     array: Array = flat.reshape(shape)
     array.flags.writeable = False
     return array
 
 
-def _raw(tensor: onnx.TensorProto, dtype: str, wanted: int, where: str) -> Array:
-    if len(tensor.raw_data) != wanted:
-        raise _invalid(f"{where} should have {wanted} bytes of data, has {len(tensor.raw_data)}.")
+def raw_bytes(dtype: str, elements: int) -> int:
+    """Bytes that a file needs for so many elements: fewer than in memory if it packs them."""
+    return -(-elements * _PACKED_BITS.get(dtype, 8 * ITEM_BYTES[dtype]) // 8)
+
+
+def decode_raw(data: bytes, dtype: str, elements: int, where: str) -> Array:
+    """A row of elements from the bytes of a file.
+
+    Raises:
+        HomespunError: INVALID_GRAPH if there are more or fewer bytes than the elements need.
+    """
+    wanted = raw_bytes(dtype, elements)
+    if len(data) != wanted:
+        raise _invalid(f"{where} should have {wanted} bytes of data, has {len(data)}.")
+    if dtype in _PACKED_BITS:
+        return _unpacked(np.frombuffer(data, np.uint8), dtype, elements)
     if dtype == "bool":  # A bool that is neither 0 nor 1 would break numpy's own promises.
-        return np.asarray(np.frombuffer(tensor.raw_data, np.uint8) != 0)
-    return np.frombuffer(tensor.raw_data, numpy_dtype(dtype))
+        return np.asarray(np.frombuffer(data, np.uint8) != 0)
+    return np.frombuffer(data, numpy_dtype(dtype))
 
 
 def _typed(tensor: onnx.TensorProto, dtype: str, elements: int, where: str) -> Array:
     # As a list: numpy checks the range of Python integers, but wraps those of a buffer.
     items = list(getattr(tensor, _TYPED_FIELDS.get(dtype, "int32_data")))
-    if len(items) != elements:
-        raise _invalid(f"{where} should have {elements} elements, has {len(items)}.")
+    wanted = raw_bytes(dtype, elements) if dtype in _PACKED_BITS else elements
+    if len(items) != wanted:
+        raise _invalid(f"{where} should have {wanted} items of data, has {len(items)}.")
     try:
+        if dtype in _PACKED_BITS:
+            return _unpacked(np.array(items, np.uint8), dtype, elements)
         if dtype in ("float16", "bfloat16"):  # Kept as bit patterns.
             return np.array(items, np.uint16).view(numpy_dtype(dtype))
+        if dtype in SHORT_FLOATS:
+            return np.array(items, np.uint8).view(numpy_dtype(dtype))
         return np.array(items, numpy_dtype(dtype))
     except (OverflowError, ValueError) as error:
         raise _invalid(f"{where} has elements that do not fit {dtype}.") from error
 
 
+def _unpacked(packed: npt.NDArray[np.uint8], dtype: str, elements: int) -> Array:
+    """One element per byte, from bytes that hold several."""
+    bits = _PACKED_BITS[dtype]
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)
+    codes = ((packed[:, None] >> shifts) & np.uint8(2**bits - 1)).reshape(-1)[:elements]
+    if dtype.startswith("int"):  # Two's complement of that many bits.
+        signed = codes.astype(np.int8)
+        return np.where(signed < 2 ** (bits - 1), signed, signed - 2**bits).astype(
+            numpy_dtype(dtype))
+    return codes.view(numpy_dtype(dtype)) if dtype in SHORT_FLOATS else codes.astype(
+        numpy_dtype(dtype))
+
+
+def _packed(flat: Array, dtype: str) -> bytes:
+    """The bytes of a file for a row of elements, several in each byte; the rest is zero."""
+    bits = _PACKED_BITS[dtype]
+    codes = flat.view(np.uint8) if dtype in SHORT_FLOATS else flat.astype(np.int8).view(np.uint8)
+    count = 8 // bits
+    rows = np.zeros((-(-len(codes) // count), count), np.uint8)
+    rows.reshape(-1)[:len(codes)] = codes & np.uint8(2**bits - 1)
+    shifted = rows << np.arange(0, 8, bits, dtype=np.uint8)
+    return bytes(np.bitwise_or.reduce(shifted, axis=1, dtype=np.uint8).tobytes())
+
+
 def encode_tensor(array: Array, name: str) -> onnx.TensorProto:
     """An ONNX tensor with raw data. The array's dtype must be one of `ITEM_BYTES`."""
-    packed = np.ascontiguousarray(array).reshape(array.shape)
+    dense, dtype = np.ascontiguousarray(array).reshape(array.shape), array.dtype.name
+    data = _packed(dense.reshape(-1), dtype) if dtype in _PACKED_BITS else dense.tobytes()
     return onnx.TensorProto(
-        name=name,
-        dims=packed.shape,
-        data_type=ELEMENT_TYPES[packed.dtype.name],
-        raw_data=packed.tobytes(),
-    )
+        name=name, dims=dense.shape, data_type=ELEMENT_TYPES[dtype], raw_data=data)
 
 
 def array_type(array: Array) -> TensorType:

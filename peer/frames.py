@@ -23,13 +23,13 @@ from math import prod
 from struct import Struct
 from struct import error as StructError  # noqa: N812 (the module names it like a module)
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from blake3 import blake3
 
 from homespun.errors import Code, HomespunError
 from ir.graph import ITEM_BYTES
+from ir.tensor_proto import numpy_dtype
 from peer.core.phases import Mode
 
 MAGIC = b"HF"
@@ -83,6 +83,8 @@ _CODECS = tuple(Codec)
 _DTYPES = (
     OPAQUE, "float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8",
     "uint64", "uint32", "uint16", "uint8", "bool",
+    "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu",
+    "float4_e2m1fn", "int4", "uint4", "int2", "uint2",
 )
 _KIND_NUMBER = {kind: number for number, kind in enumerate(_KINDS)}
 _MODE_NUMBER = {mode: number for number, mode in enumerate(_MODES)}
@@ -172,8 +174,7 @@ def array_of(frame: Frame) -> npt.NDArray[np.generic]:
         raise _refuse(
             f"The frame {frame.title()} holds {len(frame.payload)} bytes; its shape "
             f"{frame.shape} of {frame.dtype} needs {prod(frame.shape) * ITEM_BYTES[frame.dtype]}.")
-    dtype = ml_dtypes.bfloat16 if frame.dtype == "bfloat16" else frame.dtype
-    return np.frombuffer(frame.payload, dtype=dtype).reshape(frame.shape)
+    return np.frombuffer(frame.payload, dtype=numpy_dtype(frame.dtype)).reshape(frame.shape)
 
 
 def digest_of(payload: Payload) -> bytes:

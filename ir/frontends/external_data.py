@@ -5,12 +5,18 @@ from __future__ import annotations
 from math import prod
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from homespun.errors import Code, HomespunError
 from ir.graph import ITEM_BYTES
-from ir.tensor_proto import Array, checked_dtype, checked_shape, decode_tensor, numpy_dtype
+from ir.tensor_proto import (
+    Array,
+    checked_dtype,
+    checked_shape,
+    decode_raw,
+    decode_tensor,
+    raw_bytes,
+)
 
 
 def read_tensor(tensor: onnx.TensorProto, folder: Path | None) -> Array:
@@ -27,13 +33,13 @@ def read_tensor(tensor: onnx.TensorProto, folder: Path | None) -> Array:
     where = f"Initializer {tensor.name[:80]!r}"
     dtype = checked_dtype(tensor.data_type, where)
     shape = checked_shape(tensor.dims, where)
-    wanted = prod(shape) * ITEM_BYTES[dtype]
+    elements = prod(shape)
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return decode_tensor(tensor, where, wanted)
+        return decode_tensor(tensor, where, elements * ITEM_BYTES[dtype])
     entries = {entry.key: entry.value for entry in tensor.external_data}
     path = _inside(entries.get("location", ""), folder, where)
-    data = _slice(path, entries, wanted, where)
-    return np.frombuffer(data, numpy_dtype(dtype)).reshape(shape)
+    data = _slice(path, entries, raw_bytes(dtype, elements), where)
+    return decode_raw(data, dtype, elements, where).reshape(shape)
 
 
 def _inside(location: str, folder: Path | None, where: str) -> Path:

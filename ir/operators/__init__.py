@@ -1,10 +1,10 @@
 """The closed list of operators that a job may contain, and the facts about each one.
 
-Everything is of the default ONNX domain at `OPSET`. The list is data: the checker refuses what is
+Everything is of the default ONNX domain. The list is data: the checker refuses what is
 not here, the cost model reads the class, the differentiator reads `differentiable` and
 `inert_inputs`, and every executor must run all of it. docs/operators.md is generated from it by
 scripts/operators_doc.py. Arity and attributes follow the ONNX operator reference
-(onnx/docs/Operators.md at opset 23), and a test compares them with the `onnx` package.
+(onnx/docs/Operators.md at the last of `OPSETS`), and a test compares them with the `onnx` package.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ir.operators.info import OPSET, OPSETS, OpClass, OperatorInfo
 
 __all__ = [
     "FAMILIES", "OPERATORS", "OPSET", "OPSETS", "RANDOM_OPERATORS", "OpClass", "OperatorInfo",
-    "misuse"]
+    "misuse", "opset_of"]
 
 _FAMILIES: Mapping[str, Mapping[str, OperatorInfo]] = {
     "Element-wise": elementwise.ELEMENTWISE,
@@ -62,6 +62,13 @@ def misuse(node: Node) -> str | None:
         if name not in info.required and name not in info.optional:
             return f"attribute '{name}' is not one of this operator's"
     return None
+
+
+def opset_of(node: Node) -> int:
+    """First version of the default domain, `OPSET` or newer, that has all that a node uses."""
+    info = OPERATORS[node.op_type]
+    used = (*node.attributes, *(f"input {at}" for at, name in enumerate(node.inputs) if name))
+    return max(info.since, *(info.newer.get(part, OPSET) for part in used), OPSET)
 
 
 def _span(least: int, most: int | None) -> str:

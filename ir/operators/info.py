@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 OPSET = 23
-"""The version of the default domain that the facts follow and that front ends write."""
-OPSETS = range(OPSET, 27)
-"""Versions that a graph may have in memory: above `OPSET` only where an operator is newer. What
-changed in between for older operators are further types, not their meaning."""
+"""The version of the default domain that front ends write where it has all that a graph needs."""
+OPSETS = range(OPSET, 29)
+"""Versions that a graph may have in memory: above `OPSET` only where an operator, one of its
+attributes or of its inputs is newer. The facts follow the last of them; what else changed in
+between are further types, not the meaning of a node."""
 
 
 class OpClass(StrEnum):
@@ -42,6 +44,7 @@ class OperatorInfo:
         inert_inputs: positions of inputs that never receive a gradient even if they are floats.
         inert_outputs: positions of outputs that pass no gradient on even if they are floats.
         since: first version of the default domain that has it, where that is above `OPSET`.
+        newer: attribute, or `input <position>`, that came later -> first version that has it.
         description: one line for people.
     """
 
@@ -57,6 +60,7 @@ class OperatorInfo:
     description: str
     since: int = OPSET
     inert_outputs: frozenset[int] = frozenset()
+    newer: Mapping[str, int] = field(default_factory=dict)
 
 
 def op(
@@ -72,6 +76,7 @@ def op(
     inert: tuple[int, ...] = (),
     since: int = OPSET,
     inert_outputs: tuple[int, ...] = (),
+    newer: Mapping[str, int] | None = None,
 ) -> OperatorInfo:
     """An operator's facts; `inputs` is how many it takes, or the fewest and the most."""
     least, most = (inputs, inputs) if isinstance(inputs, int) else inputs
@@ -79,7 +84,7 @@ def op(
         op_class=op_class, differentiable=gradient, random=random, min_inputs=least,
         max_inputs=most, max_outputs=outputs, required=tuple(required.split()),
         optional=tuple(optional.split()), inert_inputs=frozenset(inert), description=description,
-        since=since, inert_outputs=frozenset(inert_outputs))
+        since=since, inert_outputs=frozenset(inert_outputs), newer=newer or {})
 
 
 def comparison(description: str, inputs: int = 2, optional: str = "") -> OperatorInfo:

@@ -11,9 +11,11 @@ _CONV = "auto_pad dilations group kernel_shape pads strides"
 _LOSS = "ignore_index reduction"
 
 NEURAL: Mapping[str, OperatorInfo] = {
-    "Attention": op("scaled dot-product attention", (3, 6), outputs=4, op_class=OpClass.ATTENTION,
-                    optional="is_causal kv_num_heads q_num_heads qk_matmul_output_mode scale "
-                    "softcap softmax_precision"),
+    "Attention": op("scaled dot-product attention", (3, 7), outputs=4, op_class=OpClass.ATTENTION,
+                    optional="is_causal kv_num_heads left_window_size q_num_heads "
+                    "qk_matmul_output_mode right_window_size scale softcap softmax_precision",
+                    inert=(6,),
+                    newer={"input 6": 24, "left_window_size": 25, "right_window_size": 25}),
     "AveragePool": op("mean over windows", required="kernel_shape",
                       optional=_POOL + " count_include_pad"),
     "BatchNormalization": op(

@@ -41,6 +41,10 @@ class Backend(Protocol):
         """The same value, through which no gradient flows."""
         ...
 
+    def bitcast(self, x: Array, dtype: str) -> Array:
+        """The same bits as another dtype of the same width."""
+        ...
+
     def erf(self, x: Array) -> Array:
         """Error function of floats."""
         ...

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import reduce
 
-from ir.graph import FLOATS
+from ir.graph import FLOATS, SHORT_FLOATS
 from ir.semantics.backend import Array, Backend
 from ir.semantics.call import OpCall
+from ir.semantics.conversion import convert
 from ir.semantics.registry import Builder, Runner, semantics
 
 _SAME_NAME: Mapping[str, str] = {
     "Abs": "abs", "Acos": "acos", "Acosh": "acosh", "Asin": "asin", "Asinh": "asinh",
     "Atan": "atan", "Atanh": "atanh", "Ceil": "ceil", "Cos": "cos", "Cosh": "cosh", "Exp": "exp",
-    "Floor": "floor", "IsNaN": "isnan", "Log": "log", "Neg": "negative", "Not": "logical_not",
+    "Floor": "floor", "Log": "log", "Neg": "negative", "Not": "logical_not",
     "Round": "round", "Sign": "sign", "Sin": "sin", "Sinh": "sinh", "Sqrt": "sqrt", "Tan": "tan",
     "Tanh": "tanh", "Add": "add", "Sub": "subtract", "Mul": "multiply", "And": "logical_and",
     "Or": "logical_or", "Xor": "logical_xor", "Equal": "equal", "Greater": "greater",
@@ -119,9 +120,18 @@ def _clip(call: OpCall, backend: Backend) -> Runner:
     return run
 
 
-@semantics("IsInf")
-def _is_inf(call: OpCall, backend: Backend) -> Runner:
+@semantics("IsNaN", "IsInf")
+def _is_special(call: OpCall, backend: Backend) -> Runner:
+    run = _special(call, backend)
+    if call.type(0).dtype not in SHORT_FLOATS:
+        return run
+    return lambda x: run(backend.cast(x, "float32"))
+
+
+def _special(call: OpCall, backend: Backend) -> Runner:
     xp = backend.xp
+    if call.node.op_type == "IsNaN":
+        return xp.isnan  # type: ignore[no-any-return]
     positive = bool(call.integer("detect_positive", 1))
     negative = bool(call.integer("detect_negative", 1))
     if positive and negative:
@@ -141,5 +151,7 @@ def _identity(call: OpCall, backend: Backend) -> Runner:
 
 @semantics("Cast", "CastLike")
 def _cast(call: OpCall, backend: Backend) -> Runner:
-    dtype = call.out().dtype
-    return lambda x, *_: backend.cast(x, dtype)
+    source, target = call.type(0).dtype, call.out().dtype
+    saturate, rounding = bool(call.integer("saturate", 1)), call.text("round_mode", "up")
+    return lambda x, *_: convert(
+        backend, x, source, target, saturate=saturate, rounding=rounding)

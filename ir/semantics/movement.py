@@ -140,4 +140,5 @@ def _space_to_depth(call: OpCall, backend: Backend) -> Runner:
     batch, channels, height, width = call.shape(0)
     xp, block, shape = backend.xp, call.integer("blocksize", 1), call.out().shape
     split = (batch, channels, height // block, block, width // block, block)
-    return lambda x: xp.reshape(xp.permute_dims(xp.reshape(x, split), (0, 3, 5, 1, 2, 4)), shape)
+    order = (0, 3, 5, 1, 2, 4) if call.text("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    return lambda x: xp.reshape(xp.permute_dims(xp.reshape(x, split), order), shape)

@@ -11,13 +11,13 @@ from math import erf
 from typing import Any
 
 import array_api_compat.numpy as xp
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
+from ir.tensor_proto import numpy_dtype
+
 Values = npt.NDArray[Any]
 
-_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _UPDATES: dict[str, np.ufunc] = {
     "add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
 
@@ -28,8 +28,8 @@ class NumpyBackend:
     xp: Any = xp
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        """The numpy dtype of that name; bfloat16 is that of `ml_dtypes`."""
-        return _BFLOAT16 if name == "bfloat16" else np.dtype(name)
+        """The numpy dtype of that name; what numpy lacks comes from `ml_dtypes`."""
+        return numpy_dtype(name)
 
     def constant(self, array: npt.NDArray[np.generic]) -> Values:
         """The array itself."""
@@ -39,6 +39,10 @@ class NumpyBackend:
         """Convert the dtype; a float that does not fit gives what the processor gives."""
         with np.errstate(all="ignore"):
             return np.asarray(x).astype(self.dtype(dtype))
+
+    def bitcast(self, x: Values, dtype: str) -> Values:
+        """A view."""
+        return np.asarray(x).view(self.dtype(dtype))
 
     def detach(self, x: Values) -> Values:
         """The array itself: there are no gradients."""

@@ -9,13 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from homespun.errors import Code, HomespunError
-from ir.graph import FLOATS, ITEM_BYTES, Node, TensorType
+from ir.graph import FLOATS, ITEM_BYTES, SHORT_FLOATS, SHORT_INTEGERS, Node, TensorType
 
 Value = npt.NDArray[np.generic]
 
 ALL = frozenset(ITEM_BYTES)
+COMPUTED = ALL - SHORT_FLOATS - SHORT_INTEGERS
+"""Dtypes that operators compute in; the short ones are only moved and converted."""
 BOOL = frozenset({"bool"})
-NUMBERS = ALL - BOOL
+NUMBERS = COMPUTED - BOOL
 SIGNED = frozenset(FLOATS | {"int64", "int32", "int16", "int8"})
 WIDE = frozenset(FLOATS | {"int64", "int32", "uint64", "uint32"})
 """Floats and the integers of 32 and 64 bits: what most arithmetic in ONNX accepts."""
@@ -47,7 +49,7 @@ class Call:
         """Whether the input at `position` is given."""
         return position < len(self.types) and self.types[position] is not None
 
-    def type(self, position: int, dtypes: frozenset[str] = ALL) -> TensorType:
+    def type(self, position: int, dtypes: frozenset[str] = COMPUTED) -> TensorType:
         """Type of a required input, which must have one of `dtypes`."""
         type_ = self.types[position] if position < len(self.types) else None
         if type_ is None:
@@ -58,7 +60,7 @@ class Call:
                 f"the operator accepts {', '.join(sorted(dtypes))}")
         return type_
 
-    def same_dtype(self, positions: Sequence[int], dtypes: frozenset[str] = ALL) -> str:
+    def same_dtype(self, positions: Sequence[int], dtypes: frozenset[str] = COMPUTED) -> str:
         """The one dtype that the given inputs at `positions` share."""
         first = self.type(positions[0], dtypes).dtype
         for position in positions[1:]:

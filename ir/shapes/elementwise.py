@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ir.graph import FLOATS, TensorType
-from ir.shapes.call import ALL, BOOL, NUMBERS, SIGNED, WIDE, Call, Rule
+from ir.shapes.call import ALL, BOOL, COMPUTED, NUMBERS, SIGNED, WIDE, Call, Rule
 
 ONNX_DTYPES: Mapping[int, str] = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
     9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16",
+    17: "float8_e4m3fn", 18: "float8_e4m3fnuz", 19: "float8_e5m2", 20: "float8_e5m2fnuz",
+    21: "uint4", 22: "int4", 23: "float4_e2m1fn", 24: "float8_e8m0fnu", 25: "uint2", 26: "int2",
 }
 """`TensorProto.DataType` (onnx.proto3) -> dtype, for those that exist here."""
 
@@ -75,11 +77,11 @@ def _clip(call: Call) -> Sequence[TensorType]:
 
 
 def _cast(call: Call) -> Sequence[TensorType]:
-    return [TensorType(onnx_dtype(call, "to"), call.type(0).shape)]
+    return [TensorType(onnx_dtype(call, "to"), call.type(0, ALL).shape)]
 
 
 def _cast_like(call: Call) -> Sequence[TensorType]:
-    return [TensorType(call.type(1).dtype, call.type(0).shape)]
+    return [TensorType(call.type(1, ALL).dtype, call.type(0, ALL).shape)]
 
 
 def _dropout(call: Call) -> Sequence[TensorType]:
@@ -91,29 +93,30 @@ def _dropout(call: Call) -> Sequence[TensorType]:
 
 
 def _shape(call: Call, positions: Sequence[int]) -> tuple[int, ...]:
-    return call.broadcast([call.type(position).shape for position in positions])
+    return call.broadcast([call.type(position, ALL).shape for position in positions])
 
 
+_FLOATS_OF_8_BITS = frozenset({
+    "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"})
 _FLOAT_UNARY = (
-    "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Elu", "Erf", "Exp",
-    "Floor", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Mish", "Reciprocal", "Round",
-    "Selu", "Sigmoid", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Tan", "Tanh",
-    "ThresholdedRelu")
+    "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Cos", "Cosh", "Elu",
+    "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Mish",
+    "Reciprocal", "Round", "Selu", "Sigmoid", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt",
+    "Tan", "Tanh", "ThresholdedRelu")
 
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_FLOAT_UNARY, _unary(FLOATS)),
     **dict.fromkeys(("Abs", "Sign"), _unary(NUMBERS)),
     **dict.fromkeys(("Neg", "Relu"), _unary(SIGNED)),
-    "Celu": _unary(frozenset({"float32"})),
     "Identity": _unary(ALL),
     "Not": _unary(BOOL),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Mod", "Min", "Max"), _variadic(NUMBERS)),
     **dict.fromkeys(("Sum", "Mean"), _variadic(FLOATS)),
     **dict.fromkeys(("And", "Or", "Xor"), _predicate(BOOL, 2)),
-    "Equal": _predicate(ALL, 2),
+    "Equal": _predicate(COMPUTED, 2),
     **dict.fromkeys(
         ("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _predicate(NUMBERS, 2)),
-    **dict.fromkeys(("IsInf", "IsNaN"), _predicate(FLOATS, 1)),
+    **dict.fromkeys(("IsInf", "IsNaN"), _predicate(FLOATS | _FLOATS_OF_8_BITS, 1)),
     "Pow": _pow,
     "Where": _where,
     "PRelu": _prelu,

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from homespun.errors import Code, HomespunError
 from ir.graph import TensorType
-from ir.shapes.call import BOOL, Call, Value
+from ir.shapes.call import ALL, BOOL, Call, Value
 from ir.shapes.indexing import slice_ranges
 from ir.shapes.shape_ops import constant_value, fill_value, split_extents
 
@@ -154,13 +154,13 @@ def _clip(call: Call, types: Sequence[TensorType]) -> Sequence[Objects]:
 
 
 def _shape(call: Call, types: Sequence[TensorType]) -> Sequence[Objects]:
-    shape = call.type(0).shape
+    shape = call.type(0, ALL).shape
     start, end = call.integer("start", 0), call.integer("end", len(shape))
     return [np.array(shape[start:end], dtype=np.object_)]
 
 
 def _size(call: Call, types: Sequence[TensorType]) -> Sequence[Objects]:
-    return [np.array(call.type(0).elements, dtype=np.object_)]
+    return [np.array(call.type(0, ALL).elements, dtype=np.object_)]
 
 
 def _concat(call: Call, types: Sequence[TensorType]) -> Sequence[Objects]:

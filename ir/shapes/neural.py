@@ -58,8 +58,14 @@ def _attention(call: Call) -> Sequence[TensorType]:
         raise call.fail(f"{heads} query heads are no multiple of {key[1]} key heads")
     total = key[2] + _past(call, key, value)
     if call.has(3):
-        call.type(3, ALL)
-        call.broadcast_to(3, (batch, heads, length, total))
+        mask = call.type(3, ALL).shape
+        # Keys beyond the mask's end are hidden.
+        reach = mask[-1] if mask and 1 < mask[-1] < total else total
+        call.broadcast_to(3, (batch, heads, length, reach))
+    if call.has(6) and (call.has(4) or call.type(6, frozenset({"int64"})).shape != (batch,)):
+        raise call.fail(f"numbers of valid keys need shape ({batch},) and no past key")
+    if min(call.integer("left_window_size", -1), call.integer("right_window_size", -1)) < -1:
+        raise call.fail("a window size is below -1")
     joined = (batch, length, heads * value[3])
     return [
         TensorType(dtype, joined if len(call.type(0).shape) == 3 else (*query[:3], value[3])),

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from ir.graph import ITEM_BYTES, TensorType
+from ir.graph import FLOATS, ITEM_BYTES, TensorType
 from ir.shapes.call import ALL, INDICES, WIDE, Call, Rule, Value
 from ir.shapes.limits import MAX_EXTENT, check_limits
 
@@ -61,7 +61,7 @@ def _extents(call: Call, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _reshape(call: Call) -> Sequence[TensorType]:
-    data = call.type(0)
+    data = call.type(0, ALL)
     wanted = list(call.known(1))
     if not call.integer("allowzero", 0):
         for place, extent in enumerate(wanted):
@@ -83,7 +83,7 @@ def _reshape(call: Call) -> Sequence[TensorType]:
 
 
 def _flatten(call: Call) -> Sequence[TensorType]:
-    data = call.type(0)
+    data = call.type(0, ALL)
     axis, rank = call.integer("axis", 1), len(data.shape)
     if not -rank <= axis <= rank:
         raise call.fail(f"axis {axis} is outside [{-rank}, {rank}]")
@@ -92,7 +92,7 @@ def _flatten(call: Call) -> Sequence[TensorType]:
 
 
 def _squeeze(call: Call) -> Sequence[TensorType]:
-    data = call.type(0)
+    data = call.type(0, ALL)
     if call.has(1):
         axes = call.axes(call.known(1), len(data.shape))
     else:
@@ -105,7 +105,7 @@ def _squeeze(call: Call) -> Sequence[TensorType]:
 
 
 def _unsqueeze(call: Call) -> Sequence[TensorType]:
-    data = call.type(0)
+    data = call.type(0, ALL)
     added = call.known(1)
     shape = list(data.shape)
     for axis in call.axes(added, len(shape) + len(added)):
@@ -114,7 +114,7 @@ def _unsqueeze(call: Call) -> Sequence[TensorType]:
 
 
 def _transpose(call: Call) -> Sequence[TensorType]:
-    data = call.type(0)
+    data = call.type(0, ALL)
     rank = len(data.shape)
     order = call.integers("perm")
     if order is None:
@@ -184,7 +184,7 @@ def _tile(call: Call) -> Sequence[TensorType]:
 
 
 def _pad(call: Call) -> Sequence[TensorType]:
-    data = call.type(0)
+    data = call.type(0, ALL)
     rank = len(data.shape)
     if call.has(2) and call.type(2, frozenset({data.dtype})).elements != 1:
         raise call.fail("input 2 (the fill value) must be a scalar")
@@ -203,18 +203,18 @@ def _pad(call: Call) -> Sequence[TensorType]:
 
 
 def _shape(call: Call) -> Sequence[TensorType]:
-    rank = len(call.type(0).shape)
+    rank = len(call.type(0, ALL).shape)
     start, end, _ = slice(call.integer("start", 0), call.integer("end", rank)).indices(rank)
     return [TensorType("int64", (max(0, end - start),))]
 
 
 def _size(call: Call) -> Sequence[TensorType]:
-    call.type(0)
+    call.type(0, ALL)
     return [TensorType("int64", ())]
 
 
 def _range(call: Call) -> Sequence[TensorType]:
-    dtypes = frozenset({"float32", "float64", "int16", "int32", "int64"})
+    dtypes = FLOATS | {"int16", "int32", "int64"}
     dtype = call.same_dtype((0, 1, 2), dtypes)
     for position in range(3):
         if call.type(position).elements != 1:
@@ -244,6 +244,8 @@ def _depth_to_space(call: Call) -> Sequence[TensorType]:
 def _space_to_depth(call: Call) -> Sequence[TensorType]:
     data, block = _image(call)
     batch, channels, height, width = data.shape
+    if call.text("mode", "DCR") not in ("DCR", "CRD"):
+        raise call.fail("mode must be DCR or CRD")
     if height % block or width % block:
         raise call.fail(f"pixels {height} x {width} are no multiple of blocksize {block}")
     return [TensorType(

@@ -54,7 +54,7 @@ def test_faults_of_a_node_are_named(mlp, index, changes, message):
 
 def test_another_opset_is_refused(mlp):
     (problem,) = problems(replace(mlp, opset=17))
-    assert "opset 17; expected 23 to 26" in problem.message
+    assert "opset 17; expected 23 to 28" in problem.message
 
 
 @pytest.mark.parametrize(("outputs", "message"), [

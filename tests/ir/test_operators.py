@@ -5,25 +5,59 @@ import pytest
 from onnx import defs
 
 from ir.graph import FLOATS, ITEM_BYTES, Node, TensorType
-from ir.operators import FAMILIES, OPERATORS, OPSET, OpClass, misuse
+from ir.operators import FAMILIES, OPERATORS, OPSET, OPSETS, OpClass, misuse, opset_of
 from ir.shapes import infer
 from ir.shapes.inference import RULES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ANY_NUMBER = 2**31 - 1
 NOT_FOR_TENSORS = {"value_string", "value_strings", "sparse_value"}
-ONNX_NAMES = {"float": "float32", "double": "float64"}
+ONNX_NAMES = {
+    "float": "float32", "double": "float64", "float8e4m3fn": "float8_e4m3fn",
+    "float8e4m3fnuz": "float8_e4m3fnuz", "float8e5m2": "float8_e5m2",
+    "float8e5m2fnuz": "float8_e5m2fnuz", "float4e2m1": "float4_e2m1fn",
+    "float8e8m0": "float8_e8m0fnu"}
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_the_list_agrees_with_onnx(name):
-    schema, info = defs.get_schema(name, OPSET, ""), OPERATORS[name]
+    schema, info = defs.get_schema(name, OPSETS[-1], ""), OPERATORS[name]
     assert info.min_inputs == schema.min_input
     assert (info.max_inputs or ANY_NUMBER) == schema.max_input or info.max_inputs == 0
     assert (info.max_outputs or ANY_NUMBER) == schema.max_output
     required = {key for key, attribute in schema.attributes.items() if attribute.required}
     assert set(info.required) == required
     assert set(info.optional) == set(schema.attributes) - required - NOT_FOR_TENSORS
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_what_is_newer_than_the_usual_opset_says_since_when(name):
+    info, newest = OPERATORS[name], defs.get_schema(name, OPSETS[-1], "")
+    oldest = min(version for version in OPSETS if _has(name, version))
+    assert info.since == oldest
+    first = {}
+    for version in reversed(range(oldest, OPSETS[-1] + 1)):
+        schema = defs.get_schema(name, version, "")
+        first |= dict.fromkeys(schema.attributes, version)
+        if newest.max_input < ANY_NUMBER:
+            first |= {f"input {at}": version for at in range(schema.max_input)}
+    known = {*info.required, *info.optional, *(f"input {at}" for at in range(info.max_inputs or 0))}
+    assert info.newer == {part: version for part, version in first.items()
+                          if part in known and version > oldest}
+
+
+def _has(name, version):
+    try:
+        return not defs.get_schema(name, version, "").deprecated
+    except defs.SchemaError:
+        return False
+
+
+def test_opset_of_a_node():
+    assert opset_of(Node(0, "n", "Cast", ("a",), ("y",), {"to": 1})) == OPSET
+    assert opset_of(Node(0, "n", "Cast", ("a",), ("y",), {"to": 1, "round_mode": "up"})) == 24
+    queries = ("q", "k", "v", "", "", "", "n")
+    assert opset_of(Node(0, "n", "Attention", queries, ("y",))) == 24
 
 
 def test_each_operator_has_a_type_rule_and_one_family():
@@ -48,7 +82,7 @@ def _element_wise_of_one_input():
 
 @pytest.mark.parametrize("name", _element_wise_of_one_input())
 def test_accepted_dtypes_of_element_wise_operators_agree_with_onnx(name):
-    schema = defs.get_schema(name, OPSET, "")
+    schema = defs.get_schema(name, OPSETS[-1], "")
     allowed = {text.removeprefix("tensor(").removesuffix(")") for text in schema.inputs[0].types}
     allowed = {ONNX_NAMES.get(text, text) for text in allowed}
     accepted = set()
@@ -82,7 +116,7 @@ def test_a_differentiable_operator_takes_floats():
     # Otherwise a gradient could never pass, and the table would be wrong.
     for name, info in OPERATORS.items():
         if info.differentiable:
-            inputs = defs.get_schema(name, OPSET, "").inputs
+            inputs = defs.get_schema(name, OPSETS[-1], "").inputs
             types = {text[len("tensor("):-1] for each in inputs for text in each.types}
             assert {ONNX_NAMES.get(text, text) for text in types} & FLOATS, name
 

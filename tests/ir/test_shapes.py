@@ -46,16 +46,10 @@ def _supported(case):
     graph = case.model.graph
     if any(node.op_type not in OPERATORS or node.domain for node in graph.node):
         return False
-    if case.name in OTHER_VERSIONS or any(misuse(node) for node in _nodes(graph)):
+    if any(misuse(node) for node in _nodes(graph)):
         return False
     arrays = [np.asarray(array) for arrays in case.data_sets[0] for array in arrays]
     return all(str(array.dtype) in ITEM_BYTES for array in arrays)
-
-
-# Valid only in opsets where the operator had other dtypes; other inputs or attributes show.
-OTHER_VERSIONS = {
-    "test_celu_float16", "test_celu_bfloat16", "test_range_float16_type_positive_delta",
-    "test_range_bfloat16_type_positive_delta"}
 
 
 @pytest.fixture(scope="module")

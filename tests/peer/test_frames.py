@@ -73,7 +73,9 @@ def test_wire_numbers_never_change():
         "acknowledge", "link_hello", "link_ack", "link_close", "probe", "control"]
     assert [encode_header(opaque_frame(kind))[3] for kind in Kind] == list(range(len(Kind)))
     dtypes = [OPAQUE, "float64", "float32", "float16", "bfloat16", "int64", "int32", "int16",
-              "int8", "uint64", "uint32", "uint16", "uint8", "bool"]
+              "int8", "uint64", "uint32", "uint16", "uint8", "bool",
+              "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz",
+              "float8_e8m0fnu", "float4_e2m1fn", "int4", "uint4", "int2", "uint2"]
     assert set(dtypes[1:]) == set(ITEM_BYTES)
     for number, dtype in enumerate(dtypes):
         size = ITEM_BYTES.get(dtype, 0)

@@ -41,6 +41,10 @@ class TorchBackend:
         """Leave the graph of autograd."""
         return x.detach()
 
+    def bitcast(self, x: Tensor, dtype: str) -> Tensor:
+        """A view."""
+        return x.view(DTYPES[dtype])
+
     def erf(self, x: Tensor) -> Tensor:
         """Error function."""
         return torch.erf(x)

@@ -147,7 +147,7 @@ class _Compiler:
 
     def _host_value(self, name: str) -> Array | None:
         value = self._constant(name)
-        return None if value is None else to_numpy(value)
+        return None if value is None else to_numpy(value, self._graph.types[name].dtype)
 
     def _is_constant(self, node: Node, implementation: Implementation) -> bool:
         if implementation.static:

@@ -136,7 +136,8 @@ class Parameters:
 
     def shared_values(self) -> dict[int, Array]:
         """Copies of the parameters that others use, by edge."""
-        return {t.edge: to_numpy(self._values[t.value].clone()) for t in self._outgoing}
+        return {t.edge: to_numpy(self._values[t.value].clone(), t.type.dtype)
+                for t in self._outgoing}
 
     def shared_gradients(self) -> dict[int, Array]:
         """Gradients of foreign parameters, by edge; clears them."""

@@ -92,7 +92,8 @@ class TorchSegment:
                 f"Forward of segment {self._segment.index}", self._device):
             values, leaves = self._run(key, data, incoming)
             slots = self._plan.slots
-            outputs = {t.edge: to_numpy(values[slots[t.value, None]]) for t in self._leaving}
+            outputs = {t.edge: to_numpy(values[slots[t.value, None]], t.type.dtype)
+                       for t in self._leaving}
             loss = None if self._loss_name is None else values[slots[self._loss_name, None]]
             if training:
                 again = self._program.training.recompute
@@ -172,7 +173,9 @@ class TorchSegment:
 
     def parameters(self) -> Mapping[str, Array]:
         """Copies of the segment's own parameters, by name."""
-        return {name: to_numpy(value.clone()) for name, value in self._parameters.own.items()}
+        types = self._program.graph.types
+        return {name: to_numpy(value.clone(), types[name].dtype)
+                for name, value in self._parameters.own.items()}
 
     def close(self) -> None:
         """Free device memory."""

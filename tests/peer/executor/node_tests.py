@@ -1,7 +1,9 @@
-"""ONNX's own node tests as segments of one node, for any executor.
+"""ONNX's own node tests as segments, for any executor.
 
 What is here knows no framework: a case becomes a `SegmentProgram`, any executor runs it, and the
-results are compared. Which cases an executor is expected to fail, and why, is in
+results are compared. Every case of the `onnx` package is here: those that no tensor program can
+express are out of scope by name (`outside_scope`), all others count, also those that cannot even
+become a program. Which cases an executor is expected to fail, and why, is in
 `expected_failures.py`.
 """
 
@@ -15,9 +17,9 @@ from onnx import numpy_helper
 
 from dag.job import OptimizerSpec, TrainingSpec
 from homespun.errors import HomespunError
-from ir.graph import ITEM_BYTES, Graph, Node, TensorType
-from ir.operators import OPERATORS
+from ir.graph import Graph, Node, TensorType
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
+from ir.shapes import infer
 from peer.executor.base import SegmentProgram, WorkKey
 from peer.executor.registry import create
 
@@ -31,14 +33,19 @@ class NodeCase:
 
     Attributes:
         name: ONNX's name of it.
-        program: a segment that runs the one node; every result leaves it, edge = output number.
+        op_type: the operator that it is about; for an expanded function, the function.
+        program: a segment of the case's nodes; every result leaves it, edge = output number. None
+            if the case cannot become one.
+        refusal: why it cannot.
         data: data input -> array.
         expected: the results, by edge.
         rtol, atol: what the case allows.
     """
 
     name: str
-    program: SegmentProgram
+    op_type: str
+    program: SegmentProgram | None
+    refusal: str | None
     data: dict
     expected: list
     rtol: float
@@ -50,32 +57,115 @@ class NodeCase:
 
 
 @cache
+def collected():
+    """All cases of the `onnx` package, as it gives them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from onnx.backend.test.case.node import collect_testcases
+
+        return collect_testcases(None)
+
+
+def outside_scope(case):
+    """Why no tensor program can express a case, in words; None if it counts."""
+    kinds = [value.type.WhichOneof("value")
+             for value in (*case.model.graph.input, *case.model.graph.output)]
+    for kind, words in (("sequence_type", "sequences"), ("optional_type", "optionals"),
+                        ("map_type", "maps")):
+        if kind in kinds:
+            return words
+    if any(node.op_type.startswith("Optional") for node in case.model.graph.node):
+        return "optionals"
+    if any(node.domain == "ai.onnx.preview.training" for node in case.model.graph.node):
+        return "a training algorithm of ai.onnx.preview.training"
+    strings = any(value.type.tensor_type.elem_type == onnx.TensorProto.STRING
+                  for value in (*case.model.graph.input, *case.model.graph.output))
+    return "strings" if strings else None
+
+
+@cache
 def cases():
-    """op_type -> its cases: single nodes of the closed list over dtypes that a graph may have."""
+    """Operator -> its cases in scope."""
+    subjects = {case.name: _qualified(case.model.graph.node[0]) for case in collected()
+                if len(case.model.graph.node) == 1}
     by_operator = {}
-    for case in _collected():
-        proto = case.model.graph.node
-        if _is_in_closed_list(proto) and _is_typed(case):
-            by_operator.setdefault(proto[0].op_type, []).append(node_case(case))
+    for case in collected():
+        if outside_scope(case) is None:
+            plain = case.name.split("_expanded")[0]
+            op_type = subjects.get(case.name) or subjects.get(plain) or "several operators"
+            by_operator.setdefault(op_type, []).append(node_case(case, op_type))
     return by_operator
 
 
-def node_case(case):
+def single_node_cases(op_type):
+    """Cases of an operator that are programs of that one node."""
+    return [case for case in cases().get(op_type, ())
+            if case.program is not None and len(case.program.graph.nodes) == 1
+            and case.node.op_type == op_type]
+
+
+def node_case(case, op_type):
     """An ONNX test case as a segment; inputs that must be known before the run are constants."""
-    proto = case.model.graph.node[0]
     inputs, outputs = ([_as_array(item) for item in side] for side in case.data_sets[0])
-    named = dict(zip([i.name for i in case.model.graph.input], inputs, strict=True))
+    data = dict(zip([i.name for i in case.model.graph.input], inputs, strict=True))
     results = dict(zip([o.name for o in case.model.graph.output], outputs, strict=True))
-    known = known_inputs(proto.op_type)
-    constants = {name: named.pop(name) for slot, name in enumerate(proto.input)
-                 if slot in known and name in named}
-    node = Node(0, proto.name or case.name, proto.op_type, tuple(proto.input),
-                tuple(proto.output), {a.name: _attribute_value(a) for a in proto.attribute})
-    types = {name: _type_of(value) for name, value in {**named, **constants, **results}.items()}
-    graph = Graph(opset=23, nodes=(node,), inputs=tuple(named), parameters=(),
-                  outputs=tuple(results), constants=constants, types=types)
-    return NodeCase(name=case.name, program=_program(graph), data=named,
+    program = refusal = None
+    try:
+        graph = _graph(case.model, data, results)
+        program = _program(graph)
+        data = {name: data[name] for name in graph.inputs}
+    except (HomespunError, NotImplementedError) as error:
+        refusal = str(error)
+    return NodeCase(name=case.name, op_type=op_type, program=program, refusal=refusal, data=data,
                     expected=list(results.values()), rtol=case.rtol, atol=case.atol)
+
+
+def _graph(model, data, results):
+    """The model as a graph whose types are inferred, never taken from the case."""
+    nodes, constants = _nodes(model)
+    known = _known_before_the_run(nodes)
+    constants |= {name: array for name, array in data.items() if name in known}
+    inputs = tuple(name for name in data if name not in constants)
+    given = {name: _type_of(array) for name, array in (*data.items(), *constants.items())}
+    types = infer(nodes, given, constants).types
+    for name, array in results.items():
+        if types[name] != _type_of(array):
+            raise NotImplementedError(
+                f"'{name}' is inferred as {types[name]}, the case has {_type_of(array)}")
+    return Graph(opset=23, nodes=nodes, inputs=inputs, parameters=(), outputs=tuple(results),
+                 constants=constants, types=types)
+
+
+def _nodes(model):
+    """The model's nodes, and its literals."""
+    nodes, constants = [], {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    for proto in model.graph.node:
+        attributes = {a.name: _attribute_value(a) for a in proto.attribute}
+        if proto.op_type == "Constant" and "value" in attributes and len(model.graph.node) > 1:
+            constants[proto.output[0]] = attributes["value"]
+            continue
+        nodes.append(Node(
+            len(nodes), proto.name or f"{proto.op_type}_{len(nodes)}", _qualified(proto),
+            tuple(proto.input), tuple(proto.output), attributes))
+    return tuple(nodes), constants
+
+
+def _qualified(proto):
+    """The operator's name, with its domain where that is not the default one."""
+    return proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}.{proto.op_type}"
+
+
+def _known_before_the_run(nodes):
+    """Values that some node must know before the run, back to what they are computed from."""
+    known = set()
+    for node in reversed(nodes):
+        implementation = _table().get(node.op_type)
+        if implementation is None:
+            continue
+        known.update(name for slot, name in enumerate(node.inputs) if slot in implementation.host)
+        if known.intersection(node.outputs) and not implementation.static:
+            known.update(node.inputs)
+    return known
 
 
 def _program(graph):
@@ -83,19 +173,20 @@ def _program(graph):
         BoundaryTensor(edge=edge, value=name, kind=BoundaryKind.ACTIVATION, source=0, target=1,
                        type=graph.types[name], differentiable=False, consumers=(1,))
         for edge, name in enumerate(graph.outputs))
-    segment = Segment(index=0, nodes=(0,), parameters=(), data_inputs=graph.inputs, incoming=(),
-                      outgoing=outgoing, has_loss=False)
+    segment = Segment(index=0, nodes=tuple(range(len(graph.nodes))), parameters=(),
+                      data_inputs=graph.inputs, incoming=(), outgoing=outgoing, has_loss=False)
     training = TrainingSpec(steps=1, batch_size=1, microbatches=1, seed=1,
                             optimizer=OptimizerSpec(kind="sgd", learning_rate=0.1))
     return SegmentProgram(
         graph=graph, segment=segment, training=training, trainable=frozenset())
 
 
-def known_inputs(op_type):
-    """Slots whose value a graph must know before the run; torch runs the whole list, so it says."""
+@cache
+def _table():
+    """Torch runs the whole list, so its table says what must be known before the run."""
     from peer.executor.torch_executor.table import implementations
 
-    return implementations()[op_type].host
+    return implementations()
 
 
 @cache
@@ -110,6 +201,11 @@ def claims(executor):
 
 def failure_of(executor, case):
     """Why an executor fails a case, in its own words; None if it passes."""
+    if case.program is None:
+        return case.refusal
+    lacking = sorted({node.op_type for node in case.program.graph.nodes} - set(claims(executor)))
+    if lacking:
+        return f"the executor does not run {', '.join(lacking)}"
     try:
         _run(executor, case)
     except (AssertionError, HomespunError) as error:
@@ -144,35 +240,13 @@ def compare(got, wanted, case):
 
 
 def _comparable(array):
-    """numpy's comparison knows no bfloat16."""
-    return array.astype(np.float64) if array.dtype.name == "bfloat16" else array
-
-
-def _collected():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from onnx.backend.test.case.node import collect_testcases
-
-        return collect_testcases(None)
-
-
-def _is_in_closed_list(nodes):
-    """One node of the list, without attributes or inputs that came after opset 23."""
-    info = OPERATORS.get(nodes[0].op_type)
-    if len(nodes) != 1 or info is None or nodes[0].domain not in ("", "ai.onnx"):
-        return False
-    if not {a.name for a in nodes[0].attribute} <= {*info.required, *info.optional}:
-        return False
-    return info.max_inputs is None or len(nodes[0].input) <= info.max_inputs
-
-
-def _is_typed(case):
-    tensors = [array for data in case.data_sets for side in data for array in side]
-    return all(not isinstance(item, list) and _as_array(item).dtype.name in ITEM_BYTES
-               for item in tensors)
+    """numpy's comparison knows only its own dtypes."""
+    return array if array.dtype.isbuiltin == 1 else array.astype(np.float64)
 
 
 def _attribute_value(attribute):
+    if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
+        raise NotImplementedError(f"attribute '{attribute.name}' is a graph")
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, onnx.TensorProto):
         return numpy_helper.to_array(value)
@@ -184,7 +258,9 @@ def _attribute_value(attribute):
 
 
 def _as_array(item):
-    return numpy_helper.to_array(item) if isinstance(item, onnx.TensorProto) else np.asarray(item)
+    if isinstance(item, onnx.TensorProto):
+        return numpy_helper.to_array(item)
+    return np.asarray(item)
 
 
 def _type_of(array):

@@ -14,7 +14,7 @@ from ir.semantics.registry import table
 from peer.executor.torch_executor.backend import TorchBackend
 from peer.executor.torch_executor.tensors import to_numpy
 from tests.peer.executor.expected_failures import SEMANTICS_FAILURES
-from tests.peer.executor.node_tests import cases, compare
+from tests.peer.executor.node_tests import compare, single_node_cases
 
 BACKENDS = {"numpy": NumpyBackend(), "torch": TorchBackend(torch.device("cpu"))}
 TORCH_ONLY_STORES = {"uint16", "uint32", "uint64"}
@@ -36,8 +36,9 @@ def results(case, name):
     with np.errstate(all="ignore"):
         found = entry.build(call, backend)(*given)
     found = found if isinstance(found, tuple | list) else (found,)
-    return [to_numpy(value) if isinstance(value, torch.Tensor) else np.asarray(value)
-            for value, kind in zip(found, node.outputs, strict=False) if kind]
+    return [to_numpy(value, graph.types[output].dtype) if isinstance(value, torch.Tensor)
+            else np.asarray(value)
+            for value, output in zip(found, node.outputs, strict=False) if output]
 
 
 def dtypes(case):
@@ -57,7 +58,7 @@ def failure(case, name):
 @pytest.mark.parametrize("op_type", sorted(table()))
 def test_node_tests(op_type, name):
     expected = SEMANTICS_FAILURES[name]
-    found = {case.name: failure(case, name) for case in cases().get(op_type, ())
+    found = {case.name: failure(case, name) for case in single_node_cases(op_type)
              if name != "torch" or dtypes(case).isdisjoint(TORCH_ONLY_STORES)}
     unexpected = {case: reason for case, reason in found.items()
                   if reason is not None and case not in expected}

@@ -8,7 +8,7 @@ from peer.executor.torch_executor.fusion import FUSED_OPERATORS
 from peer.executor.torch_executor.run_state import RunState
 from peer.executor.torch_executor.table import Call, implementations
 from peer.executor.torch_executor.tensors import to_torch
-from tests.peer.executor.node_tests import cases
+from tests.peer.executor.node_tests import single_node_cases
 
 CPU = torch.device("cpu")
 
@@ -58,7 +58,7 @@ CLAIMING = sorted(op_type for op_type, found in implementations().items()
 def test_claims_about_gradients(op_type):
     """`once` and `dense` spare work in every node; a wrong claim would cost bit-identity."""
     implementation = implementations()[op_type]
-    for case in cases().get(op_type, ()):
+    for case in single_node_cases(op_type):
         run, leaves = runner_and_leaves(case)
         result = run(*leaves)
         roots = [t for t in (result if isinstance(result, tuple | list) else (result,))

@@ -1,4 +1,4 @@
-"""Attention and rotary position embedding (ONNX opset 23).
+"""Attention and rotary position embedding (ONNX opset 25).
 
 Legend: B batch, H query heads, G key/value heads, T queries, S keys, D head size.
 """
@@ -28,6 +28,8 @@ class _Plan:
     groups: int
     flat: bool
     causal: bool
+    left: int
+    right: int
     scale: float
     softcap: float
     score_mode: int
@@ -43,17 +45,18 @@ def _attention(call: Call) -> Runner:
     def run(
         query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None,
         past_key: Tensor | None = None, past_value: Tensor | None = None,
+        valid: Tensor | None = None,
     ) -> Any:
         q = _heads(query, plan.heads, plan.flat)
         k, v = (_heads(x, plan.groups, plan.flat) for x in (key, value))
-        offset = 0 if past_key is None else past_key.shape[2]
+        offset = _offset(past_key, valid, q.shape[2])
         k = k if past_key is None else torch.cat([past_key, k], 2)
         v = v if past_value is None else torch.cat([past_value, v], 2)
         scores = None
         if plan.wants_scores or plan.softcap:
-            result, scores = _explicit(plan, q, k, v, mask, offset)
+            result, scores = _explicit(plan, q, k, v, _padded(mask, valid, k.shape[2]), offset)
         else:
-            result = _fused(plan, q, k, v, mask, offset)
+            result = _fused(plan, q, k, v, _padded(mask, valid, k.shape[2]), offset)
         if plan.flat:
             result = result.transpose(1, 2).reshape(*query.shape[:2], -1)
         result = result.to(dtype)
@@ -69,6 +72,7 @@ def _plan(call: Call) -> _Plan:
     size = call.shape(0)[-1] // heads if flat else call.shape(0)[-1]
     return _Plan(
         heads=heads, groups=groups, flat=flat, causal=bool(call.integer("is_causal", 0)),
+        left=call.integer("left_window_size", -1), right=call.integer("right_window_size", -1),
         scale=call.number("scale", 1.0 / sqrt(size)), softcap=call.number("softcap", 0.0),
         score_mode=call.integer("qk_matmul_output_mode", 0), wants_scores=call.wants(3),
         wants_present=call.wants(1) or call.wants(2))
@@ -76,7 +80,7 @@ def _plan(call: Call) -> _Plan:
 
 def _in_precision(call: Call, plan: _Plan, run: Runner) -> Runner:
     """Round only the plain case: caches and scores keep the graph's dtype."""
-    if plan.wants_present or plan.wants_scores or call.has(3):
+    if plan.wants_present or plan.wants_scores or call.has(3) or call.has(6):
         return run
     return rounded(call, run)
 
@@ -88,11 +92,35 @@ def _heads(x: Tensor, heads: int, flat: bool) -> Tensor:
     return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
 
 
+def _offset(past: Tensor | None, valid: Tensor | None, queries: int) -> int | Tensor:
+    """Position of the first query among the keys; [B, 1, 1, 1] if each sample has its own."""
+    if valid is not None:
+        return valid.reshape(-1, 1, 1, 1) - queries
+    return 0 if past is None else past.shape[2]
+
+
+def _padded(mask: Tensor | None, valid: Tensor | None, keys: int) -> Tensor | None:
+    """The mask over all keys: those beyond its end, and those that are padding, are hidden."""
+    if mask is not None and mask.shape[-1] < keys:
+        hidden = False if mask.dtype == torch.bool else float("-inf")
+        mask = F.pad(mask, [0, keys - mask.shape[-1]], value=hidden)
+    if valid is None:
+        return mask
+    return _joined(mask, torch.arange(keys, device=valid.device) < valid.reshape(-1, 1, 1, 1))
+
+
+def _joined(mask: Tensor | None, allowed: Tensor) -> Tensor:
+    if mask is None:
+        return allowed
+    return mask & allowed if mask.dtype == torch.bool else torch.where(
+        allowed, mask, float("-inf"))
+
+
 def _fused(
-    plan: _Plan, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, offset: int
+    plan: _Plan, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, offset: int | Tensor
 ) -> Tensor:
-    grouped = plan.groups != plan.heads
-    if mask is None and plan.causal and offset == 0:
+    grouped, windowed = plan.groups != plan.heads, max(plan.left, plan.right) >= 0
+    if mask is None and plan.causal and isinstance(offset, int) and not offset and not windowed:
         return F.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=plan.scale, enable_gqa=grouped)
     bias = _bias(plan, q, k, mask, offset)
@@ -101,25 +129,22 @@ def _fused(
 
 
 def _bias(
-    plan: _Plan, q: Tensor, k: Tensor, mask: Tensor | None, offset: int
+    plan: _Plan, q: Tensor, k: Tensor, mask: Tensor | None, offset: int | Tensor
 ) -> Tensor | None:
     """Mask (bool: True attends) or additive bias, broadcastable to [B, H, T, S]."""
-    queries, keys = q.shape[2], k.shape[2]
-    if mask is not None and mask.shape[-1] < keys:
-        hidden = False if mask.dtype == torch.bool else float("-inf")
-        mask = F.pad(mask, [0, keys - mask.shape[-1]], value=hidden)
-    if not plan.causal:
+    if not plan.causal and max(plan.left, plan.right) < 0:
         return mask
-    allowed = torch.ones(queries, keys, dtype=torch.bool, device=q.device).tril(offset)
-    if mask is None:
-        return allowed
-    if mask.dtype == torch.bool:
-        return mask & allowed
-    return mask.masked_fill(~allowed, float("-inf"))
+    queries = torch.arange(q.shape[2], device=q.device).reshape(-1, 1)
+    behind = queries + offset - torch.arange(k.shape[2], device=q.device)
+    allowed = torch.ones_like(behind, dtype=torch.bool)
+    for limit, distance in ((plan.left, behind), (plan.right, -behind)):
+        if limit >= 0:
+            allowed = allowed & (distance <= limit)
+    return _joined(mask, allowed & (behind >= 0) if plan.causal else allowed)
 
 
 def _explicit(
-    plan: _Plan, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, offset: int
+    plan: _Plan, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, offset: int | Tensor
 ) -> tuple[Tensor, Tensor]:
     """Step by step, for softcap or when the scores are an output; order as opset 23 says."""
     repeats = plan.heads // plan.groups

@@ -12,15 +12,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from ir.graph import SHORT_FLOATS, SHORT_INTEGERS
+from ir.semantics.conversion import convert
 from ir.semantics.draws import keep_mask
 from ir.semantics.dropout import dropout_ratio
+from peer.executor.torch_executor.backend import TorchBackend
 from peer.executor.torch_executor.table import Call, Runner, operator
 
 _UNARY: Mapping[str, Callable[[Tensor], Tensor]] = {
     "Abs": torch.abs, "Acos": torch.acos, "Acosh": torch.acosh, "Asin": torch.asin,
     "Asinh": torch.asinh, "Atan": torch.atan, "Atanh": torch.atanh, "Ceil": torch.ceil,
     "Cos": torch.cos, "Cosh": torch.cosh, "Erf": torch.erf, "Exp": torch.exp,
-    "Floor": torch.floor, "HardSwish": F.hardswish, "IsNaN": torch.isnan, "Log": torch.log,
+    "Floor": torch.floor, "HardSwish": F.hardswish, "Log": torch.log,
     "Mish": F.mish, "Neg": torch.neg, "Not": torch.logical_not, "Reciprocal": torch.reciprocal,
     "Relu": torch.relu, "Round": torch.round, "Sigmoid": torch.sigmoid, "Sign": torch.sign,
     "Silu": F.silu, "Sin": torch.sin, "Sinh": torch.sinh, "Softplus": F.softplus,
@@ -172,12 +175,23 @@ def _prelu(call: Call) -> Runner:
     return lambda x, slope: torch.where(x < 0, x * slope, x)
 
 
+def _widened(x: Tensor) -> Tensor:
+    """Torch compares no floats of 8 bits; float32 holds them all."""
+    return x.to(torch.float32) if x.itemsize == 1 else x
+
+
+@operator("IsNaN")
+def _is_nan(call: Call) -> Runner:
+    return lambda x: torch.isnan(_widened(x))
+
+
 @operator("IsInf")
 def _is_inf(call: Call) -> Runner:
     wanted = [value for name, value in (("detect_positive", inf), ("detect_negative", -inf))
               if call.integer(name, 1)]
 
     def run(x: Tensor) -> Tensor:
+        x = _widened(x)
         hits = [x == value for value in wanted]
         return reduce(torch.logical_or, hits, torch.zeros_like(x, dtype=torch.bool))
 
@@ -191,11 +205,16 @@ def _identity(call: Call) -> Runner:
 
 @operator("Cast", "CastLike", moves=True, once=True)
 def _cast(call: Call) -> Runner:
-    dtype = call.out_dtype()
-    if dtype == call.dtype(0):
+    source, target, dtype = call.type(0).dtype, call.out().dtype, call.out_dtype()
+    if source == target:
         # Never the input itself: each node's result must be a value of its own (docs/adr/0008).
         return lambda x, *_: x.view_as(x)
-    return lambda x, *_: x.to(dtype)
+    if (SHORT_FLOATS | SHORT_INTEGERS).isdisjoint((source, target)):
+        return lambda x, *_: x.to(dtype)
+    backend, saturate = TorchBackend(call.device), bool(call.integer("saturate", 1))
+    rounding = call.text("round_mode", "up")
+    return lambda x, *_: convert(
+        backend, x, source, target, saturate=saturate, rounding=rounding)
 
 
 @operator("Dropout", host=(1, 2), once=True, dense=True)

@@ -137,4 +137,5 @@ def _space_to_depth(call: Call) -> Runner:
     batch, channels, height, width = call.shape(0)
     block, shape = call.integer("blocksize", 1), call.out().shape
     split = (batch, channels, height // block, block, width // block, block)
-    return lambda x: x.reshape(split).permute(0, 3, 5, 1, 2, 4).reshape(shape)
+    order = (0, 3, 5, 1, 2, 4) if call.text("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    return lambda x: x.reshape(split).permute(order).reshape(shape)
