@@ -1,5 +1,6 @@
 # Everything a developer runs. Works with GNU make, Python >= 3.11 and pip; nothing else is assumed.
 PYTHON ?= python3
+SECONDS ?= 60
 ifeq ($(OS),Windows_NT)
 BIN := .venv/Scripts
 else
@@ -7,7 +8,7 @@ BIN := .venv/bin
 endif
 STAMP := .venv/.ready
 
-.PHONY: setup test check demo proto docs bench-help clean
+.PHONY: setup test check fuzz demo proto docs bench-help clean
 
 setup: $(STAMP)  ## create .venv and install the project with its tools, when stale
 
@@ -23,6 +24,10 @@ check: setup  ## style, types, import directions
 
 test: check  ## everything that must hold before a change is merged
 	$(BIN)/python -m pytest
+
+fuzz: setup  ## fuzz every parser of outside bytes, SECONDS each (Linux)
+	set -e; for target in graph frame tensors join_key; do \
+	  $(BIN)/python -m tests.fuzz.run $$target --seconds $(SECONDS); done
 
 demo: setup  ## a broker and four peers on this machine train a small model
 	$(BIN)/python -m examples.demo
