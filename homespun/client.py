@@ -129,8 +129,7 @@ class Client:
             precision: `float32`, or `bfloat16` for autocast.
             recompute: compute activations again for backward instead of keeping them.
             evaluate_every: evaluate the validation split before the first step, after every so
-                many steps, and at the end; 0: never. None: at the beginning and the end if there is
-                a validation split.
+                many steps, and at the end; 0: never. None: first and last, if there is a split.
             seed: keys sample order, dropout and every other draw, 0 <= seed < 2**64.
             peers: exact number of peers; None: the planner chooses.
             name: for people, at most 100 printable characters.
