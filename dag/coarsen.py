@@ -4,10 +4,15 @@ Blocks are contiguous in the graph's topological order, so any contiguous split 
 segments whose quotient graph is acyclic, and gradients are summed in an order that does not depend
 on the split (docs/adr/0008-bit-identity.md). Replicable nodes (masks, rotary tables, slices of the
 data) are in no block: `ir.cut` runs them wherever they are needed.
+
+A parameter that the graph updates (running statistics) must be updated where it is read, so no cut
+falls between its first and its last reader or the node that makes its update. A batch normalisation
+that is called twice binds everything between its calls into one block.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,6 +20,7 @@ import numpy as np
 
 from dag.cost import FloatArray, GraphCosts, weight_bytes
 from dag.job import TrainingSpec
+from ir.graph import Graph
 
 MAX_BLOCKS = 256
 """Fine enough to balance 32 peers; keeps range tables of [blocks, blocks] small."""
@@ -60,21 +66,51 @@ def coarsen(
     if not order:
         # Nothing is trained or drawn: one block that names everything, for `ir.cut` to place.
         return Blocks(costs, (tuple(range(len(costs.graph.nodes))),))
-    if len(order) <= max_blocks:
-        return Blocks(costs, tuple((index,) for index in order))
+    places = cutting_places(costs.graph, order)
+    if len(places) < max_blocks:
+        return _divided(costs, order, places)
     live = live_bytes(costs, order)
     share = _shares(costs, order, seconds, training)
     cheapest: dict[int, int] = {}
-    for place in range(1, len(order)):
+    for place in places:
         stretch = min(max_blocks - 2, int(share[place] * (max_blocks - 1)))
         if stretch not in cheapest or live[place] < live[cheapest[stretch]]:
             cheapest[stretch] = place
     forced = sorted(
-        (place for place, index in enumerate(order) if place and index in breaks),
-        key=lambda place: live[place])
-    bounds = sorted({0, *cheapest.values(), *forced[:max_blocks], len(order)})
-    return Blocks(costs, tuple(
-        tuple(order[first:end]) for first, end in pairwise(bounds)))
+        (place for place in places if order[place] in breaks), key=lambda place: live[place])
+    return _divided(costs, order, sorted({*cheapest.values(), *forced[:max_blocks]}))
+
+
+def cutting_places(graph: Graph, order: Sequence[int]) -> list[int]:
+    """Places between two nodes of `order` where a cut parts no updated parameter, ascending.
+
+    Args:
+        graph: the whole graph.
+        order: indices of the nodes to place, ascending.
+
+    Returns:
+        `p` means between `order[p - 1]` and `order[p]`.
+
+    Cost: O(nodes + edges + updates * nodes) at worst.
+    """
+    position = {index: place for place, index in enumerate(order)}
+    made_at: dict[str, int] = {}
+    touched: dict[str, list[int]] = {name: [] for name in graph.updates}
+    for index, place in position.items():
+        node = graph.nodes[index]
+        made_at.update(dict.fromkeys(node.outputs, place))
+        for name in touched.keys() & node.inputs:
+            touched[name].append(place)
+    bound: set[int] = set()
+    for name, value in graph.updates.items():
+        places = [made_at[value], *touched[name]]
+        bound.update(range(min(places) + 1, max(places) + 1))
+    return [place for place in range(1, len(order)) if place not in bound]
+
+
+def _divided(costs: GraphCosts, order: Sequence[int], places: Sequence[int]) -> Blocks:
+    bounds = [0, *places, len(order)]
+    return Blocks(costs, tuple(tuple(order[first:end]) for first, end in pairwise(bounds)))
 
 
 def live_bytes(costs: GraphCosts, order: list[int]) -> list[int]:

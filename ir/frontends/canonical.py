@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -21,23 +22,33 @@ from ir.passes.simplify import simplify
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 
 
-def freeze(model: ir.Model, parameters: Sequence[str], *, keep_names: bool = False) -> Graph:
+def freeze(
+    model: ir.Model, parameters: Sequence[str], *, updated: Sequence[str] = (),
+    keep_names: bool = False,
+) -> Graph:
     """Turn an edited model into a graph: the same model gives the same graph every time.
 
     Args:
         model: opset 23; parameters are graph inputs, without values. It is edited in place.
         parameters: names of those inputs, in order. Unused ones are left out of the graph.
+        updated: parameters that the model's last outputs replace, in this order
+            (`Graph.updates`); those outputs are no results of the graph.
         keep_names: leave the names of nodes as they are, where they are unique.
 
     Raises:
         HomespunError: EXPORT_FAILED where a shape cannot be known, and what `serde.load` raises.
     """
     _simplified(model)
-    used = _drop_unused(model, parameters)
+    used = _drop_unused(model, parameters, updated)
     _separate_outputs(model.graph)
     _name_nodes(model.graph, keep_names)
     _drop_notes(model)
-    return serde.load(_typed(model).SerializeToString(deterministic=True), parameters=used)
+    proto = _typed(model)
+    made = [value.name for value in model.graph.outputs][len(model.graph.outputs) - len(updated):]
+    updates = json.dumps(dict(zip(updated, made, strict=True)))
+    proto.metadata_props.add(key=serde.UPDATES_KEY, value=updates)
+    graph = serde.load(proto.SerializeToString(deterministic=True), parameters=used)
+    return replace(graph, outputs=graph.outputs[:len(graph.outputs) - len(updated)])
 
 
 def rename(graph: Graph, names: Mapping[str, str]) -> Graph:
@@ -111,9 +122,11 @@ def _fresh(wanted: str, taken: set[str]) -> str:
     return wanted
 
 
-def _drop_unused(model: ir.Model, parameters: Sequence[str]) -> tuple[str, ...]:
-    """Remove parameters that no node reads; the names of the others, in order."""
-    lifted = frozenset(parameters)
+def _drop_unused(
+    model: ir.Model, parameters: Sequence[str], updated: Sequence[str]
+) -> tuple[str, ...]:
+    """Remove parameters that no node reads or replaces; the names of the others, in order."""
+    lifted = frozenset(parameters).difference(updated)
     unused = {
         value.name for value in model.graph.inputs
         if value.name in lifted and not value.uses() and not value.is_graph_output()

@@ -21,7 +21,7 @@ from ir.frontends.hugging_face import traceable
 from ir.frontends.imported import Imported
 from ir.frontends.torch_state import StateEntry, check_tensor, state_of
 from ir.frontends.torch_step import Loss, Prediction, TrainStep
-from ir.frontends.torch_trace import trace
+from ir.frontends.torch_trace import Traced, trace
 from ir.graph import Graph
 
 LOSS = "loss"
@@ -56,9 +56,9 @@ def import_module(
 
     Raises:
         HomespunError: INVALID_ARGUMENT for arguments that cannot work; EXPORT_FAILED with the
-            exporter's reason; UNSUPPORTED_OP for what would train differently as a graph: buffers
-            that change in forward (batch normalisation), gradients stopped on the way to a
-            trainable parameter, hand-written gradients; LIMIT_EXCEEDED.
+            exporter's reason; UNSUPPORTED_OP for what would train differently as a graph:
+            parameters that change in forward, gradients stopped on the way to a trainable
+            parameter, hand-written gradients; LIMIT_EXCEEDED.
     """
     state = state_of(model)
     columns = _columns(sample, _device(model), {name for entry in state for name in entry.names})
@@ -145,7 +145,7 @@ def _tensor(value: torch.Tensor | npt.NDArray[np.generic]) -> torch.Tensor:
 
 
 def _bind(
-    model: ir.Model, step: TrainStep | Prediction, state: tuple[StateEntry, ...],
+    traced: Traced, step: TrainStep | Prediction, state: tuple[StateEntry, ...],
     outputs: Sequence[str],
 ) -> Graph:
     """Lift the state to graph inputs, freeze, and give inputs and outputs their names.
@@ -153,10 +153,13 @@ def _bind(
     Until the end the exporter's own names are used: they are unique, while a parameter may well
     be called like one of its values.
     """
+    model, names = traced.model, _names_by_path(step, state)
     inputs = dict(zip((value.name for value in model.graph.inputs), step.columns, strict=True))
-    lifted = _lift(model.graph, _names_by_path(step, state))
+    lifted = _lift(model.graph, names)
+    updated = [lifted[name].name for name in _updated_names(traced, names)]
+    _put_last(model.graph, len(updated))
     order = [entry.names[0] for entry in state if entry.names[0] in lifted]
-    frozen = freeze(model, [lifted[name].name for name in order])
+    frozen = freeze(model, [lifted[name].name for name in order], updated=updated)
     parameters = {lifted[name].name: name for name in order}
     named = {**inputs, **parameters}
     if taken := sorted(set(outputs).intersection(named.values())):
@@ -166,6 +169,25 @@ def _bind(
             "else.",
         )
     return rename(frozen, {**named, **dict(zip(frozen.outputs, outputs, strict=True))})
+
+
+def _updated_names(traced: Traced, names: Mapping[str, str]) -> list[str]:
+    """`state_dict` names of the buffers that the forward changes."""
+    for path in traced.updated:
+        if path not in names:
+            raise HomespunError(
+                Code.UNSUPPORTED_OP,
+                f"The model changes its buffer {path.removeprefix('model.')!r} in forward, which "
+                "is not in its state_dict; register it with persistent=True.",
+            )
+    return [names[path] for path in traced.updated]
+
+
+def _put_last(graph: ir.Graph, count: int) -> None:
+    """Move the first `count` outputs behind the others."""
+    ordered = [*graph.outputs[count:], *graph.outputs[:count]]
+    graph.outputs.clear()
+    graph.outputs.extend(ordered)
 
 
 def _names_by_path(

@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import onnx_ir as ir
 import torch
 
 from homespun.errors import Code, HomespunError
 from ir.frontends.quiet import quiet
+from ir.frontends.torch_buffers import (
+    batch_norm,
+    batch_norm_without_statistics,
+    expose_updates,
+    traceable_modules,
+)
 from ir.frontends.torch_decompositions import (
     attention,
     binary_cross_entropy_with_logits,
@@ -24,6 +31,8 @@ from ir.frontends.torch_step import Prediction, TrainStep
 from ir.operators import OPSET
 
 _DECOMPOSITIONS = {
+    torch.ops.aten._native_batch_norm_legit_functional.default: batch_norm,
+    torch.ops.aten._native_batch_norm_legit.no_stats: batch_norm_without_statistics,
     torch.ops.aten.cross_entropy_loss.default: cross_entropy,
     torch.ops.aten.binary_cross_entropy_with_logits.default: binary_cross_entropy_with_logits,
     torch.ops.aten.log_sigmoid.default: log_sigmoid,
@@ -38,9 +47,23 @@ _ASSERTIONS = (
 )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Traced:
+    """What tracing gives.
+
+    Attributes:
+        model: the exporter's model, not optimised: weights are initializers named after their place
+            in the traced module. Its first outputs are the new values of `updated`.
+        updated: places of the buffers that a training forward changes.
+    """
+
+    model: ir.Model
+    updated: tuple[str, ...]
+
+
 def trace(
     step: TrainStep | Prediction, columns: tuple[torch.Tensor, ...], *, training: bool = True
-) -> ir.Model:
+) -> Traced:
     """Export; the step's modules are left as they were.
 
     Args:
@@ -49,21 +72,19 @@ def trace(
         training: trace in training mode and check that the gradient is the forward's; else in
             evaluation mode, where there is no gradient.
 
-    Returns:
-        The exporter's model, not optimised: weights are initializers named after their place in
-        `step`.
-
     Raises:
         HomespunError: EXPORT_FAILED, UNSUPPORTED_OP or INVALID_ARGUMENT.
     """
     try:
-        with quiet(), _mode(step, training):
+        with quiet(), _mode(step, training), traceable_modules(step):
             exported = torch.export.export(step, columns, strict=False)
             _drop_assertions(exported)
             if training:
                 check_stopped_gradients(exported)
             exported = exported.run_decompositions({**_DECOMPOSITIONS, **gathers()})
-            _check_mutations(exported)
+            updated = expose_updates(exported)
+            if updated and not training:
+                raise _changes_in_evaluation(updated)
             program = torch.onnx.export(
                 exported, dynamo=True, optimize=False, opset_version=OPSET, external_data=False,
                 verbose=False,
@@ -73,7 +94,7 @@ def trace(
     # The tracer runs the user's code: anything can come out, and all of it means the same here.
     except Exception as error:
         raise _export_failed(error) from error
-    return program.model
+    return Traced(program.model, updated)
 
 
 def _drop_assertions(exported: torch.export.ExportedProgram) -> None:
@@ -84,17 +105,14 @@ def _drop_assertions(exported: torch.export.ExportedProgram) -> None:
     exported.graph.eliminate_dead_code()
 
 
-def _check_mutations(exported: torch.export.ExportedProgram) -> None:
-    """Refuse forwards with side effects: a graph has none."""
-    changed = sorted(set(exported.graph_signature.buffers_to_mutate.values()))
-    if changed:
-        name = changed[0].removeprefix("model.")
-        raise HomespunError(
-            Code.UNSUPPORTED_OP,
-            f"The model changes its buffer {name!r} in forward, as batch normalisation does; use "
-            "a normalisation without running statistics, such as GroupNorm or LayerNorm.",
-            buffers=", ".join(changed),
-        )
+def _changes_in_evaluation(updated: tuple[str, ...]) -> HomespunError:
+    name = updated[0].removeprefix("model.")
+    return HomespunError(
+        Code.UNSUPPORTED_OP,
+        f"The model changes its buffer {name!r} in evaluation mode; inference keeps nothing from "
+        "one microbatch to the next. Change buffers in training only.",
+        buffers=", ".join(updated),
+    )
 
 
 @contextlib.contextmanager

@@ -446,8 +446,6 @@ def shared_memory() -> nn.Module:
 
 
 REFUSED = {
-    "batch norm": (lambda: CNN(nn.BatchNorm2d(8)), nn.CrossEntropyLoss(), IMAGES,
-                   Code.UNSUPPORTED_OP, "norm.num_batches_tracked"),
     "detach": (Detaching, nn.MSELoss(), PAIRS,
                Code.UNSUPPORTED_OP, "test_frontend_torch.py"),
     "no_grad": (SkipMLP, stopped, PAIRS, Code.UNSUPPORTED_OP, "stops a gradient"),

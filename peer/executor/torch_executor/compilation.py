@@ -39,6 +39,7 @@ from peer.executor.torch_executor.adapters import (
 from peer.executor.torch_executor.failures import node_failure
 from peer.executor.torch_executor.flow import Flow, separate_leaves
 from peer.executor.torch_executor.fusion import fused_nodes
+from peer.executor.torch_executor.parameters import own_updates
 from peer.executor.torch_executor.plan import Plan, SlotKey, Step
 from peer.executor.torch_executor.run_state import RunState
 from peer.executor.torch_executor.table import Call, Implementation, Runner, implementations
@@ -114,7 +115,9 @@ class _Compiler:
         leaving = [t.value for t in segment.outgoing if t.kind == BoundaryKind.ACTIVATION]
         if self._program.kind == INFER:
             return [*(result.name for result in segment.results), *leaving]
-        return [*self._graph.outputs[:1], *leaving] if segment.has_loss else leaving
+        if segment.has_loss:
+            leaving.insert(0, self._graph.outputs[0])
+        return [*leaving, *own_updates(self._program).values()]
 
     def _lasting(self) -> frozenset[int]:
         """Slots that are never emptied: results, and what the slots hold before a microbatch."""

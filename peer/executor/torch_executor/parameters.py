@@ -19,7 +19,7 @@ from ir.segment import BoundaryKind, BoundaryTensor
 from peer.executor.base import Array, SegmentProgram
 from peer.executor.torch_executor.flow import Flow, separate_leaves
 from peer.executor.torch_executor.plan import SlotKey
-from peer.executor.torch_executor.tensors import to_numpy, to_torch
+from peer.executor.torch_executor.tensors import row_major, to_numpy, to_torch
 
 _CHUNK = 1 << 16
 
@@ -125,6 +125,14 @@ class Parameters:
             slots.update(((name, consumer), leaf) for consumer, leaf in leaves.items())
         return slots
 
+    def replace(self, name: str, value: Tensor) -> Tensor:
+        """Give an own parameter another tensor: a copy of `value`, which is returned.
+
+        The old tensor stays as it was, for microbatches that read it.
+        """
+        self._values[name] = self.own[name] = row_major(value.detach().clone())
+        return self.own[name]
+
     def set_shared(self, values: Mapping[int, Array]) -> None:
         """Overwrite foreign parameters: edge -> value."""
         with torch.no_grad():
@@ -175,6 +183,12 @@ class Parameters:
             terms.append((consumer, gradient))
             leaf.grad = None
         return terms
+
+
+def own_updates(program: SegmentProgram) -> dict[str, str]:
+    """The graph's updates of the segment's own parameters: name -> value that replaces it."""
+    updates = program.graph.updates
+    return {name: updates[name] for name in program.segment.parameters if name in updates}
 
 
 def _placed(

@@ -25,6 +25,7 @@ from peer.executor.torch_executor.parameters import (
     frame_shape,
     gradient_frame,
     gradient_terms,
+    own_updates,
     received,
     squared_norm,
 )
@@ -48,10 +49,17 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Inputs:
-    """What it takes to run a forward again."""
+    """What it takes to run a forward again.
+
+    Attributes:
+        data: rows of the columns.
+        incoming: edge -> activation.
+        buffers: slot -> what an updated parameter was.
+    """
 
     data: Mapping[str, Array]
     incoming: Mapping[int, Array]
+    buffers: Mapping[int, Tensor | None]
 
 
 class TorchSegment:
@@ -78,6 +86,8 @@ class TorchSegment:
         self._initial = list(self._plan.initial)
         for key, leaf in self._parameters.leaves().items():
             self._initial[self._plan.slots[key]] = leaf
+        self._updates = own_updates(program)
+        self._updated = {name: self._plan.slots[name, None] for name in self._updates}
         self._kept: dict[WorkKey, _Kept | _Inputs] = {}
         self._deferred: dict[WorkKey, list[WeightGradient]] = {}
         self._is_awaited = any(t.differentiable for t in self._arriving)
@@ -90,7 +100,8 @@ class TorchSegment:
         training = key.mode == "train"
         with torch.set_grad_enabled(training), failures(
                 f"Forward of segment {self._segment.index}", self._device):
-            values, leaves = self._run(key, data, incoming)
+            buffers = {slot: self._initial[slot] for slot in self._updated.values()}
+            values, leaves = self._run(key, data, incoming, buffers)
             slots = self._plan.slots
             outputs = {t.edge: to_numpy(values[slots[t.value, None]], t.type.dtype)
                        for t in self._leaving}
@@ -98,7 +109,9 @@ class TorchSegment:
             if training:
                 again = self._program.training.recompute
                 self._kept[key] = (
-                    _Inputs(data, incoming) if again else _Kept(self._roots(values), leaves))
+                    _Inputs(data, incoming, buffers) if again
+                    else _Kept(self._roots(values), leaves))
+                self._apply_updates(values)
             return ForwardResult(
                 outputs=outputs, loss=None if loss is None else float(loss.detach()),
                 results={n: to_numpy(values[slots[n, None]]) for n in self._results})
@@ -114,7 +127,8 @@ class TorchSegment:
         with failures(f"Backward of segment {self._segment.index}", self._device):
             if isinstance(kept, _Inputs):
                 with torch.enable_grad():
-                    values, leaves = self._run(key, kept.data, kept.incoming)
+                    values, leaves = self._run(
+                        key, kept.data, kept.incoming, kept.buffers)
                 kept = _Kept(self._roots(values), leaves)
                 del values
             self._state.deferred = self._deferred[key] = []
@@ -192,12 +206,15 @@ class TorchSegment:
             self.accumulate(key)
 
     def _run(
-        self, key: WorkKey, data: Mapping[str, Array], incoming: Mapping[int, Array]
+        self, key: WorkKey, data: Mapping[str, Array], incoming: Mapping[int, Array],
+        buffers: Mapping[int, Tensor | None],
     ) -> tuple[list[Tensor | None], dict[int, list[Term]]]:
         state, slots = self._state, self._plan.slots
         state.training, state.step, state.microbatch = (
             key.mode == "train", key.step, key.microbatch)
         values = self._initial.copy()
+        for slot, buffer in buffers.items():
+            values[slot] = buffer
         for name in self._segment.data_inputs:
             values[slots[name, None]] = self._column(name, data)
         leaves = {}
@@ -212,6 +229,13 @@ class TorchSegment:
         execute(plan, values, self._device)
         self._is_checked = True
         return values, leaves
+
+    def _apply_updates(self, values: list[Tensor | None]) -> None:
+        """Replace the updated parameters by what this microbatch made of them."""
+        for name, slot in self._updated.items():
+            value = values[self._plan.slots[self._updates[name], None]]
+            assert value is not None
+            self._initial[slot] = self._parameters.replace(name, value)
 
     def _leaf_terms(
         self, tensor: BoundaryTensor, value: Tensor, values: list[Tensor | None]
