@@ -9,15 +9,14 @@ from dataclasses import replace
 
 import onnx
 import onnx_ir as ir
-import onnx_ir.passes.common as common
 
 from homespun.errors import Code, HomespunError
 from ir import serde
 from ir.frontends.quiet import quiet
 from ir.graph import Graph, Node
 from ir.operators import OPSET
-from ir.passes.rms_norm import fuse_rms_norm
-from ir.passes.simplify import simplify
+from ir.passes.fusions import FUSIONS
+from ir.passes.simplify import simplify, tidy
 
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 
@@ -99,8 +98,8 @@ def _simplified(model: ir.Model) -> None:
     try:
         with quiet():
             simplify(model)
-        if fuse_rms_norm(model):
-            common.RemoveUnusedNodesPass()(model)
+            if sum(fuse(model) for fuse in FUSIONS.values()):
+                tidy(model)
     # The passes assume a valid graph and raise whatever comes up when it is not one.
     except Exception as error:
         raise HomespunError(

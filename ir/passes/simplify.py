@@ -61,6 +61,17 @@ def simplify(model: ir.Model) -> None:
     common.RemoveUnusedNodesPass()(model)
 
 
+def tidy(model: ir.Model) -> None:
+    """Merge what fusions left side by side, such as two reshapes in a row, and drop what is unused.
+
+    Cost: linear in the number of nodes.
+    """
+    RewritePass(EXACT_RULES)(model)
+    common.RemoveUnusedNodesPass()(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.DeduplicateInitializersPass()(model)
+
+
 def _merge_equal_nodes(model: ir.Model) -> None:
     """Compute equal expressions once, except random ones."""
     draws = [node for node in model.graph if node.op_type in RANDOM_OPS]

@@ -9,7 +9,8 @@ choice is the same on every cut:
   the value too: its terms are summed in the alias before they join the others'.
 - Kernels may round differently on other memory layouts. A value that crosses between segments
   arrives row-major, so every node that computes reads row-major inputs and gets a row-major
-  gradient, whether or not anything crosses.
+  gradient, whether or not anything crosses. (Attention and rotary embedding choose a layout of
+  their own instead, in which heads lie beside each other, and keep to it just as strictly.)
 - An input through which the operator list passes no gradient is read detached.
 
 Dense gradients, aliases, the order of folding and the layout of matmul operands were each seen to
@@ -264,7 +265,7 @@ class _Compiler:
 
     def _wants_dense_gradient(self, node: Node, implementation: Implementation) -> bool:
         """Whether a consumer of an output may hand back a gradient that is not row-major."""
-        if implementation.moves:
+        if implementation.moves or implementation.lays_out:
             return False
         readers = (index for name in node.outputs if name in self._flow.differentiable
                    for index in self._flow.consumers.get(name, ()))

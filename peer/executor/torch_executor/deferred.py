@@ -44,16 +44,19 @@ class WeightGradient:
 
 
 class _Product(torch.autograd.Function):
-    """`rows @ weight`, whose backward leaves the weight's gradient to `RunState.deferred`."""
+    """`rows @ weight + bias`, whose backward leaves the weight's gradient to `RunState.deferred`.
+
+    The gradient of the bias is a small sum and is not worth keeping anything for.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, state: RunState, attached: Callable[[], Tensor],
-        is_transposed: bool,
+        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, state: RunState,
+        attached: Callable[[], Tensor], is_transposed: bool,
     ) -> Tensor:
         ctx.save_for_backward(rows, weight)
         ctx.state, ctx.attached, ctx.is_transposed = state, attached, is_transposed
-        return torch.mm(rows, weight)
+        return _plain(rows, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -62,13 +65,28 @@ class _Product(torch.autograd.Function):
         ctx.state.deferred.append(
             WeightGradient(rows, ctx.attached(), gradient, ctx.is_transposed))
         toward_rows = torch.mm(gradient, weight.mT) if ctx.needs_input_grad[0] else None
-        return toward_rows, None, None, None, None
+        toward_bias = gradient.sum(0) if ctx.needs_input_grad[2] else None
+        return toward_rows, None, toward_bias, None, None, None
 
 
-def product(rows: Tensor, weight: Tensor, state: RunState, is_transposed: bool) -> Tensor:
-    """`rows @ weight`; while training, the weight's gradient goes to `state.deferred`."""
+def product(
+    rows: Tensor, weight: Tensor, state: RunState, is_transposed: bool, bias: Tensor | None = None
+) -> Tensor:
+    """`rows @ weight + bias`; while training, the weight's gradient goes to `state.deferred`.
+
+    Args:
+        rows: [n, k].
+        weight: [k, m].
+        state: which microbatch is running.
+        is_transposed: whether `weight` is a view of a row-major [m, k] parameter.
+        bias: [m].
+    """
     if not (state.training and weight.requires_grad and torch.is_grad_enabled()):
-        return torch.mm(rows, weight)
+        return _plain(rows, weight, bias)
     result: Tensor = _Product.apply(  # type: ignore[no-untyped-call]
-        rows, weight, state, lambda: weight, is_transposed)
+        rows, weight, bias, state, lambda: weight, is_transposed)
     return result
+
+
+def _plain(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.mm(rows, weight) if bias is None else torch.addmm(bias, rows, weight)

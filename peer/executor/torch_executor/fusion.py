@@ -3,11 +3,13 @@
 A fused node computes its result from the pattern's inputs and ignores the intermediate value. So it
 runs the same kernel on the same numbers also where a cut separates the pattern: what arrives for
 the intermediate value is not read, and its gradient is zero.
+
+What a standard operator can say is fused when a model is imported instead (`ir.passes.fusions`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ir.graph import Graph, Node
 
@@ -18,17 +20,30 @@ FUSED_OPERATORS = frozenset({"Silu"})
 def fused_nodes(graph: Graph) -> tuple[Node, ...]:
     """The graph's nodes, with fused ones in place of the last node of each pattern.
 
-    Index, name and outputs stay. The pattern: `x * Sigmoid(x)`, which is SiLU.
+    Index, name and outputs stay.
     """
     producer = {name: node for node in graph.nodes for name in node.outputs if name}
     return tuple(_fused(node, producer) for node in graph.nodes)
 
 
 def _fused(node: Node, producer: Mapping[str, Node]) -> Node:
+    for fuse in KERNELS.values():
+        fused = fuse(node, producer)
+        if fused is not None:
+            return fused
+    return node
+
+
+def _silu(node: Node, producer: Mapping[str, Node]) -> Node | None:
+    """`x * Sigmoid(x)`."""
     if node.op_type != "Mul":
-        return node
+        return None
     for value, gate in (node.inputs, node.inputs[::-1]):
         origin = producer.get(gate)
         if origin is not None and origin.op_type == "Sigmoid" and origin.inputs == (value,):
             return Node(node.index, node.name, "Silu", (value,), node.outputs)
-    return node
+    return None
+
+
+KERNELS: dict[str, Callable[[Node, Mapping[str, Node]], Node | None]] = {"silu": _silu}
+"""Name -> what a node becomes if it ends the pattern, else None."""

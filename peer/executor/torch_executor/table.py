@@ -68,6 +68,8 @@ class Implementation:
         once: each input is used once, so it adds one term to an input's gradient.
         dense: given row-major inputs and gradients, it gives row-major gradients.
         static: needs only the types of its inputs (`Shape`).
+        lays_out: brings its inputs and the gradients of its results into one memory layout of its
+            own, whatever it is handed; implies `strided`.
     """
 
     build: Builder
@@ -77,6 +79,7 @@ class Implementation:
     once: bool = False
     dense: bool = False
     static: bool = False
+    lays_out: bool = False
 
 
 _TABLE: dict[str, Implementation] = {}
@@ -90,6 +93,7 @@ def operator(
     once: bool = False,
     dense: bool = False,
     static: bool = False,
+    lays_out: bool = False,
 ) -> Callable[[Builder], Builder]:
     """Register an implementation under one or more operator names; flags as `Implementation`."""
 
@@ -97,8 +101,8 @@ def operator(
         for name in names:
             assert name not in _TABLE, name
             _TABLE[name] = Implementation(
-                build, frozenset(host), strided=strided or moves, moves=moves, once=once,
-                dense=dense, static=static)
+                build, frozenset(host), strided=strided or moves or lays_out, moves=moves,
+                once=once, dense=dense, static=static, lays_out=lays_out)
         return build
 
     return register

@@ -12,9 +12,10 @@ from peer.executor.torch_executor.ops import (
     normalization,
     pooling,
     reduction,
+    rotary,
 )
 
 __all__ = [
     "attention", "convolution", "creation", "elementwise", "indexing", "losses", "matmul",
-    "movement", "normalization", "pooling", "reduction",
+    "movement", "normalization", "pooling", "reduction", "rotary",
 ]

@@ -1,4 +1,4 @@
-"""Attention and rotary position embedding (ONNX opset 25).
+"""Attention (ONNX opset 25).
 
 Legend: B batch, H query heads, G key/value heads, T queries, S keys, D head size.
 """
@@ -13,8 +13,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from peer.executor.torch_executor.adapters import with_dense_gradients, with_row_major
 from peer.executor.torch_executor.ops.matmul import rounded
 from peer.executor.torch_executor.table import Call, Runner, operator
+from peer.executor.torch_executor.tensors import row_major
 
 _RAW, _CAPPED, _BIASED, _PROBABILITIES = 0, 1, 2, 3
 """Values of `qk_matmul_output_mode`: at which stage the scores are an output."""
@@ -37,9 +39,27 @@ class _Plan:
     wants_present: bool
 
 
-@operator("Attention")
+@operator("Attention", lays_out=True)
 def _attention(call: Call) -> Runner:
     plan = _plan(call)
+    if plan.wants_present or plan.wants_scores or plan.softcap or call.has(4) or call.has(6):
+        return with_dense_gradients(with_row_major(_attention_in_steps(call, plan)))
+
+    def run(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        q = _by_position(query, plan.heads, plan.flat)
+        k, v = (_by_position(x, plan.groups, plan.flat) for x in (key, value))
+        bias = None if mask is None else row_major(mask)
+        result = _fused(plan, q, k, v, _padded(bias, None, k.shape[2]), 0)
+        if result.requires_grad:
+            result.register_hook(_gradient_by_position)
+        return result.transpose(1, 2).reshape(*query.shape[:2], -1) if plan.flat else result
+
+    # A mask keeps the graph's dtype: rounding would move what it hides.
+    return run if call.has(3) else rounded(call, run)
+
+
+def _attention_in_steps(call: Call, plan: _Plan) -> Runner:
+    """Attention with a cache, padding, a soft cap, or scores as a result."""
     dtype = call.out_dtype()
 
     def run(
@@ -62,7 +82,9 @@ def _attention(call: Call) -> Runner:
         result = result.to(dtype)
         return (result, k, v, scores) if plan.wants_present or plan.wants_scores else result
 
-    return _in_precision(call, plan, run)
+    # Only the plain case is rounded: masks, caches and scores keep the graph's dtype.
+    plain = not (plan.wants_present or plan.wants_scores or call.has(3) or call.has(6))
+    return rounded(call, run) if plain else run
 
 
 def _plan(call: Call) -> _Plan:
@@ -78,11 +100,21 @@ def _plan(call: Call) -> _Plan:
         wants_present=call.wants(1) or call.wants(2))
 
 
-def _in_precision(call: Call, plan: _Plan, run: Runner) -> Runner:
-    """Round only the plain case: caches and scores keep the graph's dtype."""
-    if plan.wants_present or plan.wants_scores or call.has(3) or call.has(6):
-        return run
-    return rounded(call, run)
+def _by_position(x: Tensor, heads: int, flat: bool) -> Tensor:
+    """[B, H, T, D] that lies in memory as [B, T, H, D].
+
+    That is how a projection leaves it, so that normally nothing is copied, and the fused kernels
+    are as fast on it.
+    """
+    if flat:
+        return row_major(x).view(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
+    return row_major(x.transpose(1, 2)).transpose(1, 2)
+
+
+def _gradient_by_position(gradient: Tensor) -> Tensor | None:
+    """The layout of `_by_position` for the gradient of a result [B, H, T, D]."""
+    rows = gradient.transpose(1, 2)
+    return None if rows.is_contiguous() else rows.contiguous().transpose(1, 2)
 
 
 def _heads(x: Tensor, heads: int, flat: bool) -> Tensor:
@@ -120,12 +152,23 @@ def _fused(
     plan: _Plan, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, offset: int | Tensor
 ) -> Tensor:
     grouped, windowed = plan.groups != plan.heads, max(plan.left, plan.right) >= 0
+    if grouped and q.device.type == "cuda" and q.dtype == torch.float32:
+        # No fused CUDA kernel shares heads in float32; copying them is cheaper than going without.
+        k, v = (_repeated(x, plan.heads // plan.groups) for x in (k, v))
+        grouped = False
     if mask is None and plan.causal and isinstance(offset, int) and not offset and not windowed:
         return F.scaled_dot_product_attention(
             q, k, v, is_causal=True, scale=plan.scale, enable_gqa=grouped)
     bias = _bias(plan, q, k, mask, offset)
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=bias, scale=plan.scale, enable_gqa=grouped)
+
+
+def _repeated(x: Tensor, times: int) -> Tensor:
+    """[B, G, S, D] with each head `times` times in a row."""
+    batch, groups, length, size = x.shape
+    wide = x.unsqueeze(2).expand(batch, groups, times, length, size)
+    return wide.reshape(batch, groups * times, length, size)
 
 
 def _bias(
@@ -164,31 +207,3 @@ def _explicit(
     weights = torch.softmax(biased, -1).masked_fill(hidden, 0.0)
     shown = {_RAW: raw, _CAPPED: capped, _BIASED: biased, _PROBABILITIES: weights}[plan.score_mode]
     return torch.matmul(weights, v), shown
-
-
-@operator("RotaryEmbedding")
-def _rotary(call: Call) -> Runner:
-    shape = call.shape(0)
-    flat, interleaved = len(shape) == 3, bool(call.integer("interleaved", 0))
-    heads = call.integer("num_heads", 0) if flat else shape[1]
-    size = shape[-1] // heads if flat else shape[-1]
-    turned = call.integer("rotary_embedding_dim", 0) or size
-
-    def run(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None = None) -> Tensor:
-        source = _heads(x, heads, flat)
-        if positions is not None:
-            cos, sin = cos[positions], sin[positions]
-        rotated = _rotate(source[..., :turned], cos.unsqueeze(1), sin.unsqueeze(1), interleaved)
-        result = rotated if turned == size else torch.cat([rotated, source[..., turned:]], -1)
-        return result.transpose(1, 2).reshape(shape) if flat else result
-
-    return run
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
-    """Rotate pairs of [B, H, T, D] by the angles of [B, 1, T, D / 2]."""
-    first, second = (x[..., 0::2], x[..., 1::2]) if interleaved else x.chunk(2, -1)
-    real, imaginary = first * cos - second * sin, first * sin + second * cos
-    if interleaved:
-        return torch.stack([real, imaginary], -1).flatten(-2)
-    return torch.cat([real, imaginary], -1)

@@ -61,11 +61,13 @@ def _by_matrix(call: Call) -> Runner:
     return run
 
 
-@operator("Gemm", strided=True, once=True)
+@operator("Gemm", strided=True, once=True, dense=True)
 def _gemm(call: Call) -> Runner:
     alpha, beta = call.number("alpha", 1.0), call.number("beta", 1.0)
     swap_a, swap_b = bool(call.integer("transA", 0)), bool(call.integer("transB", 0))
     whole = not call.dtype(0).is_floating_point
+    if _is_linear(call):
+        return _linear(call, swap_b)
 
     def run(a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
         left = row_major(a).mT if swap_a else row_major(a)
@@ -78,6 +80,37 @@ def _gemm(call: Call) -> Runner:
         return torch.addmm(row_major(c), left, right, beta=beta, alpha=alpha)
 
     return rounded(call, run)
+
+
+def _is_linear(call: Call) -> bool:
+    """Whether this is a linear layer: rows times a matrix, plus at most one number per column."""
+    plain = call.number("alpha", 1.0) == 1.0 and call.number("beta", 1.0) == 1.0
+    bias = call.inputs[2].shape if call.has(2) and call.inputs[2] is not None else None
+    return (
+        plain and not call.integer("transA", 0) and call.dtype(0).is_floating_point
+        and bias in (None, call.out().shape[1:]))
+
+
+def _linear(call: Call, swap: bool) -> Runner:
+    """One fused kernel; the bias is not rounded to the job's precision, as it is no factor."""
+    is_weight = len(call.of_parameter) > 1 and call.of_parameter[1]
+    state = call.state
+    short = call.precision == "bfloat16" and call.dtype(0) == torch.float32
+
+    def run(a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
+        if short:
+            result = by_matrix(row_major(a).to(torch.bfloat16), b.to(torch.bfloat16), None)
+            wide = result.to(torch.float32)
+            return wide if c is None else wide + c
+        return by_matrix(row_major(a), b, None if c is None else row_major(c))
+
+    def by_matrix(rows: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
+        matrix = row_major(b).mT if swap else row_major(b)
+        if is_weight:
+            return product(rows, matrix, state, swap, bias)
+        return torch.mm(rows, matrix) if bias is None else torch.addmm(bias, rows, matrix)
+
+    return run
 
 
 @operator("Einsum")

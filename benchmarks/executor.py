@@ -1,0 +1,257 @@
+"""Speed of the torch executor beside the native torch module that does the same work.
+
+    python benchmarks/executor.py [--models gpt2,llama,bert] [--device cpu] [--threads 1]
+                                  [--rounds 9] [--without PASS ...] [--json FILE]
+
+The whole model is one segment, called as the driver calls it: `LoadedSegment.forward` (evaluation
+against `no_grad`), and `forward` then `backward` (training; gradients add up on both sides). Native
+and executor take turns in one process with the same number of threads, and who goes first changes
+every round. A figure is the ratio executor / native of one round; the table has the median and the
+quartiles over the rounds, of wall time and of the process's own CPU time, which other work on the
+machine hardly moves. Before anything is timed, loss and gradients are compared.
+
+`--without` leaves fusions out, to see what they save.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+if not __package__:  # run as a file: its neighbours are found from the checkout
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.executor_models import WORKLOADS, Workload
+from dag.job import OptimizerSpec, TrainingSpec
+from ir.cut import cut, replicable
+from ir.frontends.imported import Imported
+from ir.frontends.torch_module import import_module
+from ir.passes.fusions import FUSIONS
+from peer.executor.base import SegmentProgram, WorkKey
+from peer.executor.registry import create
+from peer.executor.torch_executor.fusion import KERNELS
+from peer.executor.torch_executor.segment import TorchSegment
+
+SEED = 0
+TOLERANCE = 1e-4
+"""Largest relative difference of loss and gradient (L2 over all parameters)."""
+WARM_UP = 2
+EVALUATE = WorkKey(mode="evaluate", step=0, microbatch=0)
+TRAIN = WorkKey(mode="train", step=0, microbatch=0)
+Pass = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """How long one pass took: by the clock, and of this process's CPU time."""
+
+    wall: float
+    cpu: float
+
+
+class Native:
+    """The module itself."""
+
+    def __init__(self, workload: Workload, device: torch.device) -> None:
+        self._loss, self.model = workload.loss, workload.model.to(device)
+        self._batch = {name: value.to(device) for name, value in workload.batch.items()}
+
+    def forward(self) -> None:
+        """Evaluate; the loss is read, as the executor reads it."""
+        self.model.eval()
+        with torch.no_grad():
+            self._loss(self.model, self._batch).item()
+
+    def both(self) -> float:
+        """Forward and backward, gradients accumulated."""
+        self.model.train()
+        loss = self._loss(self.model, self._batch)
+        loss.backward()
+        return loss.item()
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """By parameter name."""
+        return {name: p.grad.cpu().numpy() for name, p in self.model.named_parameters()
+                if p.grad is not None}
+
+
+class Ours:
+    """The module as one segment of the torch executor."""
+
+    def __init__(self, imported: Imported, workload: Workload, device: str, threads: int) -> None:
+        graph = imported.graph
+        trainable = frozenset(p.name for p in imported.parameters if p.trainable)
+        free = replicable(graph)
+        placed = [node.index for node in graph.nodes if node.index not in free]
+        (segment,) = cut(graph, [placed], trainable)
+        training = TrainingSpec(
+            steps=1, batch_size=1, microbatches=1, seed=SEED,
+            optimizer=OptimizerSpec(kind="sgd", learning_rate=1.0))
+        program = SegmentProgram(
+            graph=graph, segment=segment, training=training, trainable=trainable)
+        values = {p.name: p.value.copy() for p in imported.parameters
+                  if p.name in segment.parameters}
+        self.segment: TorchSegment = create("torch", device, threads).load(program, values)
+        self._data = {name: workload.batch[name].cpu().numpy() for name in segment.data_inputs}
+
+    def forward(self) -> None:
+        """Evaluate."""
+        self.segment.forward(EVALUATE, self._data, {})
+
+    def both(self) -> float:
+        """Forward and backward, gradients accumulated."""
+        loss = self.segment.forward(TRAIN, self._data, {}).loss
+        self.segment.backward(TRAIN, {})
+        assert loss is not None
+        return loss
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """By parameter name; of everything since the last call."""
+        self.segment.squared_norms({})
+        found = self.segment._gradients or {}
+        return {name: gradient.cpu().numpy().copy() for name, gradient in found.items()}
+
+
+def check_agreement(native: Native, ours: Ours) -> None:
+    """Stop where the two do not do the same work."""
+    expected, measured = native.both(), ours.both()
+    theirs, mine = native.gradients(), ours.gradients()
+    if theirs.keys() != mine.keys():
+        raise SystemExit(f"Different gradients: {sorted(theirs.keys() ^ mine.keys())}")
+    difference = sum(float(np.sum((theirs[n] - mine[n]) ** 2, dtype=np.float64)) for n in mine)
+    size = sum(float(np.sum(theirs[n] ** 2, dtype=np.float64)) for n in mine)
+    relative = (difference / size) ** 0.5
+    if abs(measured - expected) > TOLERANCE * abs(expected) or relative > TOLERANCE:
+        raise SystemExit(f"Loss {measured} for {expected}; gradients differ by {relative:.2e}.")
+
+
+def timed(run: Callable[[], object], device: torch.device) -> Seconds:
+    """One pass, with the device idle before and after."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def take_turns(
+    runs: Mapping[str, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[str, list[Seconds]]:
+    """Time every run once per round; the order turns with each round."""
+    for run in list(runs.values()) * WARM_UP:
+        run()
+    result: dict[str, list[Seconds]] = {name: [] for name in runs}
+    for number in range(rounds):
+        names = list(runs)
+        for name in names if number % 2 == 0 else names[::-1]:
+            result[name].append(timed(runs[name], device))
+    return result
+
+
+def ratios(over: list[Seconds], under: list[Seconds]) -> dict[str, Any]:
+    """Quartiles of the ratio within one round, of wall and of CPU time."""
+    pairs = list(zip(over, under, strict=True))
+    return {
+        "wall": quartiles([a.wall / b.wall for a, b in pairs]),
+        "cpu": quartiles([a.cpu / b.cpu for a, b in pairs]),
+        "native_ms": round(1e3 * median(b.wall for b in under), 2)}
+
+
+def quartiles(values: list[float]) -> list[float]:
+    """[lower quartile, median, upper quartile]."""
+    return [round(value, 3) for value in quantiles(values, n=4, method="inclusive")]
+
+
+def left_out(names: tuple[str, ...]) -> ExitStack:
+    """While open, the fusions in `names` are not there.
+
+    Raises:
+        SystemExit: for a name that is none.
+    """
+    unknown = set(names) - FUSIONS.keys() - KERNELS.keys()
+    if unknown:
+        raise SystemExit(f"No such fusion: {sorted(unknown)}.")
+    stack = ExitStack()
+    for table in (FUSIONS, KERNELS):
+        kept = {name: fuse for name, fuse in table.items() if name not in names}
+        stack.enter_context(mock.patch.dict(table, kept, clear=True))
+    return stack
+
+
+def measure(
+    name: str, device: torch.device, threads: int, rounds: int, without: tuple[str, ...]
+) -> dict[str, Any]:
+    """Both passes of one model."""
+    torch.manual_seed(SEED)
+    workload = WORKLOADS[name]()
+    with left_out(without):
+        imported = import_module(workload.model, workload.loss, dict(workload.batch))
+        ours = Ours(imported, workload, str(device), threads)
+    native = Native(workload, device)
+    check_agreement(native, ours)
+    result: dict[str, Any] = {"nodes": len(imported.graph.nodes)}
+    for kind in ("forward", "both"):
+        times = take_turns(
+            {"native": getattr(native, kind), "ours": getattr(ours, kind)}, rounds, device)
+        result[kind] = ratios(times["ours"], times["native"])
+    return result
+
+
+def show(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the table."""
+    print(f"{'model':<8}{'pass':<18}{'native ms':>10}{'wall ratio (quartiles)':>28}"
+          f"{'CPU ratio (quartiles)':>28}")
+    for name, result in results.items():
+        for kind, label in (("forward", "forward"), ("both", "forward+backward")):
+            row = result[kind]
+            cells = "".join(
+                f"{f'{middle:.3f} ({low:.3f} to {high:.3f})':>28}"
+                for low, middle, high in (row["wall"], row["cpu"]))
+            print(f"{name:<8}{label:<18}{row['native_ms']:>10.1f}{cells}")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures here")
+    parser.add_argument("--models", default="gpt2,llama,bert",
+                        help=f"of {','.join(WORKLOADS)}")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--without", default="", help="fusions to leave out, with commas")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    without = tuple(filter(None, arguments.without.split(",")))
+    device = torch.device(arguments.device)
+    results = {
+        name: measure(name, device, arguments.threads, arguments.rounds, without)
+        for name in arguments.models.split(",")}
+    show(results)
+    if arguments.json:
+        config = {
+            "device": arguments.device, "threads": arguments.threads, "without": without,
+            "rounds": arguments.rounds, "torch": torch.__version__,
+            "python": platform.python_version(), "machine": platform.machine(),
+            "cpus": os.cpu_count()}
+        arguments.json.write_text(json.dumps({"config": config, "models": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
