@@ -40,3 +40,7 @@ NODE_BYTES: Final = 2**41
 """What one node reads and writes: it has to fit one device."""
 FLOPS: Final = 10**18
 """Forward, one microbatch: a year of work for ten good home devices is 10**22."""
+UNROLLED_NODES: Final = 100_000
+"""Nodes and iterations of a model that a front end flattens: what the submitter waits for."""
+IMPORT_DEPTH: Final = 64
+"""Functions and subgraphs inside each other in a model that a front end flattens."""

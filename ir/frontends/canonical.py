@@ -14,7 +14,7 @@ from homespun.errors import Code, HomespunError
 from ir import serde
 from ir.frontends.quiet import quiet
 from ir.graph import Graph, Node
-from ir.operators import OPSET
+from ir.operators import OPSET, OPSETS
 from ir.passes.fusions import FUSIONS
 from ir.passes.simplify import simplify, tidy
 
@@ -28,7 +28,7 @@ def freeze(
     """Turn an edited model into a graph: the same model gives the same graph every time.
 
     Args:
-        model: opset 23; parameters are graph inputs, without values. It is edited in place.
+        model: opset 23 to 26; parameters are graph inputs, without values. It is edited in place.
         parameters: names of those inputs, in order. Unused ones are left out of the graph.
         updated: parameters that the model's last outputs replace, in this order
             (`Graph.updates`); those outputs are no results of the graph.
@@ -187,7 +187,8 @@ def _typed(model: ir.Model) -> onnx.ModelProto:
     for domain in tuple(model.opset_imports):
         if domain not in ("", "ai.onnx"):
             del model.opset_imports[domain]
-    model.opset_imports[""] = OPSET
+    if model.opset_imports.get("", OPSET) not in OPSETS:
+        model.opset_imports[""] = OPSET
     proto = ir.to_proto(model)
     try:
         return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)

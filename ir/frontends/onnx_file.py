@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import onnx
@@ -10,16 +11,16 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from homespun.errors import Code, HomespunError
-from ir import serde
-from ir.frontends.canonical import freeze
 from ir.frontends.external_data import read_tensor
 from ir.frontends.imported import Imported, ImportedParameter
+from ir.frontends.losses import LossSpec, check_loss
+from ir.frontends.symbolic import SymbolicModel
 from ir.graph import FLOATS
-from ir.operators import OPERATORS, OPSET
+from ir.operators import OPERATORS
 from ir.tensor_proto import DTYPES, ELEMENT_TYPES, array_type, encode_tensor
 
-OPSETS = range(13, 27)
-"""Versions of the default domain that are converted to opset 23."""
+TARGET = "target"
+"""Name of the column that an appended loss compares with, unless the user gives another."""
 
 
 def import_onnx(
@@ -27,39 +28,86 @@ def import_onnx(
     loss_output: str | None = None,
     *,
     parameters: Collection[str] | None = None,
+    loss: str | None = None,
+    target: str = TARGET,
+    axes: Mapping[str, int] | None = None,
 ) -> Imported:
     """Read an ONNX graph; its float initializers become trainable parameters of the same names.
 
     Args:
-        source: path of the file, or its bytes. Inputs must have static shapes, with the samples
-            of one microbatch along axis 0.
-        loss_output: name of the output that is the scalar loss; the others are dropped. None: all
-            outputs stay; the first is the loss, if the graph is trained.
-        parameters: names of the initializers that are parameters. None: all of floating point
-            with at least one axis, except those that only feed inputs without gradient (a
-            dropout's ratio); scalars stay constants, because most are epsilons and factors.
+        source: as for `read_onnx`.
+        loss_output: as for `read_onnx`.
+        parameters: as for `read_onnx`.
+        loss: as for `read_onnx`.
+        target: as for `read_onnx`.
+        axes: symbolic axis -> extent; the samples of one microbatch are along axis 0 of each input.
 
     Raises:
-        HomespunError: INVALID_GRAPH, UNSUPPORTED_OP, LIMIT_EXCEEDED; EXPORT_FAILED where a shape
-            is not static; NOT_FOUND for a file that is not there.
+        HomespunError: as `read_onnx` and `SymbolicModel.bind`.
     """
+    model = read_onnx(source, loss_output, parameters=parameters, loss=loss, target=target)
+    with _contradictions():
+        return model.bind(axes)
+
+
+def read_onnx(
+    source: Path | str | bytes,
+    loss_output: str | None = None,
+    *,
+    parameters: Collection[str] | None = None,
+    loss: str | None = None,
+    target: str = TARGET,
+) -> SymbolicModel:
+    """Read an ONNX file and leave its symbolic axes open.
+
+    Args:
+        source: path of the file, or its bytes. Axes of inputs may be symbolic.
+        loss_output: name of the output that is the scalar loss; the others are dropped. None: all
+            outputs stay; the first is the loss, if the graph is trained. With `loss`: the output
+            that holds the predictions; None: the first.
+        parameters: names of the initializers that are parameters. None: all of floating point
+            with at least one axis, except those that only feed inputs without gradient (a
+            dropout's ratio); scalars stay constants, because most are epsilons and factors. The
+            running statistics of a batch normalisation are lifted, but stay as they are.
+        loss: a key of `losses.LOSSES` that is appended to the output; None: the model has its own.
+        target: name of the column that an appended loss compares with.
+
+    Raises:
+        HomespunError: INVALID_GRAPH, UNSUPPORTED_OP; INVALID_ARGUMENT for a name that the model
+            does not have; NOT_FOUND for a file that is not there.
+    """
+    if loss is not None:
+        check_loss(loss)
     folder = None if isinstance(source, bytes) else Path(source).absolute().parent
     model = _parse(source)
-    try:
-        _select_loss(model.graph, loss_output)
+    with _contradictions():
+        if loss_output is not None or loss is not None:
+            _select_output(model.graph, loss_output or model.graph.output[0].name)
         values = _lift(model.graph, folder, parameters)
-        edited = ir.from_proto(_converted(model))
-        edited.graph.sort()
-        graph = freeze(edited, [value.name for value in values], keep_names=True)
+        spec = None if loss is None else LossSpec(
+            kind=loss, output=model.graph.output[0].name, target=target)
+        return SymbolicModel(model=_ordered(model), parameters=values, loss=spec)
+
+
+@contextlib.contextmanager
+def _contradictions() -> Iterator[None]:
+    """Contradictions in a file come out of the libraries as KeyError, ValueError, and others."""
+    try:
+        yield
     except HomespunError:
         raise
-    # Contradictions in the file come out of the libraries as KeyError, ValueError, and others.
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise HomespunError(
             Code.INVALID_GRAPH, f"The ONNX file contradicts itself: {reason}."
         ) from error
-    return Imported(graph_bytes=serde.dump(graph), graph=graph, parameters=values)
+
+
+def _ordered(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its nodes in topological order, subgraphs too."""
+    edited = ir.from_proto(model)
+    edited.graph.sort()
+    return ir.to_proto(edited)
 
 
 def _parse(source: Path | str | bytes) -> onnx.ModelProto:
@@ -77,15 +125,14 @@ def _parse(source: Path | str | bytes) -> onnx.ModelProto:
     return model
 
 
-def _select_loss(graph: onnx.GraphProto, loss_output: str | None) -> None:
-    if loss_output is None:
-        return
-    chosen = [output for output in graph.output if output.name == loss_output]
+def _select_output(graph: onnx.GraphProto, wanted: str) -> None:
+    """Drop all outputs but one."""
+    chosen = [output for output in graph.output if output.name == wanted]
     if not chosen:
         names = ", ".join(output.name for output in graph.output)
         raise HomespunError(
             Code.INVALID_ARGUMENT,
-            f"The graph has no output {loss_output!r}; its outputs are {names}.",
+            f"The graph has no output {wanted!r}; its outputs are {names}.",
         )
     kept = chosen[0].SerializeToString()
     del graph.output[:]
@@ -104,7 +151,8 @@ def _lift(
         raise HomespunError(
             Code.INVALID_ARGUMENT, f"The graph has no initializer {missing[0]!r} to train."
         )
-    inert = known - _receives_gradient(graph)
+    buffers = _statistics(graph)
+    inert = known - _receives_gradient(graph) - buffers
     inputs = [value for value in graph.input if value.name not in known]
     kept: list[onnx.TensorProto] = []
     lifted: list[ImportedParameter] = []
@@ -114,7 +162,8 @@ def _lift(
         wanted = is_float and array.ndim > 0 and tensor.name not in inert
         if tensor.name in parameters if parameters is not None else wanted:
             lifted.append(ImportedParameter(
-                name=tensor.name, aliases=(), value=array, trainable=is_float
+                name=tensor.name, aliases=(), value=array,
+                trainable=is_float and tensor.name not in buffers,
             ))
             type_ = array_type(array)
             inputs.append(onnx.helper.make_tensor_value_info(
@@ -130,6 +179,12 @@ def _lift(
     return tuple(lifted)
 
 
+def _statistics(graph: onnx.GraphProto) -> set[str]:
+    """Running means and variances: buffers of the model, which no optimizer moves."""
+    return {name for node in graph.node if node.op_type == "BatchNormalization"
+            for name in node.input[3:5]}
+
+
 def _receives_gradient(graph: onnx.GraphProto) -> set[str]:
     """Values that some operator reads at an input which a gradient can flow to."""
     found: set[str] = set()
@@ -138,25 +193,3 @@ def _receives_gradient(graph: onnx.GraphProto) -> set[str]:
         inert = info.inert_inputs if info is not None else frozenset()
         found.update(name for i, name in enumerate(node.input) if i not in inert)
     return found
-
-
-def _converted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model at opset 23. Weights are out already, so this is cheap."""
-    versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
-    if len(versions) != 1 or versions[0] not in OPSETS:
-        raise HomespunError(
-            Code.INVALID_GRAPH,
-            f"The file uses opset {versions or 'none'}; accepted are {OPSETS[0]} to {OPSETS[-1]}.",
-        )
-    if versions[0] == OPSET:
-        return model
-    try:
-        return onnx.version_converter.convert_version(model, OPSET)
-    # The converter is C++ and raises RuntimeError and ConvertError alike.
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise HomespunError(
-            Code.UNSUPPORTED_OP,
-            f"The graph cannot be converted from opset {versions[0]} to {OPSET}: {reason}. Export "
-            f"it with opset {OPSET}.",
-        ) from error

@@ -15,7 +15,8 @@ from onnx.reference import ReferenceEvaluator
 from homespun.errors import Code, HomespunError
 from ir.check import check
 from ir.frontends.imported import Imported
-from ir.frontends.onnx_file import OPSETS, import_onnx
+from ir.frontends.onnx_file import import_onnx
+from ir.frontends.opsets import ACCEPTED
 from ir.serde import load
 
 WEIGHT = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
@@ -72,16 +73,16 @@ def test_float_initializers_become_parameters():
     assert load(imported.graph_bytes).types == graph.types
 
 
-@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("opset", [opset for opset in ACCEPTED if opset >= 13])
 def test_every_accepted_opset_computes_the_same(opset: int):
     imported = import_onnx(model_proto(opset).SerializeToString(), "the_loss")
     assert imported.graph.opset == 23
     assert evaluate(imported) == pytest.approx(LOSS, rel=1e-5)
 
 
-@pytest.mark.parametrize("opset", [9, 12, 27, 999])
+@pytest.mark.parametrize("opset", [1, 6, 27, 999])
 def test_other_opsets_are_refused(opset: int):
-    with pytest.raises(HomespunError, match="13 to 26"):
+    with pytest.raises(HomespunError, match="7 to 26"):
         import_onnx(model_proto(opset).SerializeToString(), "the_loss")
 
 
