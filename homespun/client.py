@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from homespun.column_binding import bind_columns, rows_of
 from homespun.connection import Connection, open_connection
 from homespun.dataset import Dataset, read_dataset
 from homespun.job import Job
@@ -16,7 +17,6 @@ from homespun.status import JobStatus
 from homespun.submission import (
     Notify,
     TrainingOptions,
-    microbatches_of,
     submit,
     training_spec,
 )
@@ -166,34 +166,46 @@ class Client:
         batch_size: int,
         validation: Mapping[str, Any] | None = None,
         loss_output: str | None = None,
+        loss: str | None = None,
+        target: str = "target",
         **options: Any,
     ) -> Job:
-        """Submit an ONNX training graph that any framework wrote.
+        """Submit an ONNX graph that any framework wrote, with a loss of its own or one of ours.
 
         Args:
-            graph: ONNX bytes or file, at microbatch size: inputs are the data columns, initializers
-                are the parameters, an output is the scalar loss.
+            graph: ONNX bytes or file: inputs are the data columns, initializers are the parameters.
+                Symbolic axes are bound from the columns; axis 0 is the microbatch, and where it is
+                a number, that many samples are taken at a time.
             data: as for `train`.
             optimizer: as for `train`.
             steps: as for `train`.
             batch_size: as for `train`.
             validation: as for `train`.
-            loss_output: name of the output that is the loss; None: the first one.
-            options: the other arguments of `train`; `microbatches` follows from the graph's size.
+            loss_output: name of the output that is the scalar loss, or with `loss` the one that
+                holds the predictions; None: the first one.
+            loss: a loss to append to the output: `cross_entropy` (logits),
+                `negative_log_likelihood` (probabilities), `binary_cross_entropy` (logits), `mse` or
+                `mae`; None: the graph has its own.
+            target: column that an appended loss compares with.
+            options: the other arguments of `train`; `microbatches` follows from the graph's size,
+                if that is a number.
 
         Raises:
             HomespunError: INVALID_GRAPH, UNSUPPORTED_OP, and as `train`.
         """
-        from ir.frontends.onnx_file import import_onnx
+        from ir.frontends.onnx_file import read_onnx
 
         asked = TrainingOptions(
             optimizer=optimizer, steps=steps, batch_size=batch_size, **options)
         dataset = read_dataset(data, validation)
         training_spec(asked, dataset)  # refuse what is wrong before a large file is read
-        imported = import_onnx(graph, loss_output)
-        if asked.microbatches is None:
-            asked = replace(asked, microbatches=microbatches_of(imported, batch_size))
-        return self._submit(imported, dataset, training_spec(asked, dataset), asked)
+        model = read_onnx(graph, loss_output, loss=loss, target=target)
+        rows = rows_of(model)
+        if asked.microbatches is None and rows and batch_size % rows == 0:
+            asked = replace(asked, microbatches=batch_size // rows)
+        training = training_spec(asked, dataset)
+        imported = bind_columns(model, dataset.train, batch_size // training.microbatches)
+        return self._submit(imported, dataset, training, asked)
 
     def job(self, job_id: str) -> Job:
         """The job with this id, also one submitted by another process; a unique prefix is enough.

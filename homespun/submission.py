@@ -159,14 +159,6 @@ def _column_refs(
                             blob_bytes=len(data), type=type_of(columns[name]))
 
 
-def microbatches_of(imported: Imported, batch_size: int) -> int | None:
-    """How many microbatches make a batch, by the size that a graph was exported at."""
-    graph = imported.graph
-    sizes = {graph.types[name].shape[:1] for name in graph.inputs}
-    size = sizes.pop() if len(sizes) == 1 else ()
-    return batch_size // size[0] if size and size[0] and batch_size % size[0] == 0 else None
-
-
 def _check_columns(imported: Imported, dataset: Dataset, microbatch_size: int) -> None:
     graph = imported.graph
     if missing := [name for name in graph.inputs if name not in dataset.train]:

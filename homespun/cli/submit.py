@@ -49,7 +49,13 @@ def _graph_options(command: Command) -> Command:
         click.option("--validation", type=click.Path(path_type=Path, dir_okay=False),
                      metavar="FILE", help="ONNX only: validation columns."),
         click.option("--loss", "loss_output", metavar="OUTPUT",
-                     help="ONNX only: the output that is the loss. [default: the first]"),
+                     help="ONNX only: the output that is the loss, or the predictions with "
+                     "--append-loss. [default: the first]"),
+        click.option("--append-loss", "loss", metavar="KIND",
+                     help="ONNX only: cross_entropy, negative_log_likelihood, "
+                     "binary_cross_entropy, mse or mae of the output and the target."),
+        click.option("--target", metavar="COLUMN",
+                     help="ONNX only: what an appended loss compares with. [default: target]"),
         click.option("--optimizer", type=click.Choice(_OPTIMIZERS), help="ONNX only."),
         click.option("--lr", type=float, help="ONNX only: learning rate."),
         click.option("--weight-decay", type=float, help="ONNX only."),
@@ -76,8 +82,8 @@ def submit(
     """Submit a training job.
 
     SPEC.py is run here, on your machine, and defines a dict `job` with the arguments of
-    homespun.Client.train (model, loss, data, optimizer, steps, batch_size, ...). MODEL.onnx is a
-    training graph with --data FILE.safetensors. Options given here
+    homespun.Client.train (model, loss, data, optimizer, steps, batch_size, ...). MODEL.onnx comes
+    with --data FILE.safetensors; its symbolic axes are bound from the columns. Options given here
     win over the file. No Python ever leaves your machine.
     """
     given = {name: value for name, value in options.items() if value is not None}
@@ -159,8 +165,8 @@ def _graph_job(given: Mapping[str, Any]) -> dict[str, Any]:
     arguments["data"] = _columns(given["data"])
     if "validation" in given:
         arguments["validation"] = _columns(given["validation"])
-    if "loss_output" in given:
-        arguments["loss_output"] = given["loss_output"]
+    arguments |= {
+        name: given[name] for name in ("loss_output", "loss", "target") if name in given}
     arguments["optimizer"] = _optimizer(given)
     if "schedule" in given:
         arguments["schedule"] = _schedule(given["schedule"], given.get("warmup_steps", 0))
