@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ir.graph import ITEM_BYTES, Graph, Node
+from ir.operators import OPERATORS, opset_of
 
 COMPLETE_EXECUTORS = ("torch",)
 """Executors that run the whole closed list, in training too: what a refusal recommends."""
@@ -46,7 +47,8 @@ class ExecutorSupport:
     Attributes:
         trainable: whether it differentiates and updates parameters.
         opset_min: oldest opset of the default domain that it reads.
-        opset_max: newest one.
+        opset_max: newest one. What counts is what each node needs (`ir.operators.opset_of`): a
+            segment may be written down at an older opset than the whole graph.
         operators: what it runs; an operator in no entry it does not run.
     """
 
@@ -87,11 +89,13 @@ def grouped(slots: Mapping[str, Slots]) -> tuple[OperatorSupport, ...]:
         for (inputs, outputs), operators in groups.items())
 
 
-def everything(operators: Iterable[str], opsets: range) -> ExecutorSupport:
-    """Support of an executor that trains, over all dtypes."""
+def everything(
+    operators: Iterable[str], opsets: range, slots: Slots = ANY
+) -> ExecutorSupport:
+    """Support of an executor that trains, over the same dtypes everywhere."""
     return ExecutorSupport(
         trainable=True, opset_min=opsets[0], opset_max=opsets[-1],
-        operators=grouped(dict.fromkeys(operators, ANY)))
+        operators=grouped(dict.fromkeys(operators, slots)))
 
 
 class SupportIndex:
@@ -117,13 +121,14 @@ class SupportIndex:
         support = self._support
         if self._trains and not support.trainable:
             return Obstacle(rule="trainable", text="does not train")
-        if not support.opset_min <= graph.opset <= support.opset_max:
+        entry = self._entries.get(node.op_type)
+        if entry is None or node.op_type not in OPERATORS:
+            return Obstacle(rule="operator", text=f"does not run {node.op_type}")
+        needed = opset_of(node)
+        if not support.opset_min <= needed <= support.opset_max:
             return Obstacle(
                 rule="opset", text=f"reads opsets {support.opset_min} to {support.opset_max}, not "
-                f"{graph.opset}")
-        entry = self._entries.get(node.op_type)
-        if entry is None:
-            return Obstacle(rule="operator", text=f"does not run {node.op_type}")
+                f"{needed}, which {node.op_type} needs here")
         for kind, names, sets in zip(
                 ("input", "output"), (node.inputs, node.outputs), entry, strict=True):
             for slot, name in enumerate(names):
@@ -155,5 +160,9 @@ _FIRST_OPERATORS = """
     Shape Sigmoid Sign Sin Sinh Size Slice Softmax SoftmaxCrossEntropyLoss Softplus Softsign
     SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh ThresholdedRelu Tile TopK Transpose Trilu
     Unsqueeze Where Xor"""
-FIRST_RELEASE = everything(_FIRST_OPERATORS.split(), range(23, 24))
+_FIRST_DTYPES = DtypeSet(dtypes=(
+    "bfloat16", "bool", "float16", "float32", "float64", "int16", "int32", "int64", "int8",
+    "uint16", "uint32", "uint64", "uint8"))
+FIRST_RELEASE = everything(
+    _FIRST_OPERATORS.split(), range(23, 24), ((_FIRST_DTYPES,), (_FIRST_DTYPES,)))
 """What a peer runs that says nothing of it: the torch executor of the first release."""

@@ -52,14 +52,16 @@ class LocalNetwork:
         settings: what to change in the broker's `broker.json`; a dict inside is merged with the
             one there: `{"policy": {"reconnect_grace_ms": 2_000}}`.
         environment: variables that every process gets on top of this process's own.
+        executors: of the first peers, in order; the others use the default one.
     """
 
     def __init__(
         self, directory: Path, peers: int, *, threads: int = 1, memory: str | None = None,
         settings: Mapping[str, object] | None = None,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None, executors: Sequence[str] = (),
     ) -> None:
         self.directory = directory
+        self._executors = tuple(executors)
         self._wanted = peers
         self._threads = threads
         self._memory = memory
@@ -280,7 +282,8 @@ class LocalNetwork:
 
     def _join_all(self) -> None:
         for number in range(self._wanted):
-            self.join_peer(number)
+            self.join_peer(number, *(
+                f"--executor={name}" for name in self._executors[number:number + 1]))
         self.join_submitter(self.credentials)
 
     def _checked(self, *command: str, secret: str = "") -> str:

@@ -84,7 +84,7 @@ def dump(graph: Graph) -> bytes:
         )
     proto = model.graph
     proto.name = "graph"
-    proto.node.extend(_encode_node(node) for node in graph.nodes)
+    proto.node.extend(encode_node(node) for node in graph.nodes)
     proto.initializer.extend(encode_tensor(array, name) for name, array in graph.constants.items())
     typed = graph.types
     proto.input.extend(_encode_type(name, typed) for name in (*graph.inputs, *graph.parameters))
@@ -347,7 +347,8 @@ def _encode_type(name: str, types: Mapping[str, TensorType]) -> onnx.ValueInfoPr
     return value
 
 
-def _encode_node(node: Node) -> onnx.NodeProto:
+def encode_node(node: Node) -> onnx.NodeProto:
+    """A node as ONNX writes it, attributes in alphabetical order."""
     proto = onnx.NodeProto(
         name=node.name, op_type=node.op_type, input=node.inputs, output=node.outputs
     )

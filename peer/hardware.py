@@ -255,6 +255,13 @@ def _gpu_names() -> list[str]:
         for number in range(nvml.nvmlDeviceGetCount())]) or []
 
 
+def device_memory_bytes(device: str) -> int:
+    """Memory of `cuda:N` in total, as the driver says; 0 if it does not."""
+    number = int(device.partition(":")[2])
+    return _ask_nvml(lambda nvml: int(
+        nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(number)).total)) or 0
+
+
 def _driver_version() -> str:
     return _ask_nvml(lambda nvml: _text(nvml.nvmlSystemGetDriverVersion())) or ""
 

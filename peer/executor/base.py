@@ -171,7 +171,6 @@ class Capability:
         trainable: whether it differentiates.
         opsets: versions of the default domain that it reads.
         slots: op type -> dtypes of its slots, where they are not all that the operator allows.
-        numeric_class: build, device kind and thread count: results are bit-identical inside one.
     """
 
     executor: str
@@ -180,7 +179,6 @@ class Capability:
     memory_bytes: int
     operators: frozenset[str]
     trainable: bool
-    numeric_class: str
     opsets: range = range(OPSET, OPSET + 1)
     slots: Mapping[str, Slots] = field(default_factory=dict)
 
@@ -196,8 +194,13 @@ class Capability:
 class Executor(Protocol):
     """A framework on a device."""
 
+    @property
+    def numeric_class(self) -> str:
+        """Build, device kind and thread count: results are bit-identical inside one."""
+        ...
+
     def capability(self) -> Capability:
-        """Describe this executor. Cheap."""
+        """Describe this executor; an executor that has to try things out takes seconds."""
         ...
 
     def measured_rates(self) -> PeerRates:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from homespun.errors import Code, HomespunError
 
-NAMES = ("torch", "null")
+NAMES = ("torch", "onnxruntime", "null")
 """Executors that `peer.executor.registry` can make."""
 
 _DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
-    "torch": ("torch",), "null": (),
+    "torch": ("torch",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "null": (),
 }
 """Executor -> packages that its speed and its operators depend on."""
 
@@ -45,7 +45,7 @@ def has_cuda(executor: str) -> bool:
     if executor == "torch":
         version = _version("torch")
         return bool(version) and not version.endswith("+cpu")
-    return False
+    return executor == "onnxruntime" and bool(_version("onnxruntime-gpu"))
 
 
 def _version(distribution: str) -> str:

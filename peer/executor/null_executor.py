@@ -27,6 +27,8 @@ _RATES = PeerRates(
 class NullExecutor:
     """Accepts every segment, on any device name."""
 
+    numeric_class = "null"
+
     def __init__(self, device: str = "cpu") -> None:
         self._device = device
 
@@ -35,7 +37,7 @@ class NullExecutor:
         return Capability(
             executor="null", device=self._device, device_name="null",
             memory_bytes=_MEMORY_BYTES, operators=frozenset(OPERATORS), trainable=True,
-            opsets=OPSETS, numeric_class="null")
+            opsets=OPSETS)
 
     def measured_rates(self) -> PeerRates:
         """There is nothing to measure: rates of a machine that nobody has."""

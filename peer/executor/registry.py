@@ -23,6 +23,10 @@ def create(name: str, device: str, threads: int) -> Executor:
         from peer.executor.null_executor import NullExecutor
 
         return NullExecutor(device)
+    if name == "onnxruntime":
+        from peer.executor.onnxruntime_executor import OnnxRuntimeExecutor
+
+        return OnnxRuntimeExecutor(device, threads)
     from peer.executor.torch_executor import TorchExecutor
 
     return TorchExecutor(device, threads)

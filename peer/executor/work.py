@@ -57,7 +57,7 @@ class SegmentWork:
             trainable=frozenset(request.trainable),
         )
         runtime = create(executor, device, threads)
-        self.numeric_class = runtime.capability().numeric_class
+        self.numeric_class = runtime.numeric_class
         self._loaded = runtime.load(program, parameters)
 
     def receive(self, frame: Frame) -> None:

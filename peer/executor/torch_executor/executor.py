@@ -41,6 +41,13 @@ class TorchExecutor:
         if self._device.type == "cuda":
             _be_deterministic()
 
+    @property
+    def numeric_class(self) -> str:
+        """Build, device and threads."""
+        name, _ = _hardware(self._device)
+        return (f"torch {torch.__version__}, {self._device.type} {name}, "
+                f"{_kernels(self._device)}, {self._threads} threads")
+
     def capability(self) -> Capability:
         """Describe the device."""
         name, memory_bytes = _hardware(self._device)
@@ -48,9 +55,7 @@ class TorchExecutor:
             executor="torch", device=str(self._device), device_name=name,
             memory_bytes=memory_bytes, trainable=True,
             operators=frozenset(implementations()) - FUSED_OPERATORS,
-            opsets=OPSETS,
-            numeric_class=f"torch {torch.__version__}, {self._device.type} {name}, "
-                          f"{_kernels(self._device)}, {self._threads} threads")
+            opsets=OPSETS)
 
     def measured_rates(self) -> PeerRates:
         """Measure the device through torch."""

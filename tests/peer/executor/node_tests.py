@@ -16,6 +16,7 @@ import onnx
 from onnx import numpy_helper
 
 from dag.job import OptimizerSpec, TrainingSpec
+from dag.support import SupportIndex
 from homespun.errors import HomespunError
 from ir.graph import Graph, Node, TensorType
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
@@ -25,6 +26,9 @@ from peer.executor.registry import create
 
 ROUNDING = {"bfloat16": 2e-2, "float16": 3e-3}
 """Relative tolerance for short floats: sums are taken in another order than in the reference."""
+
+NOT_CLAIMED = "the executor "
+"""How a reason begins that is the executor's own declaration."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,10 @@ class NodeCase:
     @property
     def node(self):
         return self.program.graph.nodes[0]
+
+    @property
+    def mode(self):
+        return "train" if self.node.attributes.get("training_mode", 0) else "evaluate"
 
 
 @cache
@@ -194,18 +202,36 @@ def _executor(name):
     return create(name, "cpu", 1)
 
 
+@cache
+def _capability(executor):
+    return _executor(executor).capability()
+
+
 def claims(executor):
     """Operators that an executor says it runs, sorted."""
-    return sorted(_executor(executor).capability().operators)
+    return sorted(_capability(executor).operators)
+
+
+@cache
+def _support(executor):
+    return SupportIndex(_capability(executor).support, trains=False)
+
+
+def obstacle(executor, case):
+    """What an executor says it lacks for a case, in words; None if it claims the case."""
+    if case.mode == "train" and not _capability(executor).trainable:
+        return "does not train"
+    graph = case.program.graph
+    found = (_support(executor).obstacle(graph, node) for node in graph.nodes)
+    return next((obstacle.text for obstacle in found if obstacle is not None), None)
 
 
 def failure_of(executor, case):
     """Why an executor fails a case, in its own words; None if it passes."""
     if case.program is None:
         return case.refusal
-    lacking = sorted({node.op_type for node in case.program.graph.nodes} - set(claims(executor)))
-    if lacking:
-        return f"the executor does not run {', '.join(lacking)}"
+    if lacking := obstacle(executor, case):
+        return NOT_CLAIMED + lacking
     try:
         _run(executor, case)
     except (AssertionError, HomespunError) as error:
@@ -222,8 +248,7 @@ def outcomes(executor, op_type):
 def _run(executor, case):
     loaded = _executor(executor).load(case.program, {})
     try:
-        training = case.node.attributes.get("training_mode", 0)
-        key = WorkKey(mode="train" if training else "evaluate", step=0, microbatch=0)
+        key = WorkKey(mode=case.mode, step=0, microbatch=0)
         outputs = loaded.forward(key, case.data, {}).outputs
         for edge, wanted in enumerate(case.expected):
             compare(outputs[edge], wanted, case)

@@ -27,7 +27,7 @@ def test_what_refusals_recommend_runs_everything(name):
 
 
 def test_numeric_class_names_build_device_and_threads():
-    one, two = (create("torch", "cpu", threads).capability().numeric_class for threads in (1, 2))
+    one, two = (create("torch", "cpu", threads).numeric_class for threads in (1, 2))
     create("torch", "cpu", 1)
     assert torch.__version__ in one
     assert "cpu" in one
