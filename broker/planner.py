@@ -7,7 +7,7 @@ from pathlib import Path
 
 from broker.core import commands as do
 from broker.core.events import PlacementSolved, PlanningFailed
-from dag.job import JobSpec
+from dag.job import PREDICT, JobSpec
 from dag.placement import Infeasible, PlacementProblem
 from homespun.errors import Code, HomespunError
 from ir.graph import Graph
@@ -53,7 +53,7 @@ def _load(spec: JobSpec, graph_path: Path) -> Graph:
     from ir.admission import admit
 
     with graph_path.open("rb") as file:
-        graph = admit(file.read(spec.graph_bytes))
+        graph = admit(file.read(spec.graph_bytes), spec.kind)
     _check_inputs(graph, spec)
     return graph
 
@@ -69,9 +69,10 @@ def _check_inputs(graph: Graph, spec: JobSpec) -> None:
                 f"parameter {name!r} is {graph.types[name]} in the graph and "
                 f"{parameters.get(name)} in the job",
             )
-    train = {column.name: column.type for column in spec.columns if column.split == "train"}
+    columns = {
+        column.name: column.type for column in spec.columns if column.split in ("train", PREDICT)}
     for name in graph.inputs:
-        wanted, column = graph.types[name], train.get(name)
+        wanted, column = graph.types[name], columns.get(name)
         if column is None or column.dtype != wanted.dtype or (
             (size, *column.shape[1:]) != wanted.shape
         ):

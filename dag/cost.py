@@ -3,12 +3,14 @@
 A node's time is the larger of its operations over the peer's rate for its class and its bytes over
 the peer's memory bandwidth, plus what starting it takes. Memory is weights, gradients, optimizer
 state, the activations of the microbatches in flight, boundary buffers and the largest node's
-working set. Counts are exact (integers); seconds are floats.
+working set. Inference has only forward times, weights, buffers and the values that live at
+once. Counts are exact (integers); seconds are floats.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +26,7 @@ from dag.job import OptimizerSpec, TrainingSpec
 from ir.cost import NodeCost, backward_cost, node_cost, saved_bytes
 from ir.cut import replicable
 from ir.gradient import differentiable_values, gives_gradient
-from ir.graph import Graph
+from ir.graph import INFER, TRAIN, Graph
 from ir.operators import OpClass
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
 
@@ -46,6 +48,7 @@ class GraphCosts:
         forward: cost of each node forward.
         backward: cost of each node backward.
         saved: bytes that each node keeps between forward and backward, per microbatch.
+        workspace: bytes that are alive only while each node runs.
         readers: parameter -> indices of the nodes that read it, ascending.
         adding: parameter -> indices of the nodes that add to its gradient; none for frozen ones.
     """
@@ -57,12 +60,22 @@ class GraphCosts:
     forward: tuple[NodeCost, ...]
     backward: tuple[NodeCost, ...]
     saved: tuple[int, ...]
+    workspace: tuple[int, ...]
     readers: dict[str, tuple[int, ...]]
     adding: dict[str, tuple[int, ...]]
 
 
-def graph_costs(graph: Graph, trainable: frozenset[str]) -> GraphCosts:
-    """Count once what every candidate plan needs. Cost: O(nodes + edges)."""
+def graph_costs(graph: Graph, trainable: frozenset[str], kind: str = TRAIN) -> GraphCosts:
+    """Count once what every candidate plan needs.
+
+    Args:
+        graph: the graph.
+        trainable: parameters that the optimizer updates; none for inference, which then has no
+            gradient, no optimizer state and keeps no activation.
+        kind: `TRAIN` or `INFER`.
+
+    Cost: O(nodes + edges).
+    """
     differentiable = differentiable_values(graph, trainable)
     readers: dict[str, list[int]] = {name: [] for name in graph.parameters}
     adding: dict[str, list[int]] = {name: [] for name in graph.parameters}
@@ -72,17 +85,45 @@ def graph_costs(graph: Graph, trainable: frozenset[str]) -> GraphCosts:
                 readers[name].append(node.index)
                 if gives_gradient(graph, node, name, differentiable):
                     adding[name].append(node.index)
+    forward = tuple(node_cost(graph, node) for node in graph.nodes)
+    backward = tuple(backward_cost(graph, node, differentiable) for node in graph.nodes)
     return GraphCosts(
         graph=graph,
         trainable=trainable,
         differentiable=differentiable,
         replicable=replicable(graph),
-        forward=tuple(node_cost(graph, node) for node in graph.nodes),
-        backward=tuple(backward_cost(graph, node, differentiable) for node in graph.nodes),
+        forward=forward,
+        backward=backward,
         saved=saved_bytes(graph, differentiable),
+        workspace=_live_bytes(graph) if kind == INFER else _gradient_bytes(forward, backward),
         readers={name: tuple(nodes) for name, nodes in readers.items()},
         adding={name: tuple(nodes) for name, nodes in adding.items()},
     )
+
+
+def _gradient_bytes(
+    forward: tuple[NodeCost, ...], backward: tuple[NodeCost, ...]
+) -> tuple[int, ...]:
+    """While one node is differentiated: its output, that one's gradient, its input gradients."""
+    return tuple(
+        2 * there.written_bytes + back.written_bytes
+        for there, back in zip(forward, backward, strict=True))
+
+
+def _live_bytes(graph: Graph) -> tuple[int, ...]:
+    """Bytes of the values that are alive while each node runs forward, its own included.
+
+    A value dies with its last reader, a graph output with the microbatch. Counted on the whole
+    graph, so of a segment it is at most too much by what passes the segment by.
+    """
+    last = {name: node.index for node in graph.nodes for name in node.inputs}
+    last.update(dict.fromkeys(graph.outputs, len(graph.nodes)))
+    change = [0] * (len(graph.nodes) + 2)
+    for node in graph.nodes:
+        for name in filter(None, node.outputs):
+            change[node.index] += graph.types[name].size_bytes
+            change[last.get(name, node.index) + 1] -= graph.types[name].size_bytes
+    return tuple(accumulate(change))[:len(graph.nodes)]
 
 
 def node_seconds(costs: GraphCosts, rates: PeerRates, recompute: bool) -> FloatArray:
@@ -115,7 +156,8 @@ class SegmentMemory:
         optimizer: state of the own trainable parameters.
         per_microbatch: held for each microbatch in flight.
         buffers: boundary tensors on their way.
-        workspace: largest working set of one node (with `recompute`, of the recomputation).
+        workspace: largest working set of one node (with `recompute`, of the recomputation; for
+            inference, of the forward pass).
     """
 
     weights: int
@@ -149,7 +191,7 @@ def segment_memory(
     arriving = activation_bytes(segment.incoming)
     leaving = activation_bytes(segment.outgoing)
     saved = sum(costs.saved[index] for index in segment.nodes)
-    workspace = max(node_workspace(costs, index) for index in segment.nodes)
+    workspace = max(costs.workspace[index] for index in segment.nodes)
     return SegmentMemory(
         weights=sum(weight_bytes(types[name].size_bytes, training) for name in used),
         gradients=sum(
@@ -160,11 +202,6 @@ def segment_memory(
         buffers=arriving + 2 * leaving,
         workspace=workspace + (saved if training.recompute else 0),
     )
-
-
-def node_workspace(costs: GraphCosts, index: int) -> int:
-    """Bytes alive only while one node is differentiated: output, its gradient, input gradients."""
-    return 2 * costs.forward[index].written_bytes + costs.backward[index].written_bytes
 
 
 def weight_bytes(size_bytes: int, training: TrainingSpec) -> int:

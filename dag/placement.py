@@ -78,7 +78,7 @@ class Placement:
     Attributes:
         segments: in segment order.
         algorithm: name of the placer that found it.
-        step_s: predicted time of one step.
+        step_s: predicted time of one step; for inference of one microbatch in the steady flow.
         idle: why each unused peer is unused.
     """
 

@@ -57,9 +57,9 @@ def _problem_refusals(problem: PlacementProblem) -> Iterator[Refusal]:
             problem, "graph", len(graph.parameters), len(graph.parameters) - len(unknown),
             f"The job does not describe parameter '{unknown[0]}' of its graph"
             f" and {len(unknown) - 1} more.")
-    if job.training.microbatches < 1:
+    if job.flow < 1:
         yield _job_refusal(
-            problem, "graph", 1, job.training.microbatches, "A step needs a microbatch.")
+            problem, "graph", 1, job.flow, "A step needs a microbatch.")
     if not 0 <= job.peers <= MAX_PEERS_WANTED:
         yield _job_refusal(
             problem, "count", MAX_PEERS_WANTED, job.peers,

@@ -25,6 +25,7 @@ from dag.cost import (
 from dag.job import TrainingSpec
 from dag.placement import PlacementProblem, SegmentPlacement
 from dag.schedule import SegmentTimes, Timeline, Transfer, in_flight, timeline
+from ir.graph import INFER
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
 
 
@@ -46,7 +47,7 @@ class Estimate:
 
     @property
     def training(self) -> TrainingSpec:
-        """How the job trains."""
+        """How the job trains, or how its rows flow."""
         return self.problem.job.training
 
 
@@ -56,8 +57,8 @@ class Prediction:
 
     Attributes:
         segments: with memory, in-flight limits and times.
-        step_s: time of one step, update included.
-        timeline: the pipeline's part of it.
+        step_s: time of one step, update included; for inference the mean over all microbatches.
+        timeline: the pipeline's part of it; for inference of all of them.
         shortage: segment -> bytes that its peer lacks; empty if everything fits.
     """
 
@@ -69,7 +70,7 @@ class Prediction:
 
 def estimate(problem: PlacementProblem) -> Estimate:
     """Count a problem. Cost: O(peers * nodes + edges)."""
-    costs = graph_costs(problem.graph, problem.job.trainable)
+    costs = graph_costs(problem.graph, problem.job.trainable, problem.job.kind)
     recompute = problem.job.training.recompute
     seconds = {
         peer.peer_id: node_seconds(costs, peer.rates, recompute) for peer in problem.cluster.peers}
@@ -86,21 +87,25 @@ def predict(
     """
     training = known.training
     memories = [segment_memory(known.costs, segment, training) for segment in segments]
-    limits = _limits(memories, segments, peers, training.microbatches)
+    flow = known.problem.job.flow
+    limits = _limits(memories, segments, peers, flow)
     spans = [
         segment_seconds(segment, known.seconds[peer.peer_id])
         for segment, peer in zip(segments, peers, strict=True)]
     times = [
         SegmentTimes(forward_s=span[0], backward_s=span[1], in_flight=limit)
         for span, limit in zip(spans, limits, strict=True)]
-    played = timeline(times, _transfers(known, segments, peers), training.microbatches)
+    played = timeline(times, _transfers(known, segments, peers), flow)
     placements = tuple(
         SegmentPlacement(
             segment=segment, peer_id=peer.peer_id, in_flight=limit,
             memory_bytes=memory.total(limit), forward_s=span[0], backward_s=span[1])
         for segment, peer, limit, memory, span in zip(
             segments, peers, limits, memories, spans, strict=True))
-    step_s = played.pipeline_s + _step_end_seconds(known, segments, peers, memories)
+    if known.problem.job.kind == INFER:
+        step_s = played.pipeline_s / flow  # a step is one of the microbatches that flow
+    else:
+        step_s = played.pipeline_s + _step_end_seconds(known, segments, peers, memories)
     shortage = {
         placed.segment.index: placed.memory_bytes - peer.memory_bytes
         for placed, peer in zip(placements, peers, strict=True)

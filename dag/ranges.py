@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dag.coarsen import Blocks
-from dag.cost import FloatArray, node_workspace, optimizer_bytes, weight_bytes
+from dag.cost import FloatArray, optimizer_bytes, weight_bytes
 from dag.job import TrainingSpec
 
 IntArray = npt.NDArray[np.int64]
@@ -139,9 +139,9 @@ class _Tabulation:
     def _workspace(self) -> IntArray:
         """Largest node of a range; replicated nodes may be in any."""
         anywhere = max(
-            (node_workspace(self._costs, i) for i in self._costs.replicable), default=0)
+            (self._costs.workspace[i] for i in self._costs.replicable), default=0)
         largest = [
-            max(node_workspace(self._costs, index) for index in block)
+            max(self._costs.workspace[index] for index in block)
             for block in self._blocks.nodes]
         table = np.triu(np.broadcast_to(
             np.array([0, *largest], dtype=np.int64), (self._n + 1, self._n + 1)), k=1)

@@ -131,7 +131,7 @@ def _differences(found: Segment, expected: Segment) -> list[str]:
 
 
 def _memory(placement: Placement, problem: PlacementProblem) -> Iterator[Refusal]:
-    costs = graph_costs(problem.graph, problem.job.trainable)
+    costs = graph_costs(problem.graph, problem.job.trainable, problem.job.kind)
     offered = {peer.peer_id: peer.memory_bytes for peer in problem.cluster.peers}
     for placed in placement.segments:
         memory = segment_memory(costs, placed.segment, problem.job.training)

@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 from homespun.column_binding import bind_columns, rows_of
 from homespun.connection import Connection, open_connection
-from homespun.dataset import Dataset, read_dataset
+from homespun.dataset import Dataset, read_columns, read_dataset
 from homespun.job import Job
 from homespun.optimizers import Optimizer, Schedule
 from homespun.status import JobStatus
 from homespun.submission import (
     Notify,
     TrainingOptions,
+    Wish,
+    inference_wish,
     submit,
     training_spec,
+    training_wish,
 )
 from homespun.v1 import jobs_pb2
 from homespun.wire import from_message
@@ -26,11 +29,12 @@ from homespun.wire import from_message
 if TYPE_CHECKING:
     import torch
 
-    from dag.job import TrainingSpec
     from homespun.identity.directory import Credentials
     from ir.frontends.imported import Imported
 
 DEFAULT_TIMEOUT_S = 30.0
+DEFAULT_INFERENCE_ROWS = 32
+"""Rows at a time where the caller names no number: enough to keep matrix products busy."""
 
 
 def connect(
@@ -146,15 +150,12 @@ class Client:
             schedule=schedule, clip_norm=clip_norm, precision=precision, recompute=recompute,
             evaluate_every=evaluate_every, seed=seed, peers=peers, name=name)
         dataset = read_dataset(data, validation)
-        training = training_spec(options, dataset)
+        wish = training_wish(options, dataset)
         from ir.frontends.torch_module import import_module
 
         self._notify("Exporting the model.")
-        sample = dataset.sample(batch_size // training.microbatches)
-        imported = import_module(model, loss, sample)
-        for note in imported.notes:
-            self._notify(note)
-        return self._submit(imported, dataset, training, options)
+        sample = dataset.sample(batch_size // wish.training.microbatches)
+        return self._submit(import_module(model, loss, sample), dataset, wish)
 
     def submit_graph(
         self,
@@ -203,9 +204,60 @@ class Client:
         rows = rows_of(model)
         if asked.microbatches is None and rows and batch_size % rows == 0:
             asked = replace(asked, microbatches=batch_size // rows)
-        training = training_spec(asked, dataset)
-        imported = bind_columns(model, dataset.train, batch_size // training.microbatches)
-        return self._submit(imported, dataset, training, asked)
+        wish = training_wish(asked, dataset)
+        imported = bind_columns(
+            model, dataset.train, batch_size // wish.training.microbatches)
+        return self._submit(imported, dataset, wish)
+
+    def infer(
+        self,
+        model: torch.nn.Module | bytes | Path | str,
+        data: Mapping[str, Any],
+        *,
+        batch_size: int | None = None,
+        precision: str = "float32",
+        peers: int | None = None,
+        name: str = "",
+    ) -> Job:
+        """Run a model over all rows of a dataset, once; `Job.outputs` gives what comes out.
+
+        Args:
+            model: a torch module, traced in evaluation mode; it returns a tensor, or a tuple or
+                dict of tensors. Or ONNX bytes or file; open axes are bound from the columns.
+            data: column name -> numpy array or torch tensor, rows first. Columns that are named
+                like all parameters of a module's `forward` are given by name, others in order.
+            batch_size: rows that go through the model at a time, >= 1. The last rows may be fewer.
+                None: what an ONNX graph was exported at; where that is open 32, or all rows if
+                they are fewer.
+            precision: `float32`, or `bfloat16` for autocast.
+            peers: exact number of peers; None: the planner chooses.
+            name: for people, at most 100 printable characters.
+
+        Returns:
+            The job, submitted. Its outputs are named as in the ONNX graph; of a module `output_0`,
+            `output_1`, ..., or the keys of the dict that it returns.
+
+        Raises:
+            HomespunError: as `train`.
+        """
+        dataset = read_columns(data)
+        size = min(DEFAULT_INFERENCE_ROWS, dataset.rows) if batch_size is None else batch_size
+        # Refuse what is wrong before a large model is read.
+        wish = inference_wish(dataset, size, precision, name, peers)
+        if isinstance(model, bytes | Path | str):
+            from ir.frontends.onnx_file import read_onnx
+
+            graph = read_onnx(model)
+            if batch_size is None:
+                size = rows_of(graph) or size
+                wish = inference_wish(dataset, size, precision, name, peers)
+            imported = bind_columns(graph, dataset.columns, size)
+        else:
+            from ir.frontends.torch_module import import_inference
+
+            self._notify("Exporting the model.")
+            imported = import_inference(model, dataset.sample(size))
+        return self._submit(imported, dataset, wish)
 
     def job(self, job_id: str) -> Job:
         """The job with this id, also one submitted by another process; a unique prefix is enough.
@@ -220,10 +272,9 @@ class Client:
         reply = self._connection.call("ListJobs", jobs_pb2.ListJobsRequest(limit=limit))
         return tuple(from_message(message, JobStatus) for message in reply.jobs)
 
-    def _submit(
-        self, imported: Imported, dataset: Dataset, training: TrainingSpec,
-        options: TrainingOptions,
-    ) -> Job:
-        job_id = submit(self._connection, imported, dataset, training, options, self._notify)
+    def _submit(self, imported: Imported, dataset: Dataset, wish: Wish) -> Job:
+        for note in imported.notes:
+            self._notify(note)
+        job_id = submit(self._connection, imported, dataset, wish, self._notify)
         self._notify(f"Submitted {job_id}.")
         return Job(self._connection, job_id)

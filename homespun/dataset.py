@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from dag.job import PREDICT
 from homespun.errors import Code, HomespunError
 from homespun.tensor_file import Array
 from ir.graph import FLOATS, ITEM_BYTES, TensorType
@@ -30,25 +31,32 @@ class Dataset:
     Attributes:
         train: column name -> array, rows first; all with the same number of rows, >= 1.
         validation: the same columns with other rows; empty when there is no such split.
+        predict: what an inference job has instead of the two.
     """
 
     train: Mapping[str, Array]
     validation: Mapping[str, Array]
+    predict: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> Mapping[str, Array]:
+        """The split that the model is made for: `train` or `predict`."""
+        return self.train or self.predict
 
     @property
     def rows(self) -> int:
-        """Rows of the training split."""
-        return len(next(iter(self.train.values())))
+        """Rows of that split."""
+        return len(next(iter(self.columns.values())))
 
     def splits(self) -> Mapping[str, Mapping[str, Array]]:
         """The splits that have rows, by name."""
-        return {name: columns for name, columns in
-                zip(SPLITS, (self.train, self.validation), strict=True) if columns}
+        named = {"train": self.train, "validation": self.validation, PREDICT: self.predict}
+        return {name: columns for name, columns in named.items() if columns}
 
     def sample(self, rows: int) -> dict[str, Array]:
-        """The first `rows` training rows of every column, repeated if there are fewer."""
+        """The first `rows` rows of every column, repeated if there are fewer."""
         picked = np.arange(rows) % self.rows
-        return {name: column[picked] for name, column in self.train.items()}
+        return {name: column[picked] for name, column in self.columns.items()}
 
 
 def read_dataset(data: object, validation: object = None) -> Dataset:
@@ -74,6 +82,14 @@ def read_dataset(data: object, validation: object = None) -> Dataset:
         raise _refused("data", "has no training rows; give it a 'train' split")
     _check_same_columns(dataset)
     return dataset
+
+
+def read_columns(data: object) -> Dataset:
+    """Check the columns of an inference job and make them a `Dataset`; raises as `read_dataset`."""
+    columns = _columns(data, "data")
+    if not columns:
+        raise _refused("data", "has no columns; give it at least one")
+    return Dataset({}, {}, columns)
 
 
 def type_of(column: Array) -> TensorType:

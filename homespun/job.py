@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from homespun.connection import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, PASSING, Connection
 from homespun.errors import Code, HomespunError
-from homespun.result import Result, fetch_result, result_path
+from homespun.result import Result, fetch_outputs, fetch_result, result_path
 from homespun.status import JobMetrics, JobStatus, JobUpdate
+from homespun.tensor_file import Array
 from homespun.v1 import jobs_pb2
 from homespun.wire import from_message
+from ir.graph import INFER
 
 RECONNECT_S = 600.0
 """A running job outlives a broker outage of ten minutes, so whoever watches it waits as long."""
@@ -107,8 +110,22 @@ class Job:
         """Wait for the job's end without showing anything; raises as `updates`."""
         return self.watch(lambda update: None, timeout_s=timeout_s)
 
+    def outputs(self) -> dict[str, Array]:
+        """Fetch what an inference job that has succeeded predicted.
+
+        Returns:
+            Output name -> array. Where axis 0 of an output has one entry per row of the
+            microbatch, the array has one per row of the dataset, in order; any other output (a
+            mean, a table) is given once per microbatch, stacked along a new axis 0.
+
+        Raises:
+            HomespunError: as `result`; CONFLICT for a training job.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            return self.result(Path(folder) / "outputs.safetensors").outputs()
+
     def result(self, path: Path | str | None = None) -> Result:
-        """Fetch the trained parameters of a job that has succeeded.
+        """Fetch the trained parameters, or the predictions, of a job that has succeeded.
 
         Args:
             path: file to write, or a directory to write `<job id>.safetensors` into; None writes
@@ -122,12 +139,14 @@ class Job:
         if (error := status.error()) is not None:
             raise error
         if not status.is_final:
+            done, total, unit = status.progress
             raise HomespunError(
                 Code.CONFLICT,
-                f"Job {self.id} is {status.state} ({status.steps_done} of {status.steps_total} "
-                "steps): there is no result yet. Wait for it with watch() or wait().",
+                f"Job {self.id} is {status.state} ({done} of {total} {unit}s): there is no result "
+                "yet. Wait for it with watch() or wait().",
                 job=self.id, state=status.state)
-        return fetch_result(self._connection, status.job_id, result_path(path, status.job_id))
+        fetch = fetch_outputs if status.kind == INFER else fetch_result
+        return fetch(self._connection, status.job_id, result_path(path, status.job_id))
 
 
 class _Watch:

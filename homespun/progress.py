@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TextIO
 from homespun.cli.output import printable
 from homespun.status import EvaluationMetric, JobStatus, JobUpdate, SegmentStatus, StepMetric
 from homespun.units import format_duration, format_size
+from ir.graph import INFER
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -39,22 +40,40 @@ class Progress:
         self.evaluation: EvaluationMetric | None = None
         self._tokens_per_sample = tokens_per_sample
         self._recent: deque[StepMetric] = deque(maxlen=RATE_WINDOW_STEPS)
+        self._rows: deque[tuple[float, int]] = deque(maxlen=RATE_WINDOW_STEPS)
 
-    def see(self, update: JobUpdate) -> None:
-        """Take an update in."""
+    def see(self, update: JobUpdate, now_s: float | None = None) -> None:
+        """Take an update in.
+
+        Args:
+            update: the next one.
+            now_s: when it came, on a clock that never goes back; None: now. Speed of inference is
+                measured by it, as no step of it has a metric with a time.
+        """
         self.status = update.status
         self._recent.extend(update.steps)
+        done = update.status.samples_done
+        if update.status.kind == INFER and (not self._rows or self._rows[-1][1] != done):
+            self._rows.append((time.monotonic() if now_s is None else now_s, done))
         if update.evaluations:
             self.evaluation = update.evaluations[-1]
 
     @property
     def steps_per_s(self) -> float:
         """Speed over the last steps; 0 while it is unknown."""
+        if self.status is not None and self.status.kind == INFER:
+            return self._rows_per_s() / max(1, self.status.batch_size)
         if len(self._recent) < 2:
             return 0.0
         first, last = self._recent[0], self._recent[-1]
         took_ms = last.unix_ms - first.unix_ms
         return 1000.0 * (last.step - first.step) / took_ms if took_ms > 0 else 0.0
+
+    def _rows_per_s(self) -> float:
+        if len(self._rows) < 2:
+            return 0.0
+        (begin_s, first), (end_s, last) = self._rows[0], self._rows[-1]
+        return (last - first) / (end_s - begin_s) if end_s > begin_s else 0.0
 
     def headline(self) -> str:
         """The job in one line."""
@@ -64,8 +83,9 @@ class Progress:
         parts = [status.state]
         if status.error_message and not status.is_final:
             parts.append(printable(status.error_message))  # why it waits
-        if status.steps_done or status.state == "running":
-            parts.append(f"step {status.steps_done}/{status.steps_total}")
+        done, total, unit = status.progress
+        if done or status.state == "running":
+            parts.append(f"{unit} {done}/{total}")
         if status.has_loss:
             parts.append(f"loss {status.last_loss:.4f} (first {status.first_loss:.4f})")
         if status.has_validation_loss:
@@ -84,14 +104,15 @@ class Progress:
         status = self.status
         if status is None or not status.predicted_step_s:
             return ""
-        predicted = f"predicted {format_duration(status.predicted_step_s)} a step " \
-                    f"({printable(status.algorithm)})"
+        predicted = _predicted(status)
         if not self.steps_per_s:
             return predicted
         return f"{predicted}, measured {format_duration(1 / self.steps_per_s)}"
 
     def _speed(self, status: JobStatus) -> str:
         samples = self.steps_per_s * status.batch_size
+        if status.kind == INFER:
+            return f"{samples:,.1f} rows/s"
         if self._tokens_per_sample:
             return f"{samples * self._tokens_per_sample:,.0f} tokens/s"
         return f"{samples:,.1f} samples/s"
@@ -127,9 +148,14 @@ def placement_lines(status: JobStatus) -> list[str]:
                      f"{format_size(segment.memory_bytes)} of memory")
     lines += idle_lines(status)
     if status.segments and status.predicted_step_s:
-        lines.append(f"predicted {format_duration(status.predicted_step_s)} a step "
-                     f"({printable(status.algorithm)})")
+        lines.append(_predicted(status))
     return lines
+
+
+def _predicted(status: JobStatus) -> str:
+    step = "microbatch" if status.kind == INFER else "step"
+    return (f"predicted {format_duration(status.predicted_step_s)} a {step} "
+            f"({printable(status.algorithm)})")
 
 
 def idle_lines(status: JobStatus) -> list[str]:
@@ -173,7 +199,7 @@ def _show_lines(
 ) -> None:
     """A line for each change of state, the placement once, and a step line now and then."""
     write = _line_writer(stream)
-    state, next_at = "", 0.0
+    state, samples, next_at = "", 0, 0.0
     placed: tuple[tuple[int, str], ...] = ()
     for update in job.updates(timeout_s=timeout_s, notice=write):
         progress.see(update)
@@ -186,7 +212,9 @@ def _show_lines(
         for evaluation in update.evaluations:
             write(f"validation loss {evaluation.loss:.4f} after {evaluation.step} steps")
         now = time.monotonic()
-        if status.state != state or (update.steps and now >= next_at) or status.is_final:
+        is_news = bool(update.steps) or status.samples_done != samples
+        if status.state != state or (is_news and now >= next_at) or status.is_final:
+            samples = status.samples_done
             state, next_at = status.state, now + LINE_INTERVAL_S
             write(progress.headline())
 

@@ -46,6 +46,13 @@ def evaluation_microbatches(rows: int, microbatch_size: int) -> int:
     return rows // microbatch_size
 
 
+def inference_rows(
+    microbatch: int, microbatch_size: int, rows: int
+) -> npt.NDArray[np.int64]:
+    """Rows of the split `predict` for one microbatch: in order; beyond the end the last row."""
+    return np.minimum(evaluation_rows(microbatch, microbatch_size), rows - 1)
+
+
 def _epoch_order(seed: int, epoch: int, rows: int) -> npt.NDArray[np.int64]:
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)))
     return generator.permutation(rows).astype(np.int64)

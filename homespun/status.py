@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from dag.placement import Refusal
 from homespun.errors import Code, HomespunError
+from ir.graph import INFER, TRAIN
 
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -75,9 +76,11 @@ class JobStatus:
         algorithm: the placer whose plan is used.
         predicted_step_s: predicted time of a step.
         batch_size: samples per step.
-        samples_done: samples trained on so far.
+        samples_done: samples worked on so far.
         last_validation_loss: the latest one; only where `has_validation_loss`.
         has_validation_loss: whether one is known.
+        kind: `train` or `infer`. A step of inference is one microbatch of `batch_size` rows.
+        samples_total: samples that the whole job works on; of inference the rows to predict.
     """
 
     job_id: str
@@ -102,6 +105,15 @@ class JobStatus:
     samples_done: int
     last_validation_loss: float
     has_validation_loss: bool
+    kind: str = TRAIN
+    samples_total: int = 0
+
+    @property
+    def progress(self) -> tuple[int, int, str]:
+        """What is done, of how much, in which unit: steps, or rows where they are predicted."""
+        if self.kind == INFER:
+            return self.samples_done, self.samples_total, "row"
+        return self.steps_done, self.steps_total, "step"
 
     @property
     def is_final(self) -> bool:
@@ -110,16 +122,17 @@ class JobStatus:
 
     def error(self) -> HomespunError | None:
         """Why the job did not succeed, as the error to raise; None while it has not failed."""
+        done, total, unit = self.progress
         if self.state == "cancelled":
             return HomespunError(
-                Code.CANCELLED, f"Job {self.job_id} was cancelled after {self.steps_done} of "
-                                f"{self.steps_total} steps.", job=self.job_id)
+                Code.CANCELLED, f"Job {self.job_id} was cancelled after {done} of {total} {unit}s.",
+                job=self.job_id)
         if self.state != "failed":
             return None
         known = self.error_code in Code.__members__
         code = Code(self.error_code) if known else Code.INTERNAL
         return HomespunError(
-            code, f"Job {self.job_id} failed after {self.steps_done} of {self.steps_total} steps: "
+            code, f"Job {self.job_id} failed after {done} of {total} {unit}s: "
                   f"{self.error_message or self.error_code}", job=self.job_id)
 
     def to_dict(self) -> dict[str, object]:

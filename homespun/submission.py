@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from dag.job import ColumnRef, JobSpec, ParameterRef, TrainingSpec
+from dag.job import ColumnRef, JobSpec, ParameterRef, TrainingSpec, inference_spec
 from homespun.blobs.store import digest_of
 from homespun.blobs.transfer import upload
 from homespun.connection import Connection
@@ -23,6 +23,7 @@ from homespun.v1 import job_pb2, jobs_pb2
 from homespun.version import PROTOCOL_VERSION
 from homespun.wire import to_message
 from ir.frontends.imported import Imported, ImportedParameter
+from ir.graph import INFER, TRAIN
 
 PRECISIONS = ("float32", "bfloat16")
 DEFAULT_MICROBATCHES = 4
@@ -82,9 +83,41 @@ def training_spec(options: TrainingOptions, dataset: Dataset) -> TrainingSpec:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a job is besides its graph and data. Fields as of `dag.job.JobSpec`."""
+
+    kind: str
+    training: TrainingSpec
+    name: str
+    peers: int
+
+
+def training_wish(options: TrainingOptions, dataset: Dataset) -> Wish:
+    """A training job as wished for; raises as `training_spec`."""
+    return Wish(
+        kind=TRAIN, training=training_spec(options, dataset), name=_checked_name(options.name),
+        peers=_peers(options.peers))
+
+
+def inference_wish(
+    dataset: Dataset, batch_size: int, precision: str, name: str, peers: int | None
+) -> Wish:
+    """An inference job as wished for, over all rows of a dataset.
+
+    Raises:
+        HomespunError: INVALID_ARGUMENT, naming the option.
+    """
+    _check_count("batch_size", batch_size, 1)
+    if precision not in PRECISIONS:
+        raise _refused("precision", f"one of {', '.join(PRECISIONS)}", precision)
+    return Wish(
+        kind=INFER, training=inference_spec(dataset.rows, batch_size, precision),
+        name=_checked_name(name), peers=_peers(peers))
+
+
 def submit(
-    connection: Connection, imported: Imported, dataset: Dataset, training: TrainingSpec,
-    options: TrainingOptions, notify: Notify,
+    connection: Connection, imported: Imported, dataset: Dataset, wish: Wish, notify: Notify
 ) -> str:
     """Upload what the broker lacks, submit, and return the job's id.
 
@@ -95,17 +128,18 @@ def submit(
     """
     from ir.admission import check_admission
 
-    check_admission(imported.graph)  # as the broker will: what it would refuse need not be sent
-    _check_columns(imported, dataset, training.batch_size // training.microbatches)
+    check_admission(imported.graph, wish.kind)  # what the broker would refuse need not be sent
+    _check_columns(imported, dataset, wish.training.batch_size // wish.training.microbatches)
     sender = _Sender(connection, notify)
     spec = JobSpec(
-        name=_checked_name(options.name),
+        name=wish.name,
         graph_digest=sender.send(imported.graph_bytes),
         graph_bytes=len(imported.graph_bytes),
-        parameters=tuple(_parameter_ref(parameter, sender) for parameter in imported.parameters),
+        parameters=tuple(_parameter_ref(p, sender) for p in _needed_parameters(imported, wish)),
         columns=tuple(_column_refs(dataset, imported.graph.inputs, sender)),
-        training=training,
-        peers=_peers(options.peers),
+        training=wish.training,
+        peers=wish.peers,
+        kind=wish.kind,
     )
     sender.summarise()
     request = jobs_pb2.SubmitRequest(
@@ -141,6 +175,14 @@ class _Sender:
         self._notify(f"Stored {self._blobs} blobs, {format_size(self._bytes)}, in {took}.")
 
 
+def _needed_parameters(imported: Imported, wish: Wish) -> Iterable[ImportedParameter]:
+    """The whole state is part of a training result; to run a model takes what its graph reads."""
+    if wish.kind == TRAIN:
+        return imported.parameters
+    read = frozenset(imported.graph.parameters)
+    return (parameter for parameter in imported.parameters if parameter.name in read)
+
+
 def _parameter_ref(parameter: ImportedParameter, sender: _Sender) -> ParameterRef:
     data = pack({parameter.name: parameter.value})
     return ParameterRef(
@@ -161,13 +203,13 @@ def _column_refs(
 
 def _check_columns(imported: Imported, dataset: Dataset, microbatch_size: int) -> None:
     graph = imported.graph
-    if missing := [name for name in graph.inputs if name not in dataset.train]:
+    if missing := [name for name in graph.inputs if name not in dataset.columns]:
         raise HomespunError(
             Code.INVALID_ARGUMENT,
             f"The model needs a column {missing[0]!r}; the dataset has "
-            f"{', '.join(sorted(dataset.train))}.", column=missing[0])
+            f"{', '.join(sorted(dataset.columns))}.", column=missing[0])
     for name in graph.inputs:
-        column, wanted = dataset.train[name], graph.types[name]
+        column, wanted = dataset.columns[name], graph.types[name]
         if (column.dtype.name, column.shape[1:]) != (wanted.dtype, wanted.shape[1:]):
             raise HomespunError(
                 Code.INVALID_ARGUMENT,
@@ -177,7 +219,7 @@ def _check_columns(imported: Imported, dataset: Dataset, microbatch_size: int) -
             raise HomespunError(
                 Code.INVALID_ARGUMENT,
                 f"The graph takes {list(wanted.shape[:1])} samples of {name!r} at a time, but "
-                f"batch_size / microbatches is {microbatch_size}. Export it at that size.",
+                f"a microbatch has {microbatch_size}. Export it at that size.",
                 column=name)
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
 from homespun.errors import Code, HomespunError
+from ir.graph import ITEM_BYTES, TensorType
 
 Array = npt.NDArray[np.generic]
 
@@ -33,6 +35,8 @@ _DTYPES: Mapping[str, np.dtype[np.generic]] = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
+
+_NAMES: Mapping[str, str] = {dtype.name: name for name, dtype in _DTYPES.items()}
 
 HEADER_BYTES_MAX = 16 * 2**20
 """Longest header accepted: about 100,000 tensors."""
@@ -87,11 +91,8 @@ def map_tensor(path: Path, name: str) -> Array:
         HomespunError: DIGEST_MISMATCH if the file is malformed or lacks the tensor.
     """
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if length > HEADER_BYTES_MAX:
-                raise ValueError(f"header of {length} bytes, at most {HEADER_BYTES_MAX}")
-            entry = json.loads(file.read(length))[name]
+        header, length = _read_header(path)
+        entry = header[name]
         begin, _ = entry["data_offsets"]
         shape = tuple(entry["shape"])
         if 0 in shape:
@@ -101,3 +102,80 @@ def map_tensor(path: Path, name: str) -> Array:
         raise HomespunError(
             Code.DIGEST_MISMATCH, f"tensor {name!r} cannot be read from {path}: {error}"
         ) from error
+
+
+def names_in(path: Path) -> tuple[str, ...]:
+    """Names of the tensors in a file.
+
+    Raises:
+        HomespunError: DIGEST_MISMATCH if its header is malformed.
+    """
+    try:
+        header, _ = _read_header(path)
+        return tuple(name for name in header if name != "__metadata__")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise HomespunError(
+            Code.DIGEST_MISMATCH, f"{path} is not a readable safetensors file: {error}"
+        ) from error
+
+
+class TensorFileWriter:
+    """Writes a safetensors file piece by piece, so that no whole tensor need be in memory.
+
+    Types are known from the start, so each tensor has its place, and rows may come in any order.
+    What is never written is zero. The same tensors always give the same bytes.
+    """
+
+    def __init__(self, path: Path, types: Mapping[str, TensorType]) -> None:
+        """Create the file at its full size (sparse where the file system can).
+
+        Args:
+            path: overwritten if it is there.
+            types: of the tensors, by name.
+        """
+        self._types = dict(types)
+        self._begins: dict[str, int] = {}
+        header: dict[str, object] = {}
+        end = 0
+        # The largest elements first: then every tensor is aligned to its own element's size.
+        for name in sorted(types, key=lambda name: (-ITEM_BYTES[types[name].dtype], name)):
+            type_, begin = types[name], end
+            end += type_.size_bytes
+            self._begins[name] = begin
+            header[name] = {
+                "dtype": _NAMES[type_.dtype], "shape": type_.shape, "data_offsets": (begin, end)}
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        self._data = 8 + len(text)
+        self._file = path.open("wb")
+        self._file.write(len(text).to_bytes(8, "little") + text)
+        self._file.truncate(self._data + end)
+
+    def write(self, name: str, first: int, rows: Array) -> None:
+        """Write rows (entries along axis 0) of a tensor, from row `first` on."""
+        type_ = self._types[name]
+        expected = (type_.dtype, type_.shape[1:])
+        if (rows.dtype.name, rows.shape[1:]) != expected or first + len(rows) > type_.shape[0]:
+            raise HomespunError(
+                Code.INTERNAL,
+                f"{rows.dtype.name}{list(rows.shape)} does not fit into {name!r}, {type_.dtype}"
+                f"{list(type_.shape)}, at row {first}.")
+        row_bytes = type_.size_bytes // type_.shape[0]
+        self._file.seek(self._data + self._begins[name] + first * row_bytes)
+        self._file.write(np.ascontiguousarray(rows).tobytes())
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a file and its length in bytes; ValueError if it is malformed."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > HEADER_BYTES_MAX:
+            raise ValueError(f"header of {length} bytes, at most {HEADER_BYTES_MAX}")
+        header = json.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("the header is no object")
+    return header, length

@@ -78,7 +78,7 @@ OPAQUE = ""
 """The dtype of a frame whose payload is not one tensor."""
 
 _KINDS = tuple(Kind)
-_MODES = (Mode.TRAIN, Mode.EVALUATE)
+_MODES = (Mode.TRAIN, Mode.EVALUATE, Mode.INFER)
 _CODECS = tuple(Codec)
 _DTYPES = (
     OPAQUE, "float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8",

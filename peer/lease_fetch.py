@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import grpc
 import structlog
 
-from dag.job import JobSpec
+from dag.job import PREDICT, JobSpec
 from homespun.blobs.transfer import download_aio
 from homespun.errors import Code, HomespunError
 from homespun.v1 import blobs_pb2_grpc
@@ -21,15 +22,17 @@ log = structlog.get_logger(__name__)
 FETCHES_AT_ONCE = 4
 
 
-def load_request(spec: JobSpec, segment: Segment, cache: BlobCache) -> Load:
-    """What the executor is told: where everything lies, once it is fetched."""
+def load_request(
+    spec: JobSpec, segment: Segment, cache: BlobCache, result_path: Path
+) -> Load:
+    """What the executor is told: where everything lies, once it is fetched, and the result goes."""
     path = cache.store.path
     names = _parameter_names(segment)
     return Load(
         graph_path=str(path(spec.graph_digest)),
         segment=segment,
         training=spec.training,
-        trainable=tuple(p.name for p in spec.parameters if p.trainable),
+        trainable=tuple(sorted(spec.trainable)),
         parameters=tuple(
             TensorFile(name=p.name, path=str(path(p.digest)))
             for p in spec.parameters
@@ -40,6 +43,9 @@ def load_request(spec: JobSpec, segment: Segment, cache: BlobCache) -> Load:
             for c in spec.columns
             if c.name in segment.data_inputs
         ),
+        kind=spec.kind,
+        rows=spec.rows(PREDICT),
+        result_path=str(result_path),
     )
 
 

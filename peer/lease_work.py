@@ -163,7 +163,7 @@ class LeaseWork:
         self._send_numbers(Kind.SCALE, command.target, command.step, command.scale)
 
     def store_result(self) -> None:
-        """Have the executor write the parameters; `Exported` goes on from there."""
+        """Have the executor finish the result file; `Exported` goes on from there."""
         self._order(self._export)
 
     async def unload(self, *, at_once: bool = False) -> None:
@@ -223,15 +223,16 @@ class LeaseWork:
             raise HomespunError(
                 Code.EXECUTOR_DIED, f"no executor process could be started on {self._me}: {error}"
             ) from error
-        await self._ask(load_request(self._spec, self._program, around.cache))
+        await asyncio.to_thread(around.scratch.mkdir, parents=True, exist_ok=True)
+        await self._ask(
+            load_request(self._spec, self._program, around.cache, self._result_path()))
 
     async def _run_task(self, command: do.RunTask) -> None:
         self._times.begin(command.task.kind, time.perf_counter())
         await self._ask(Run(task=command.task))
 
     async def _export(self) -> None:
-        await asyncio.to_thread(self._around.scratch.mkdir, parents=True, exist_ok=True)
-        await self._ask(Export(path=str(self._result_path())))
+        await self._ask(Export())
 
     async def _upload_result(self) -> None:
         """Put the result into the broker's store; hours of training wait for a broker's return."""

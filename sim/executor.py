@@ -30,6 +30,7 @@ class SymbolicExecutor:
         deferred: backwards whose weight gradients wait: where somebody waits for the gradient.
         done: every task, in order.
         most_in_flight: the most forwards that ever waited.
+        results: microbatches whose results were given, in order.
     """
 
     segment: Segment
@@ -39,6 +40,7 @@ class SymbolicExecutor:
     deferred: list[tuple[int, int]] = field(default_factory=list)
     done: list[Task] = field(default_factory=list)
     most_in_flight: int = 0
+    results: list[int] = field(default_factory=list)
 
     def run(self, task: Task) -> list[Output]:
         """Run a task: what it takes must be here; returns what it sends.
@@ -63,6 +65,8 @@ class SymbolicExecutor:
         if task.mode is Mode.TRAIN:
             self.kept.append((task.step, task.microbatch))
             self.most_in_flight = max(self.most_in_flight, len(self.kept))
+        if task.mode is Mode.INFER and self.segment.results:
+            self.results.append(task.microbatch)
         for tensor in self._edges(True, BoundaryKind.ACTIVATION):
             yield tensor.target, _key(TensorKind.ACTIVATION, tensor, task)
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from dag.job import ColumnRef, JobSpec, OptimizerSpec, ParameterRef, TrainingSpec
-from ir.graph import TensorType
-from ir.segment import BoundaryKind, BoundaryTensor, Segment
+from dag.job import (
+    PREDICT,
+    ColumnRef,
+    JobSpec,
+    OptimizerSpec,
+    ParameterRef,
+    TrainingSpec,
+    inference_spec,
+)
+from ir.graph import INFER, TRAIN, TensorType
+from ir.segment import BoundaryKind, BoundaryTensor, ResultTensor, Segment
 
 F32 = TensorType("float32", (2, 2))
 MICROBATCH_SIZE = 2
@@ -47,8 +55,13 @@ TOPOLOGIES: Mapping[str, tuple[int, tuple[Edge, ...]]] = {
 """Name -> (number of segments, boundary tensors). `frozen` trains only its last segment."""
 
 
-def segments_of(count: int, edges: tuple[Edge, ...]) -> tuple[Segment, ...]:
-    """Segments with one parameter each, `w0`, `w1`, ...; the last one has the loss."""
+def segments_of(
+    count: int, edges: tuple[Edge, ...], kind: str = TRAIN
+) -> tuple[Segment, ...]:
+    """Segments with one parameter each, `w0`, `w1`, ...; the last one has the loss.
+
+    To infer, no gradient comes back, and each segment but one gives a result.
+    """
     tensors = tuple(
         BoundaryTensor(
             edge=number,
@@ -57,7 +70,7 @@ def segments_of(count: int, edges: tuple[Edge, ...]) -> tuple[Segment, ...]:
             source=edge.source,
             target=edge.target,
             type=F32,
-            differentiable=edge.gradient,
+            differentiable=edge.gradient and kind == TRAIN,
             consumers=(edge.target,),
         )
         for number, edge in enumerate(edges)
@@ -70,7 +83,9 @@ def segments_of(count: int, edges: tuple[Edge, ...]) -> tuple[Segment, ...]:
             data_inputs=("x",) if index in (0, count - 1) else (),
             incoming=tuple(t for t in tensors if t.target == index),
             outgoing=tuple(t for t in tensors if t.source == index),
-            has_loss=index == count - 1,
+            has_loss=kind == TRAIN and index == count - 1,
+            results=(ResultTensor(name=f"y{index}", type=F32),)
+            if kind == INFER and index != 1 else (),
         )
         for index in range(count)
     )
@@ -103,3 +118,11 @@ def spec_of(
         evaluate_every=evaluate_every)
     return JobSpec(name="simulated", graph_digest="e" * 64, graph_bytes=10, parameters=parameters,
                    columns=columns, training=training, peers=count)
+
+
+def inference_spec_of(count: int, *, rows: int) -> JobSpec:
+    """The same model over the rows of one column, two at a time."""
+    column = ColumnRef(name="x", split=PREDICT, digest=f"{900:064x}", blob_bytes=8 * rows,
+                       type=TensorType("float32", (rows, 2)))
+    return replace(spec_of(count), kind=INFER, columns=(column,),
+                   training=inference_spec(rows, MICROBATCH_SIZE))

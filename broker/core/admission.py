@@ -11,15 +11,25 @@ from itertools import chain
 from math import isfinite
 
 from broker.core import limits
-from dag.job import ColumnRef, JobSpec, OptimizerSpec, ParameterRef, ScheduleSpec, TrainingSpec
+from dag.job import (
+    PREDICT,
+    ColumnRef,
+    JobSpec,
+    OptimizerSpec,
+    ParameterRef,
+    ScheduleSpec,
+    TrainingSpec,
+    inference_spec,
+)
 from homespun.errors import Code
 from homespun.ids import is_digest
-from ir.graph import ITEM_BYTES, TensorType
+from ir.graph import INFER, ITEM_BYTES, TRAIN, TensorType
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "linear", "cosine")
 PRECISIONS = ("float32", "bfloat16")
-SPLITS = ("train", "validation")
+SPLITS = {TRAIN: ("train", "validation"), INFER: (PREDICT,)}
+"""The splits that a job of each kind may have; it must have the first."""
 
 Problems = Iterator[str]
 
@@ -36,13 +46,14 @@ def problem_with(spec: JobSpec) -> tuple[Code, str] | None:
         return Code.LIMIT_EXCEEDED, message
     for message in chain(
         _general(spec),
-        _parameters(spec.parameters),
-        _columns(spec.columns),
+        _parameters(spec),
+        _columns(spec),
         _names_apart(spec),
         _training(spec.training),
         _optimizer(spec.training.optimizer),
         _schedule(spec.training.schedule),
         _evaluation(spec),
+        _inference(spec),
     ):
         return Code.INVALID_JOB, message
     return None
@@ -78,11 +89,13 @@ def _general(spec: JobSpec) -> Problems:
         yield f"graph_bytes is {spec.graph_bytes}; expected at least 1."
     if spec.peers < 0:
         yield f"peers is {spec.peers}; expected a number of peers, or 0 for any."
+    if spec.kind not in SPLITS:
+        yield f"kind is {spec.kind[:80]!r}; expected one of {', '.join(SPLITS)}."
 
 
-def _parameters(parameters: tuple[ParameterRef, ...]) -> Problems:
+def _parameters(spec: JobSpec) -> Problems:
     seen: set[str] = set()
-    for number, ref in enumerate(parameters):
+    for number, ref in enumerate(spec.parameters):
         where = f"parameters[{number}]"
         for name in (ref.name, *ref.aliases):
             yield from _name(where, name)
@@ -90,18 +103,19 @@ def _parameters(parameters: tuple[ParameterRef, ...]) -> Problems:
                 yield f"{where}: the name {name!r} occurs twice."
             seen.add(name)
         yield from _tensor(f"{where} ({ref.name!r})", ref.type, ref.digest, ref.blob_bytes)
-    if not any(ref.trainable for ref in parameters):
+    if spec.kind == TRAIN and not spec.trainable:
         yield "parameters: none of them is trainable, so there is nothing to train."
 
 
-def _columns(columns: tuple[ColumnRef, ...]) -> Problems:
+def _columns(spec: JobSpec) -> Problems:
     seen: set[tuple[str, str]] = set()
     rows: dict[str, int] = {}
-    for number, ref in enumerate(columns):
+    splits = SPLITS[spec.kind]
+    for number, ref in enumerate(spec.columns):
         where = f"columns[{number}]"
         yield from _name(where, ref.name)
-        if ref.split not in SPLITS:
-            yield f"{where}.split is {ref.split[:80]!r}; expected one of {', '.join(SPLITS)}."
+        if ref.split not in splits:
+            yield f"{where}.split is {ref.split[:80]!r}; expected one of {', '.join(splits)}."
         if (ref.split, ref.name) in seen:
             yield f"{where}: the column {ref.name!r} of {ref.split!r} occurs twice."
         seen.add((ref.split, ref.name))
@@ -111,8 +125,8 @@ def _columns(columns: tuple[ColumnRef, ...]) -> Problems:
         elif rows.setdefault(ref.split, ref.type.shape[0]) != ref.type.shape[0]:
             yield (f"{where} ({ref.name!r}) has {ref.type.shape[0]} rows, but other columns of "
                    f"{ref.split!r} have {rows[ref.split]}.")
-    if "train" not in rows:
-        yield "columns: there is no column of the split 'train'."
+    if splits[0] not in rows:
+        yield f"columns: there is no column of the split {splits[0]!r}."
     train = {name for split, name in seen if split == "train"}
     for split, name in sorted(seen):
         if split == "validation" and name not in train:
@@ -209,6 +223,19 @@ def _evaluation(spec: JobSpec) -> Problems:
     if rows < size:
         yield (f"training.evaluate_every is {every}, but 'validation' has {rows} rows, fewer "
                f"than one microbatch of {size}.")
+
+
+def _inference(spec: JobSpec) -> Problems:
+    """Numbers that inference does not use must be those of `inference_spec`."""
+    if spec.kind != INFER:
+        return
+    training, rows = spec.training, spec.rows(PREDICT)
+    wanted = inference_spec(rows, training.batch_size, training.precision)
+    for name in ("steps", "microbatches", "clip_norm", "recompute", "evaluate_every"):
+        had, expected = getattr(training, name), getattr(wanted, name)
+        if had != expected:
+            yield (f"training.{name} is {had}; an inference job over {rows} rows, "
+                   f"{training.batch_size} at a time, has {expected}.")
 
 
 def _number(field: str, value: float, least: float) -> Problems:

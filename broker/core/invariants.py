@@ -17,6 +17,7 @@ from broker.core.state import (
     PeerState,
     State,
 )
+from ir.graph import TRAIN
 
 PLACED = (JobState.PREPARING, JobState.RUNNING)
 
@@ -83,7 +84,8 @@ def check_job(state: State, job: JobRecord) -> None:
     if job.state in (JobState.SUBMITTED, JobState.PLANNING):
         _require(not job.leases, f"{where} has leases")
     _require(len(job.losses) == len(job.losses_at_ns), f"{where}: metrics of unequal length")
-    _require(len(job.losses) >= job.steps_done, f"I4: {where}: a step without its loss")
+    wanted = job.steps_done if job.spec.kind == TRAIN else 0
+    _require(len(job.losses) >= wanted, f"I4: {where}: a step without its loss")
     _require(
         job.deadline_ns is not None or job.state not in (JobState.PLANNING, JobState.PREPARING),
         f"{where} waits without a deadline")

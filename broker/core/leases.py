@@ -21,6 +21,7 @@ from broker.core.state import (
 )
 from dag.job import JobSpec
 from dag.placement import SegmentPlacement
+from ir.graph import INFER
 from ir.segment import BoundaryKind, Segment
 
 
@@ -29,11 +30,6 @@ def grant(turn: Turn, job: JobRecord, placed: SegmentPlacement) -> LeaseRecord:
     state = turn.state
     state.last_token += 1
     names = parameter_names(placed.segment)
-    home_bytes = sum(
-        ref.type.size_bytes
-        for ref in job.spec.parameters
-        if ref.name in set(placed.segment.parameters)
-    )
     lease = LeaseRecord(
         job_id=job.job_id,
         peer_id=placed.peer_id,
@@ -42,14 +38,23 @@ def grant(turn: Turn, job: JobRecord, placed: SegmentPlacement) -> LeaseRecord:
         in_flight=placed.in_flight,
         memory_bytes=placed.memory_bytes,
         blobs=needed_blobs(job.spec, placed.segment, names),
-        result_bytes_max=home_bytes
-        + limits.RESULT_OVERHEAD_BYTES
-        + limits.RESULT_OVERHEAD_BYTES_PER_PARAMETER * len(placed.segment.parameters),
+        result_bytes_max=result_bytes_max(job.spec, placed.segment),
     )
     job.leases.append(lease)
     state.peers[placed.peer_id].leases[lease.token] = lease
     cluster_changed(state)
     return lease
+
+
+def result_bytes_max(spec: JobSpec, segment: Segment) -> int:
+    """Most bytes of a segment's result: its parameters, or what it gives of all microbatches."""
+    if spec.kind == INFER:
+        sizes = [spec.flow * result.type.size_bytes for result in segment.results]
+    else:
+        homes = frozenset(segment.parameters)
+        sizes = [ref.type.size_bytes for ref in spec.parameters if ref.name in homes]
+    return (sum(sizes) + limits.RESULT_OVERHEAD_BYTES
+            + limits.RESULT_OVERHEAD_BYTES_PER_TENSOR * len(sizes))
 
 
 def parameter_names(segment: Segment) -> frozenset[str]:
@@ -86,10 +91,13 @@ def stall_timeout_ms(turn: Turn, job: JobRecord) -> int:
     """Longest wait for one tensor: the policy's, or many predicted steps if a step is long.
 
     No segment waits longer than about one step for a tensor while everybody works, so a wait of
-    `limits.STALL_STEPS` predicted steps means that somebody does not.
+    `limits.STALL_STEPS` predicted steps means that somebody does not. A step of inference is one
+    microbatch, and the last segment waits until as many are under way as there are segments.
     """
     assert job.placement is not None
     step_ms = int(job.placement.step_s * 1_000)
+    if job.spec.kind == INFER:
+        step_ms *= len(job.leases)
     return max(turn.state.policy.stall_timeout_ms, limits.STALL_STEPS * step_ms)
 
 

@@ -63,7 +63,7 @@ RELEASE_TIMEOUT_MS = 60_000
 """A revoked segment is gone within seconds; a peer that does not say so is made to reconnect."""
 RESULT_OVERHEAD_BYTES = 1 << 20
 """Of a segment's result over its tensors: the header of a safetensors file..."""
-RESULT_OVERHEAD_BYTES_PER_PARAMETER = 2_048
+RESULT_OVERHEAD_BYTES_PER_TENSOR = 2_048
 """...grows with the names."""
 
 PROBES_PER_JOIN = 8

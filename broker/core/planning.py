@@ -26,6 +26,7 @@ from broker.core.state import (
 from dag.cluster import Cluster, PeerResources
 from dag.placement import Infeasible, Placement, Refusal
 from homespun.errors import Code
+from ir.graph import INFER, TRAIN
 
 SHOWN_REFUSALS = 3
 """Refusals quoted in a message; the rest are in the placement's own list."""
@@ -190,8 +191,12 @@ def _problem_with(state: State, job: JobRecord, answer: Placement) -> str:
         return "a peer has two segments"
     if job.spec.peers not in (0, len(segments)):
         return f"{len(segments)} segments for exactly {job.spec.peers} peers"
-    if sum(placed.segment.has_loss for placed in segments) != 1:
-        return "not exactly one segment computes the loss"
+    losses = sum(placed.segment.has_loss for placed in segments)
+    results = [result.name for placed in segments for result in placed.segment.results]
+    if losses != (job.spec.kind == TRAIN):
+        return "not exactly one segment computes the loss" if losses != 1 else "it has a loss"
+    if len(set(results)) != len(results) or (job.spec.kind == INFER and not results):
+        return "a graph output is given twice, or none is given"
     if len(set(homes)) != len(homes) or not set(homes) <= names:
         return "a parameter has two homes or is not the job's"
     for placed in segments:

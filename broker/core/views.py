@@ -22,6 +22,7 @@ from broker.core.state import (
 from dag.cluster import Link
 from dag.job import JobSpec
 from dag.placement import Refusal
+from ir.segment import ResultTensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ class JobView:
 
     Attributes:
         reason: why it waits; "" when it does not.
+        samples_total: samples that the whole job works on; of inference the rows to predict.
         first_loss: loss of step 0; None before it.
         last_loss: loss of `last_loss_step`, the last step known.
         last_validation_loss: of the last evaluation.
@@ -62,6 +64,8 @@ class JobView:
     steps_total: int
     batch_size: int
     samples_done: int
+    samples_total: int
+    kind: str
     first_loss: float | None
     last_loss: float | None
     last_loss_step: int
@@ -92,7 +96,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultPart:
-    """A stored blob with the final parameters of one segment."""
+    """A stored blob with what one segment made: its final parameters, or what it predicted."""
 
     segment: int
     digest: str
@@ -212,6 +216,13 @@ def result(broker: Broker, job_id: str) -> tuple[ResultPart, ...]:
     )
 
 
+def outputs(broker: Broker, job_id: str) -> tuple[ResultTensor, ...]:
+    """What the parts of an inference job's result hold together, types for one microbatch."""
+    record = broker.state.jobs.get(job_id)
+    leases = () if record is None else record.leases
+    return tuple(output for lease in leases for output in lease.segment.results)
+
+
 def peer(broker: Broker, peer_id: str) -> PeerView | None:
     """One peer."""
     record = broker.state.peers.get(peer_id)
@@ -297,7 +308,9 @@ def _job_view(broker: Broker, record: JobRecord) -> JobView:
         steps_done=record.steps_done,
         steps_total=training.steps,
         batch_size=training.batch_size,
-        samples_done=record.steps_done * training.batch_size,
+        samples_done=min(record.spec.samples, record.steps_done * training.batch_size),
+        samples_total=record.spec.samples,
+        kind=record.spec.kind,
         first_loss=losses[0] if losses else None,
         last_loss=losses[-1] if losses else None,
         last_loss_step=max(len(losses) - 1, 0),

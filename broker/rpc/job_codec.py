@@ -28,6 +28,8 @@ def status_of(job: JobView, telemetry: Telemetry) -> jobs_pb2.JobStatus:
         steps_total=job.steps_total,
         batch_size=job.batch_size,
         samples_done=job.samples_done,
+        samples_total=job.samples_total,
+        kind=job.kind,
         has_loss=job.last_loss is not None,
         first_loss=job.first_loss or 0.0,
         last_loss=job.last_loss or 0.0,

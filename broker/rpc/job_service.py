@@ -25,6 +25,7 @@ from homespun.identity.names import Identity, Role
 from homespun.v1 import job_pb2, jobs_pb2, jobs_pb2_grpc
 from homespun.version import check_version
 from homespun.wire import from_message, to_message
+from ir.graph import INFER
 
 WATCH_INTERVAL_S = 0.2
 """Updates of one watcher come at most this often."""
@@ -123,7 +124,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     async def GetResult(  # noqa: N802
         self, request: jobs_pb2.GetResultRequest, context: Context
     ) -> jobs_pb2.JobResult:
-        """Where the trained parameters are."""
+        """Where the trained parameters, or the predictions, are."""
         job = self._view(self._find(request.job_id, identify(context)))
         if job.state != JobState.SUCCEEDED:
             raise HomespunError(
@@ -138,8 +139,14 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         ]
         spec = views.spec(self._driver.core, job.job_id)
         assert spec is not None
-        parameters = [to_message(ref, job_pb2.ParameterRef) for ref in spec.parameters]
-        return jobs_pb2.JobResult(job_id=job.job_id, parts=parts, parameters=parameters)
+        result = jobs_pb2.JobResult(job_id=job.job_id, parts=parts)
+        if spec.kind == INFER:
+            outputs = views.outputs(self._driver.core, job.job_id)
+            result.outputs.extend(to_message(output, job_pb2.ResultTensor) for output in outputs)
+        else:
+            result.parameters.extend(
+                to_message(ref, job_pb2.ParameterRef) for ref in spec.parameters)
+        return result
 
     async def GetMetrics(  # noqa: N802
         self, request: jobs_pb2.GetMetricsRequest, context: Context

@@ -317,7 +317,7 @@ class _ChainSearch:
                 if number in self._pool else nothing
                 for number, peer in enumerate(self._peers)],
             occupied=occupied, delayed=delayed, memory_bytes=tuple(self._memory_bytes),
-            microbatches=self._known.training.microbatches)
+            microbatches=self._known.problem.job.flow)
 
 
 def _memory_refusal(peer: PeerResources, segment: int, missing: int) -> Refusal:

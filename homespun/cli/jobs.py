@@ -109,7 +109,7 @@ def cancel(job_id: str, address: str | None, credentials: Path | None, as_json: 
 def download(
     job_id: str, output: Path | None, address: str | None, credentials: Path | None, as_json: bool
 ) -> None:
-    """Fetch the trained parameters of a job as one safetensors file."""
+    """Fetch the trained parameters of a job, or what it predicted, as one safetensors file."""
     from homespun.units import format_size
 
     with connected(address, credentials) as client:
@@ -140,10 +140,15 @@ def print_jobs(found: Sequence[JobStatus], *, as_json: bool) -> None:
         print_json("jobs", {"jobs": [status.to_dict() for status in found]})
         return
     print_table(
-        ("job", "name", "state", "step", "of", "loss", "submitted"),
-        [(status.job_id, status.name or "-", status.state, status.steps_done, status.steps_total,
+        ("job", "name", "state", "done", "of", "", "loss", "submitted"),
+        [(status.job_id, status.name or "-", status.state, *_progress(status),
           f"{status.last_loss:.4f}" if status.has_loss else "-",
           format_time(status.submitted_unix_ms)) for status in found])
+
+
+def _progress(status: JobStatus) -> tuple[int, int, str]:
+    done, total, unit = status.progress
+    return done, total, f"{unit}s"
 
 
 def print_job(status: JobStatus, recent: Sequence[StepMetric] = ()) -> None:

@@ -20,6 +20,7 @@ _OPTIMIZERS = ("adamw", "adam", "sgd")
 _SCHEDULES = ("constant", "linear", "cosine")
 _EXTRA = ("steps", "batch_size", "microbatches", "peers", "seed", "name", "clip_norm", "precision",
           "evaluate_every", "recompute")
+_INFERENCE = ("batch_size", "precision", "peers", "name")
 
 Command = Callable[..., Any]
 
@@ -44,8 +45,10 @@ def _training_options(command: Command) -> Command:
 
 def _graph_options(command: Command) -> Command:
     for option in reversed((
+        click.option("--infer", is_flag=True, default=None,
+                     help="ONNX only: run the model over the rows of --data; nothing is trained."),
         click.option("--data", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-                     help="ONNX only: training columns, a safetensors file."),
+                     help="ONNX only: columns, a safetensors file."),
         click.option("--validation", type=click.Path(path_type=Path, dir_okay=False),
                      metavar="FILE", help="ONNX only: validation columns."),
         click.option("--loss", "loss_output", metavar="OUTPUT",
@@ -79,18 +82,20 @@ def submit(
     source: Path, watch: bool, address: str | None, credentials: Path | None, as_json: bool,
     **options: Any,
 ) -> None:
-    """Submit a training job.
+    """Submit a job.
 
     SPEC.py is run here, on your machine, and defines a dict `job` with the arguments of
-    homespun.Client.train (model, loss, data, optimizer, steps, batch_size, ...). MODEL.onnx comes
-    with --data FILE.safetensors; its symbolic axes are bound from the columns. Options given here
+    homespun.Client.train (model, loss, data, optimizer, steps, batch_size, ...) or, with
+    "kind": "infer" among them, of homespun.Client.infer (model, data, ...). MODEL.onnx comes
+    with --data FILE.safetensors; its symbolic axes are bound from the columns. With --infer it is
+    run over them, else it is trained. Options given here
     win over the file. No Python ever leaves your machine.
     """
     given = {name: value for name, value in options.items() if value is not None}
     is_graph = source.suffix.lower() == ".onnx"
-    arguments = _graph_job(given) if is_graph else _python_job(source, given)
+    kind, arguments = _graph_job(source, given) if is_graph else _python_job(source, given)
     with connected(address, credentials, quiet=as_json) as client:
-        job = _send(client, source if is_graph else None, arguments)
+        job = _send(client, kind, arguments)
         if as_json:
             print_json("submitted", {"job_id": job.id})
         else:
@@ -101,22 +106,24 @@ def submit(
             exit_with(job.watch(), as_json=as_json)
 
 
-def _send(client: Client, graph: Path | None, arguments: Mapping[str, Any]) -> Job:
+def _send(client: Client, kind: str, arguments: Mapping[str, Any]) -> Job:
     import inspect
 
     from homespun.errors import Code, HomespunError
 
-    if graph is not None:
-        return client.submit_graph(graph, **arguments)
+    methods = {"train": client.train, "infer": client.infer, "graph": client.submit_graph}
+    if kind not in methods:
+        raise HomespunError(
+            Code.INVALID_ARGUMENT, f"The job's kind must be 'train' or 'infer', not {kind!r}.")
     try:
-        inspect.signature(client.train).bind(**arguments)
+        inspect.signature(methods[kind]).bind(**arguments)
     except TypeError as error:
         raise HomespunError(
             Code.INVALID_ARGUMENT, f"The description of the job is not right: {error}.") from error
-    return client.train(**arguments)
+    return methods[kind](**arguments)
 
 
-def _python_job(source: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+def _python_job(source: Path, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Run the user's file and take its `job`, with the options given here in front."""
     from homespun.errors import Code, HomespunError
 
@@ -128,9 +135,10 @@ def _python_job(source: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(job, dict) or not all(isinstance(name, str) for name in job):
         raise HomespunError(
             Code.INVALID_ARGUMENT,
-            f"{source} must define a dict named `job` with the arguments of Client.train; it "
-            f"defines {type(job).__name__}.", path=source)
-    return {**job, **given}
+            f"{source} must define a dict named `job` with the arguments of Client.train or "
+            f"Client.infer; it defines {type(job).__name__}.", path=source)
+    arguments = {**job, **given}
+    return str(arguments.pop("kind", "train")), arguments
 
 
 def _run(source: Path) -> dict[str, Any]:
@@ -156,8 +164,27 @@ def _run(source: Path) -> dict[str, Any]:
             path=source) from error
 
 
-def _graph_job(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `submit_graph` from the options alone."""
+def _graph_job(source: Path, given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Which method of the client to call for an ONNX file, and its arguments."""
+    if given.get("infer"):
+        return "infer", _inference_job(source, given)
+    return "graph", {"graph": source, **_training_job(given)}
+
+
+def _inference_job(source: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `infer` from the options alone."""
+    foreign = given.keys() - {"infer", "data", *_INFERENCE}
+    if foreign:
+        name = min(foreign).replace("_", "-")
+        raise click.UsageError(f"--{name} is for training; it does not go with --infer.")
+    if "data" not in given:
+        raise click.UsageError("--infer needs --data.")
+    arguments = {name: given[name] for name in _INFERENCE if name in given}
+    return {"model": source, "data": _columns(given["data"]), **arguments}
+
+
+def _training_job(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `submit_graph` from the options alone, but for the graph."""
     for name in ("data", "optimizer", "lr", "steps", "batch_size"):
         if name not in given:
             raise click.UsageError(f"An ONNX file needs --{name.replace('_', '-')}.")

@@ -62,7 +62,7 @@ class GetMetricsRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., from_step: _Optional[int] = ...) -> None: ...
 
 class JobStatus(_message.Message):
-    __slots__ = ("job_id", "name", "owner_id", "state", "steps_done", "steps_total", "last_loss", "has_loss", "last_loss_step", "first_loss", "error_code", "error_message", "submitted_unix_ms", "finished_unix_ms", "segments", "idle", "algorithm", "predicted_step_s", "batch_size", "samples_done", "last_validation_loss", "has_validation_loss")
+    __slots__ = ("job_id", "name", "owner_id", "state", "steps_done", "steps_total", "last_loss", "has_loss", "last_loss_step", "first_loss", "error_code", "error_message", "submitted_unix_ms", "finished_unix_ms", "segments", "idle", "algorithm", "predicted_step_s", "batch_size", "samples_done", "last_validation_loss", "has_validation_loss", "kind", "samples_total")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     OWNER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -85,6 +85,8 @@ class JobStatus(_message.Message):
     SAMPLES_DONE_FIELD_NUMBER: _ClassVar[int]
     LAST_VALIDATION_LOSS_FIELD_NUMBER: _ClassVar[int]
     HAS_VALIDATION_LOSS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_TOTAL_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     name: str
     owner_id: str
@@ -107,7 +109,9 @@ class JobStatus(_message.Message):
     samples_done: int
     last_validation_loss: float
     has_validation_loss: bool
-    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., owner_id: _Optional[str] = ..., state: _Optional[str] = ..., steps_done: _Optional[int] = ..., steps_total: _Optional[int] = ..., last_loss: _Optional[float] = ..., has_loss: _Optional[bool] = ..., last_loss_step: _Optional[int] = ..., first_loss: _Optional[float] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., submitted_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[SegmentStatus, _Mapping]]] = ..., idle: _Optional[_Iterable[_Union[_job_pb2.Refusal, _Mapping]]] = ..., algorithm: _Optional[str] = ..., predicted_step_s: _Optional[float] = ..., batch_size: _Optional[int] = ..., samples_done: _Optional[int] = ..., last_validation_loss: _Optional[float] = ..., has_validation_loss: _Optional[bool] = ...) -> None: ...
+    kind: str
+    samples_total: int
+    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., owner_id: _Optional[str] = ..., state: _Optional[str] = ..., steps_done: _Optional[int] = ..., steps_total: _Optional[int] = ..., last_loss: _Optional[float] = ..., has_loss: _Optional[bool] = ..., last_loss_step: _Optional[int] = ..., first_loss: _Optional[float] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., submitted_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[SegmentStatus, _Mapping]]] = ..., idle: _Optional[_Iterable[_Union[_job_pb2.Refusal, _Mapping]]] = ..., algorithm: _Optional[str] = ..., predicted_step_s: _Optional[float] = ..., batch_size: _Optional[int] = ..., samples_done: _Optional[int] = ..., last_validation_loss: _Optional[float] = ..., has_validation_loss: _Optional[bool] = ..., kind: _Optional[str] = ..., samples_total: _Optional[int] = ...) -> None: ...
 
 class SegmentStatus(_message.Message):
     __slots__ = ("segment", "peer_id", "peer_name", "token", "phase", "step", "waiting_for", "waiting_ms", "nodes", "parameter_bytes", "memory_bytes", "links")
@@ -192,14 +196,16 @@ class JobMetrics(_message.Message):
     def __init__(self, steps: _Optional[_Iterable[_Union[StepMetric, _Mapping]]] = ..., evaluations: _Optional[_Iterable[_Union[EvaluationMetric, _Mapping]]] = ...) -> None: ...
 
 class JobResult(_message.Message):
-    __slots__ = ("job_id", "parts", "parameters")
+    __slots__ = ("job_id", "parts", "parameters", "outputs")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     parts: _containers.RepeatedCompositeFieldContainer[ResultPart]
     parameters: _containers.RepeatedCompositeFieldContainer[_job_pb2.ParameterRef]
-    def __init__(self, job_id: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[ResultPart, _Mapping]]] = ..., parameters: _Optional[_Iterable[_Union[_job_pb2.ParameterRef, _Mapping]]] = ...) -> None: ...
+    outputs: _containers.RepeatedCompositeFieldContainer[_job_pb2.ResultTensor]
+    def __init__(self, job_id: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[ResultPart, _Mapping]]] = ..., parameters: _Optional[_Iterable[_Union[_job_pb2.ParameterRef, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_job_pb2.ResultTensor, _Mapping]]] = ...) -> None: ...
 
 class ResultPart(_message.Message):
     __slots__ = ("segment", "digest", "blob_bytes")

@@ -75,7 +75,10 @@ class SendScale(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreResult(Command):
-    """Upload the segment's parameters to the broker. Answer: `ResultStored` or `SegmentBroke`."""
+    """Upload the segment's parameters or predictions to the broker.
+
+    Answer: `ResultStored` or `SegmentBroke`.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +93,10 @@ class ReadyBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepsBody:
-    """Consecutive steps were applied; losses from the segment that has the loss."""
+    """Consecutive steps were applied; losses from the segment that has the loss.
+
+    Of inference: consecutive microbatches are through, without losses.
+    """
 
     first_step: int
     count: int
@@ -116,7 +122,7 @@ class FailedBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedBody:
-    """The segment's final parameters are stored."""
+    """The segment's final parameters, or its predictions, are stored."""
 
     result_digest: str
     result_bytes: int

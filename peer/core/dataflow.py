@@ -4,8 +4,8 @@ A task is ready when its inputs are there. Backward goes before forward; both go
 order, so sums over microbatches have one order; at most `in_flight` microbatches are between
 forward and retirement. That is 1F1B (Narayanan et al. 2021, arXiv:2104.04473, section 2.2) stated
 as a local rule, which holds for any DAG of segments. Where no gradient comes back (evaluation,
-integer tensors) an acknowledgement retires the microbatch, so back-pressure is the same everywhere.
-Weight gradients, which no other segment waits for, may follow later (Qi et al. 2023,
+inference, integer tensors) an acknowledgement retires the microbatch, so back-pressure is the same
+everywhere. Weight gradients, which no other segment waits for, may follow later (Qi et al. 2023,
 arXiv:2401.10241, section 2): when there is nothing better to do, or when too many wait.
 """
 
@@ -174,7 +174,7 @@ def _returns(
 
 def is_acknowledged(tensor: BoundaryTensor, phase: Phase) -> bool:
     """Whether the consumer answers an activation with an acknowledgement, not a gradient."""
-    return phase.mode is Mode.EVALUATE or not tensor.differentiable
+    return phase.mode is not Mode.TRAIN or not tensor.differentiable
 
 
 def accept(run: SegmentRun, key: TensorKey) -> str | None:
@@ -229,7 +229,7 @@ def is_due(run: SegmentRun, key: TensorKey) -> bool:
             is_answer = (kind is TensorKind.ACKNOWLEDGE) == is_acknowledged(tensor, phase)
             last = min(run.forwarded, phase.microbatches - 1)
             return is_now and is_answer and run.retired <= microbatch <= last
-    if mode is not Mode.TRAIN or microbatch != 0:
+    if mode is not Mode.TRAIN or microbatch != 0 or phase.mode is Mode.INFER:
         return False
     if kind is TensorKind.PARAMETER_GRADIENT:
         return tensor.differentiable and step == phase.step and not run.measured
@@ -279,12 +279,12 @@ def finish_task(
 
 
 def free_retirement(run: SegmentRun) -> Task | None:
-    """A backward that needs no executor, if due: evaluation keeps nothing to differentiate."""
+    """A backward that needs no executor, if due: only training keeps what to differentiate."""
     action = next_action(run)
     is_free = (
         isinstance(action, Task)
         and action.kind is TaskKind.BACKWARD
-        and action.mode is Mode.EVALUATE
+        and action.mode is not Mode.TRAIN
     )
     return action if is_free and isinstance(action, Task) else None
 
@@ -313,11 +313,11 @@ def end_phase(run: SegmentRun) -> tuple[Phase, float | None]:
 
 
 def is_phase_over(run: SegmentRun) -> bool:
-    """Whether an evaluation phase has nothing left to do (training phases end with an update)."""
+    """Whether a phase without an update has nothing left to do."""
     phase = run.phase
     return (
         phase is not None
-        and phase.mode is Mode.EVALUATE
+        and phase.mode is not Mode.TRAIN
         and run.retired == phase.microbatches
     )
 

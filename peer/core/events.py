@@ -46,7 +46,7 @@ class Task:
 
     Attributes:
         kind: which call.
-        mode: `train` or `evaluate`.
+        mode: `train`, `evaluate` or `infer`.
         step: optimizer steps done before it.
         microbatch: for forward, backward and accumulate; 0 else.
         scale: factor on the gradients, for update; 1 else.
@@ -198,7 +198,7 @@ class TaskFinished(SegmentEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultStored(SegmentEvent):
-    """The broker holds the segment's final parameters as a blob."""
+    """The broker holds the segment's final parameters, or its predictions, as a blob."""
 
     digest: str
     size_bytes: int

@@ -73,8 +73,11 @@ def _check_lease(lease: LeaseRecord) -> None:
     is_over = lease.phase in (LeasePhase.STORING, LeasePhase.FINISHED)
     _require(not is_over or (run.phase is None and lease.steps_done == run.order.steps),
              f"P4: {where} is over after {lease.steps_done} of {run.order.steps} steps")
-    _require(run.phase is None or run.phase.step == lease.steps_done,
+    is_inference = run.phase is not None and run.phase.mode is Mode.INFER
+    _require(run.phase is None or run.phase.step == lease.steps_done or is_inference,
              f"P4: {where} has done {lease.steps_done} steps, but is in {run.phase}")
+    _require(not is_inference or lease.steps_done <= run.retired,
+             f"P4: {where} has told of {lease.steps_done} microbatches, but {run.retired} retired")
     _require(not lease.is_revoked or lease.phase is LeasePhase.CLOSING, f"P2: {where} is revoked")
 
 

@@ -38,6 +38,9 @@ Commands = Iterator[do.AnyCommand]
 LEAD = 0
 """Index of the segment whose peer adds what is summed over segments."""
 
+INFERENCE_REPORTS = 100
+"""Reports of one segment's progress through all rows: one per cent each; the broker keeps them."""
+
 _URGENCY = {
     ev.TaskKind.UPDATE: 0,
     ev.TaskKind.MEASURE: 0,
@@ -287,7 +290,7 @@ class Peer:
 
     def _dispatch(self) -> Commands:
         """Give the idle executor its next task, and note what each segment waits for."""
-        yield from self._retire_evaluations()
+        yield from self._retire_forward_only()
         ready: list[tuple[int, str, int, ev.Task]] = []
         for lease in self._running():
             action = next_action(lease.run)
@@ -300,11 +303,13 @@ class Peer:
             self.state.busy = BusyTask(*lease.key, task, self.state.now_ns)
             yield do.RunTask(**_of(lease), task=task)
 
-    def _retire_evaluations(self) -> Commands:
-        """Evaluation microbatches retire by acknowledgement alone; phases may end by it."""
+    def _retire_forward_only(self) -> Commands:
+        """Where nothing is trained, acknowledgements alone retire microbatches and end phases."""
         for lease in list(self._running()):
             while (action := free_retirement(lease.run)) is not None:
                 finish_task(lease.run, action, None)
+                if action.mode is Mode.INFER:
+                    yield from self._report_inferred(lease)
                 if is_phase_over(lease.run):
                     yield from self._end_phase(lease)
 
@@ -333,6 +338,15 @@ class Peer:
             lease.phase = LeasePhase.STORING
             lease.waiting = None
             yield do.StoreResult(**_of(lease))
+
+    def _report_inferred(self, lease: LeaseRecord) -> Commands:
+        """Each microbatch is a step, told in about `INFERENCE_REPORTS` reports."""
+        done, total = lease.run.retired, lease.run.order.steps
+        if done % max(1, total // INFERENCE_REPORTS) == 0 or done == total:
+            body = do.StepsBody(
+                first_step=lease.steps_done, count=done - lease.steps_done, losses=())
+            lease.steps_done = done
+            yield from self._report(lease, body)
 
     def _acknowledge_inputs(self, lease: LeaseRecord, task: ev.Task) -> Commands:
         phase = lease.run.phase

@@ -1,7 +1,8 @@
 """The order of a job's phases: the same pure function on every peer, so nobody announces it.
 
 With `evaluate_every = 2` and 5 steps: evaluate(0) train(0) train(1) evaluate(2) train(2) train(3)
-evaluate(4) train(4) evaluate(5). Without evaluation: train(0) ... train(steps - 1).
+evaluate(4) train(4) evaluate(5). Without evaluation: train(0) ... train(steps - 1). An inference
+job has the one phase infer(0), over all rows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from enum import StrEnum
 
 from dag.job import JobSpec
 from homespun.sampling import evaluation_microbatches
+from ir.graph import INFER, TRAIN
 
 
 class Mode(StrEnum):
@@ -18,6 +20,7 @@ class Mode(StrEnum):
 
     TRAIN = "train"
     EVALUATE = "evaluate"
+    INFER = "infer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,7 @@ class Phase:
     """A run of microbatches between two points where parameters change.
 
     Attributes:
-        mode: train or evaluate.
+        mode: train, evaluate or infer; of these only train changes parameters.
         step: optimizer steps done before it.
         microbatches: how many flow, >= 1.
     """
@@ -40,36 +43,42 @@ class PhaseOrder:
     """The phases of one job.
 
     Attributes:
-        steps: optimizer steps in total.
+        steps: optimizer steps in total; of inference its microbatches.
         microbatches: per training phase.
         evaluate_every: 0 for never.
         evaluation_microbatches: per evaluation phase; 0 for no evaluation.
+        kind: of the job.
     """
 
     steps: int
     microbatches: int
     evaluate_every: int
     evaluation_microbatches: int
+    kind: str = TRAIN
 
     @classmethod
     def of(cls, spec: JobSpec) -> PhaseOrder:
         """Read the order off a job."""
         training = spec.training
         size = training.batch_size // training.microbatches
-        rows = next((c.type.shape[0] for c in spec.columns if c.split == "validation"), 0)
         return cls(
             training.steps,
             training.microbatches,
             training.evaluate_every,
-            evaluation_microbatches(rows, size),
+            evaluation_microbatches(spec.rows("validation"), size),
+            spec.kind,
         )
 
     def first(self) -> Phase:
         """The phase that a fresh job begins with."""
+        if self.kind == INFER:
+            return Phase(Mode.INFER, 0, self.steps)
         return self._evaluate(0) if self._is_evaluated(0) else self._train(0)
 
     def after(self, phase: Phase) -> Phase | None:
         """The phase that follows; None after the last."""
+        if phase.mode is Mode.INFER:
+            return None
         if phase.mode is Mode.TRAIN:
             done = phase.step + 1
             if self._is_evaluated(done):

@@ -130,8 +130,8 @@ def _serve(
                 _run(work, item, outbox)
             elif isinstance(item, Export):
                 assert work is not None, "an export came before the segment was loaded"
-                work.export(item.path)
-                outbox.put(control_frame(Exported(path=item.path)))
+                work.export()
+                outbox.put(control_frame(Exported()))
         except HomespunError as error:
             outbox.put(control_frame(Failed(code=error.code, message=error.message)))
         except MemoryError:

@@ -35,7 +35,13 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Daemon to executor: compile a segment. Answer: `Loaded` or `Failed`."""
+    """Daemon to executor: compile a segment. Answer: `Loaded` or `Failed`.
+
+    Attributes:
+        kind: of the job, `train` or `infer`.
+        rows: to predict, if it is inference; else 0.
+        result_path: the file that predictions are written to meanwhile.
+    """
 
     graph_path: str
     segment: Segment
@@ -43,6 +49,9 @@ class Load:
     trainable: tuple[str, ...]
     parameters: tuple[TensorFile, ...]
     columns: tuple[Column, ...]
+    kind: str
+    rows: int
+    result_path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +63,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """Daemon to executor: write the parameters to a file. Answer: `Exported` or `Failed`."""
-
-    path: str
+    """Daemon to executor: finish the result file. Answer: `Exported` or `Failed`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +98,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """The file is written and closed."""
-
-    path: str
+    """The result file is written and closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

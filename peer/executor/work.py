@@ -8,17 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
+from dag.job import PREDICT
 from homespun.errors import Code, HomespunError
-from homespun.sampling import batch_rows, evaluation_rows
+from homespun.sampling import batch_rows, evaluation_rows, inference_rows
 from homespun.tensor_file import map_tensor, pack, unpack
 from ir import serde
+from ir.graph import INFER
 from ir.segment import BoundaryKind, BoundaryTensor
 from peer.core.events import Task, TaskKind
 from peer.core.phases import Mode
 from peer.executor.base import Array, SegmentProgram, WorkKey
 from peer.executor.messages import Load
 from peer.executor.registry import create
+from peer.executor.result_file import ResultFile
 from peer.frames import Frame, Kind, array_of, tensor_frame
+
+_SPLITS = {Mode.TRAIN: "train", Mode.EVALUATE: "validation", Mode.INFER: PREDICT}
 
 _StepKey = tuple[Kind, Mode, int, int, int]
 """(kind, mode, step, microbatch, edge)"""
@@ -39,7 +44,9 @@ class SegmentWork:
 
     def __init__(self, request: Load, executor: str, device: str, threads: int) -> None:
         self._segment = request.segment
+        self._result_path = Path(request.result_path)
         self._training = request.training
+        self._microbatch_size = request.training.batch_size // request.training.microbatches
         self._columns = {
             (column.split, column.name): map_tensor(Path(column.path), column.name)
             for column in request.columns
@@ -55,10 +62,14 @@ class SegmentWork:
             segment=request.segment,
             training=request.training,
             trainable=frozenset(request.trainable),
+            kind=request.kind,
         )
         runtime = create(executor, device, threads)
         self.numeric_class = runtime.numeric_class
         self._loaded = runtime.load(program, parameters)
+        self._results = ResultFile(
+            self._result_path, request.segment.results, request.rows, self._microbatch_size
+        ) if request.kind == INFER else None
 
     def receive(self, frame: Frame) -> None:
         """Keep a tensor until the task that needs it."""
@@ -91,9 +102,12 @@ class SegmentWork:
         after = Task(kind=task.kind, mode=Mode.TRAIN, step=task.step + 1)
         return TaskResult(self._frames(Kind.PARAMETER, after, self._loaded.shared_values()))
 
-    def export(self, path: str) -> None:
-        """Write the segment's parameters as safetensors."""
-        Path(path).write_bytes(pack(self._loaded.parameters()))
+    def export(self) -> None:
+        """Finish the result file: what was predicted, or else the segment's parameters."""
+        if self._results is not None:
+            self._results.close()
+        else:
+            self._result_path.write_bytes(pack(self._loaded.parameters()))
 
     def _forward(self, task: Task) -> TaskResult:
         self._refresh_shared(task)
@@ -101,6 +115,8 @@ class SegmentWork:
             self._edges(outgoing=False, kind=BoundaryKind.ACTIVATION), Kind.ACTIVATION, task
         )
         result = self._loaded.forward(_work_key(task), self._rows(task), incoming)
+        if self._results is not None:
+            self._results.put(task.microbatch, result.results)
         return TaskResult(self._frames(Kind.ACTIVATION, task, result.outputs), result.loss)
 
     def _backward(self, task: Task) -> TaskResult:
@@ -146,15 +162,16 @@ class SegmentWork:
 
     def _rows(self, task: Task) -> dict[str, Array]:
         """This microbatch's rows of each dataset column that the segment reads."""
-        training = self._training
-        size = training.batch_size // training.microbatches
-        split = "train" if task.mode is Mode.TRAIN else "validation"
+        training, size = self._training, self._microbatch_size
+        split = _SPLITS[task.mode]
         data: dict[str, Array] = {}
         for name in self._segment.data_inputs:
             column = self._columns[split, name]
             if task.mode is Mode.TRAIN:
                 rows = batch_rows(training.seed, task.step, training.batch_size, len(column))
                 rows = rows[task.microbatch * size : (task.microbatch + 1) * size]
+            elif task.mode is Mode.INFER:
+                rows = inference_rows(task.microbatch, size, len(column))
             else:
                 rows = evaluation_rows(task.microbatch, size)
             data[name] = np.asarray(column[rows])

@@ -196,7 +196,8 @@ def test_a_peer_that_does_not_train_runs_inference(world):
     answer = plan(problem)
     assert {placed.peer_id for placed in answer.segments} == {"peer_0", "peer_1"}
     assert verify(answer, problem) == ()
-    training = replace(problem, job=replace(problem.job, kind=TRAIN))
+    steps = replace(job.training, batch_size=640, microbatches=10)
+    training = replace(problem, job=replace(problem.job, kind=TRAIN, training=steps))
     assert "trainable" in {refusal.rule for refusal in verify(answer, training)}
 
 

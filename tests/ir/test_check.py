@@ -80,6 +80,14 @@ def test_a_graph_to_run_needs_no_loss_but_results(mlp):
         assert any(message in text for text in found)
 
 
+def test_a_result_must_be_storable(builder):
+    b = builder
+    graph = b.build(b.node("Cast", b.data("x", 3), to=17))
+    output = graph.outputs[0]
+    graph = replace(graph, types={**graph.types, output: TensorType("float8_e4m3fn", (3,))})
+    assert "Cast it" in problems(graph, INFER)[0].message
+
+
 def test_unused_nodes_and_columns_are_named(builder):
     b = builder
     x, _ = b.data("x", 3), b.data("extra", 3)

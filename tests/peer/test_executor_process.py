@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import psutil
 import pytest
 
 from homespun.blobs.store import BlobStore
+from homespun.tensor_file import map_tensor
+from ir.segment import ResultTensor
 from peer.blob_cache import BlobCache
 from peer.core.events import Task, TaskKind
 from peer.core.phases import Mode
@@ -55,7 +58,7 @@ def request_for(tiny, tmp_path):
     store = BlobStore(tmp_path / "blobs")
     for data in tiny.blobs.values():
         store.put(data)
-    return load_request(tiny.spec, tiny.segments[0], BlobCache(store, 0))
+    return load_request(tiny.spec, tiny.segments[0], BlobCache(store, 0), tmp_path / "out")
 
 
 def forward(microbatch=0):
@@ -71,9 +74,31 @@ def test_a_segment_is_loaded_run_and_written(request_for, tmp_path):
         frame = await owner.next()
         assert (frame.kind, frame.target, frame.shape) == (Kind.ACTIVATION, 1, (2, 4))
         assert isinstance(await owner.next(), Done)
-        await process.send_message(Export(path=str(tmp_path / "out")))
-        assert await owner.next() == Exported(path=str(tmp_path / "out"))
+        await process.send_message(Export())
+        assert await owner.next() == Exported()
         assert (tmp_path / "out").stat().st_size > 0
+
+    with_process(scenario)
+
+
+def test_predictions_are_written_while_they_are_made(request_for, tmp_path):
+    (leaving,) = request_for.segment.outgoing
+    segment = replace(request_for.segment, outgoing=(), results=(
+        ResultTensor(name=leaving.value, type=leaving.type),))
+    column = replace(request_for.columns[0], split="predict")
+    request = replace(
+        request_for, kind="infer", rows=7, segment=segment, columns=(column,), trainable=())
+
+    async def scenario(process, owner):
+        await process.send_message(request)
+        assert isinstance(await owner.next(), Loaded)
+        for microbatch in range(4):  # of two rows
+            await process.send_message(Run(task=Task(
+                kind=TaskKind.FORWARD, mode=Mode.INFER, step=0, microbatch=microbatch)))
+            assert isinstance(await owner.next(), Done)
+        await process.send_message(Export())
+        assert await owner.next() == Exported()
+        assert map_tensor(tmp_path / "out", leaving.value).shape == (7, 4)
 
     with_process(scenario)
 
@@ -82,9 +107,10 @@ def test_what_fails_is_said_and_the_process_lives_on(request_for, tmp_path):
     async def scenario(process, owner):
         await process.send_message(forward())
         assert isinstance(await owner.next(), Failed)
-        await process.send_message(request_for)
+        nowhere = replace(request_for, result_path=str(tmp_path / "no" / "such" / "folder"))
+        await process.send_message(nowhere)
         assert isinstance(await owner.next(), Loaded)
-        await process.send_message(Export(path=str(tmp_path / "no" / "such" / "folder")))
+        await process.send_message(Export())
         failed = await owner.next()
         assert failed.code == "EXECUTOR_FAILED"
         assert "folder" in failed.message

@@ -12,9 +12,10 @@ from broker.core import events as ev
 from broker.core.policy import Policy
 from broker.core.state import TERMINAL, JobRecord, JobState, LeasePhase, free_peers
 from dag.placement import Infeasible, Placement, Refusal, SegmentPlacement
+from ir.graph import INFER
 from sim.brokers import BACKOFF_MS, Session, SimulatedBroker
 from sim.peers import Fabric, SimulatedPeer
-from sim.topologies import TOPOLOGIES, segments_of, spec_of
+from sim.topologies import TOPOLOGIES, inference_spec_of, segments_of, spec_of
 from sim.world import SECOND, World
 
 MOST = 200_000
@@ -49,14 +50,16 @@ class Network:
         placement = Placement(algorithm="any", step_s=0.1, segments=tuple(
             SegmentPlacement(segment=segment, peer_id=peer.peer_id, memory_bytes=1,
                              in_flight=self.random.randint(1, 4), forward_s=0.01, backward_s=0.01)
-            for segment, peer in zip(segments_of(count, edges), chosen, strict=True)))
+            for segment, peer in zip(
+                segments_of(count, edges, command.spec.kind), chosen, strict=True)))
         return ev.PlacementSolved(
             at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version,
             answer=placement, infeasible=None)
 
     def submit(self, submission_id: str, **changes) -> None:
         """Until the broker has answered: what a client does."""
-        spec = spec_of(TOPOLOGIES[self.name][0], **changes)
+        make = inference_spec_of if "rows" in changes else spec_of
+        spec = make(TOPOLOGIES[self.name][0], **changes)
 
         def attempt() -> None:
             if submission_id not in self.broker.answers:
@@ -131,6 +134,11 @@ class Network:
 def check_success(job: JobRecord) -> None:
     steps = job.spec.training.steps
     assert (job.state, job.endings, job.error_message) == (JobState.SUCCEEDED, 1, "")
+    assert job.steps_done == steps
+    if job.spec.kind == INFER:
+        assert not job.losses
+        assert not job.evaluations
+        return
     assert list(job.losses) == [1.0 / (1 + step) for step in range(steps)], "metrics"
     every = job.spec.training.evaluate_every
     wanted = [s for s in range(steps + 1) if s % every == 0 or s == steps] if every else []
@@ -141,6 +149,10 @@ def check_applied_once(network: Network, job: JobRecord) -> None:
     for lease in job.leases:
         peer = next(p for p in network.peers if p.peer_id == lease.peer_id)
         executor = peer.works[job.job_id, lease.index, lease.token].executor
+        if job.spec.kind == INFER:
+            assert executor.results == (
+                list(range(job.spec.flow)) if lease.segment.results else [])
+            continue
         assert executor.steps_applied() == list(range(job.spec.training.steps))
 
 
@@ -163,8 +175,11 @@ def test_a_job_survives_broken_streams_and_brokers(faults: tuple[str, ...]) -> N
         for fault in faults:
             network.world.soon(2_000, getattr(network, fault))
         every = network.random.choice([0, 1, 3])
-        network.submit("s1", steps=12, clip_norm=network.random.choice([0.0, 1.0]),
-                       evaluate_every=every)
+        if seed % 3:
+            network.submit("s1", steps=12, clip_norm=network.random.choice([0.0, 1.0]),
+                           evaluate_every=every)
+        else:
+            network.submit("s1", rows=network.random.choice([1, 75, 600]))
         assert network.world.run(lambda n=network: n.all_ended(1), MOST), "no end"
         job = network.jobs()[0]
         check_success(job)
@@ -213,7 +228,9 @@ def test_every_job_ends_once_whatever_dies() -> None:
                       "cancel_something"):
             network.world.soon(4_000, getattr(network, fault))
         for number in range(4):
-            network.world.soon(20_000, lambda n=network, i=number: n.submit(f"s{i}", steps=8))
+            work = {"rows": 400} if number == 2 else {"steps": 8}
+            network.world.soon(
+                20_000, lambda n=network, i=number, w=work: n.submit(f"s{i}", **w))
         until_ns = network.world.now_ns + 60 * SECOND
         network.world.run(lambda n=network, u=until_ns: n.world.now_ns >= u, MOST)
         settle(network)

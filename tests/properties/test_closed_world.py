@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import pytest
 
+from ir.graph import INFER, TRAIN
 from peer.core import commands as do
 from peer.core import events as ev
+from peer.core.machine import INFERENCE_REPORTS
 from peer.core.phases import Mode, PhaseOrder
 from peer.core.state import LeasePhase
 from sim.peers import Fabric, SimulatedPeer
-from sim.topologies import TOPOLOGIES, segments_of, spec_of
+from sim.topologies import TOPOLOGIES, inference_spec_of, segments_of, spec_of
 from sim.world import Line, World
 
 SEEDS = 200
@@ -23,15 +25,17 @@ JOB = "job_000001"
 class Rehearsal:
     """One job on its peers, and a broker that only assigns, starts and acknowledges."""
 
-    def __init__(self, seed: int, name: str) -> None:
+    def __init__(self, seed: int, name: str, kind: str = TRAIN) -> None:
         self.world = world = World(seed)
         random = world.random
         self.count, edges = TOPOLOGIES[name]
-        self.segments = segments_of(self.count, edges)
+        self.segments = segments_of(self.count, edges, kind)
         self.spec = spec_of(
             self.count, steps=random.randint(1, 5), microbatches=random.randint(1, 6),
             evaluate_every=random.choice([0, 0, 1, 2]),
             evaluation_microbatches=random.randint(1, 4), clip_norm=random.choice([0.0, 1.0]))
+        if kind == INFER:
+            self.spec = inference_spec_of(self.count, rows=random.choice([1, 2, 7, 30, 250]))
         self.in_flight = [random.randint(1, 4) for _ in self.segments]
         self.fabric = Fabric()
         self.peers = [SimulatedPeer(world, self.fabric, f"peer_{i}") for i in range(self.count)]
@@ -122,6 +126,28 @@ def test_every_job_ends_with_every_step_applied_once_and_in_order(name: str) -> 
         job = Rehearsal(seed, name)
         assert job.world.run(job.is_over, MOST), "deadlock: nothing is left to happen, or no end"
         check_outcome(job)
+
+
+@pytest.mark.parametrize("name", TOPOLOGIES)
+def test_every_row_is_inferred_once_and_in_order(name: str) -> None:
+    for seed in range(SEEDS // len(TOPOLOGIES)):
+        print(f"topology {name}, seed {seed}")
+        job = Rehearsal(seed, name, INFER)
+        assert job.world.run(job.is_over, MOST), "deadlock: nothing is left to happen, or no end"
+        microbatches = list(range(job.spec.flow))
+        for i, peer in enumerate(job.peers):
+            assert not job.bodies(i, do.FailedBody), job.bodies(i, do.FailedBody)
+            executor = peer.works[JOB, i, i + 1].executor
+            assert [(t.kind, t.mode, t.microbatch) for t in executor.done] == [
+                (ev.TaskKind.FORWARD, Mode.INFER, m) for m in microbatches]
+            assert executor.results == (microbatches if executor.segment.results else [])
+            assert not executor.arrived, "tensors were sent that nobody used"
+            steps = job.bodies(i, do.StepsBody)
+            assert [s for body in steps
+                    for s in range(body.first_step, body.first_step + body.count)] == microbatches
+            assert len(steps) <= 2 * INFERENCE_REPORTS
+            assert not any(body.losses for body in steps)
+            assert len(job.bodies(i, do.FinishedBody)) == 1
 
 
 @pytest.mark.parametrize("name", TOPOLOGIES)

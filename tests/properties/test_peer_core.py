@@ -24,7 +24,7 @@ from peer.core.dataflow import Waiting, is_due, next_action
 from peer.core.machine import Peer
 from peer.core.phases import Mode
 from peer.core.state import LeasePhase, LeaseRecord
-from sim.topologies import TOPOLOGIES, segments_of, spec_of
+from sim.topologies import TOPOLOGIES, inference_spec_of, segments_of, spec_of
 
 MS = 1_000_000
 EVENTS = 10_000
@@ -75,6 +75,7 @@ class Chaos:
         """Over time: what is sent twice is the same, and nothing is left out."""
         self.seen[type(command).__name__] += 1
         if isinstance(command, do.RunTask):
+            self.seen[f"RunTask {command.task.mode}"] += 1
             busy = self.peer.state.busy
             assert busy is not None
             assert (busy.token, busy.task) == (command.token, command.task)
@@ -178,9 +179,11 @@ class Chaos:
         self.token += 1
         spec = spec_of(count, steps=r.randint(1, 4), microbatches=r.randint(1, 4),
                        evaluate_every=r.choice([0, 1, 2]), clip_norm=r.choice([0.0, 1.0]))
+        if r.random() < 0.25:
+            spec = inference_spec_of(count, rows=r.randint(1, 9))
         return ev.AssignmentReceived, {
             "job_id": r.choice(JOBS), "token": self.token, "spec": spec, "segments": count,
-            "segment": r.choice(segments_of(count, edges)), "in_flight": r.randint(1, 4),
+            "segment": r.choice(segments_of(count, edges, spec.kind)), "in_flight": r.randint(1, 4),
             "stall_timeout_ms": 8_000}
 
     def hostile(self) -> tuple[type, dict[str, Any]]:
@@ -224,7 +227,8 @@ def test_invariants_hold_whatever_comes(seed: int) -> None:
     seen = Chaos(seed).run(EVENTS).seen
     wanted = {"LoadSegment", "OpenLinks", "RunTask", "SendAcknowledge", "SendNorms", "SendScale",
               "StoreResult", "UnloadSegment", "StepsBody ", "EvaluationBody ", "FinishedBody ",
-              "ReleasedBody ", "FailedBody STALLED", "FailedBody INVALID_ARGUMENT"}
+              "ReleasedBody ", "FailedBody STALLED", "FailedBody INVALID_ARGUMENT",
+              "RunTask train", "RunTask evaluate", "RunTask infer"}
     assert wanted <= set(seen), f"never seen: {wanted - set(seen)}"
 
 
