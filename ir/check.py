@@ -123,6 +123,7 @@ def _names(graph: Graph) -> Iterator[Problem]:
         if name not in defined:
             yield Problem(Code.INVALID_GRAPH, f"Nothing produces the graph output '{name}'.")
     yield from _updates(graph)
+    yield from _stopped(graph)
 
 
 def _updates(graph: Graph) -> Iterator[Problem]:
@@ -138,6 +139,13 @@ def _updates(graph: Graph) -> Iterator[Problem]:
                 Code.INVALID_GRAPH,
                 f"The update of '{name}' by '{value}' changes its type from "
                 f"{graph.types.get(name)} to {graph.types.get(value)}.")
+
+
+def _stopped(graph: Graph) -> Iterator[Problem]:
+    made = {name for node in graph.nodes for name in node.outputs}
+    for name in sorted(graph.stopped - made):
+        yield Problem(
+            Code.INVALID_GRAPH, f"The stopped gradient of '{name}' must be of a node's result.")
 
 
 def _types(graph: Graph) -> Iterator[Problem]:

@@ -129,7 +129,8 @@ def segment_graph(graph: Graph, segment: Segment) -> Graph:
     return Graph(
         opset=graph.opset, nodes=nodes, inputs=inputs, parameters=parameters, outputs=outputs,
         constants=constants, types={name: graph.types[name] for name in known},
-        updates={name: value for name, value in graph.updates.items() if value in made})
+        updates={name: value for name, value in graph.updates.items() if value in made},
+        stopped=graph.stopped & made)
 
 
 def quotient_edges(segments: Sequence[Segment]) -> tuple[tuple[int, int], ...]:

@@ -16,7 +16,8 @@ def differentiable_values(graph: Graph, trainable: frozenset[str]) -> frozenset[
     """Names of the values that have a gradient.
 
     A value has one if it is a float, depends on a trainable parameter through differentiable
-    operators, and the loss (the first graph output) depends on it through differentiable operators.
+    operators, and the loss (the first graph output) depends on it through differentiable operators,
+    each time without a stopped value (`Graph.stopped`) on the way or at the end.
     Trainable parameters that the loss depends on, and the loss itself, are members.
 
     Args:
@@ -29,7 +30,7 @@ def differentiable_values(graph: Graph, trainable: frozenset[str]) -> frozenset[
     reached = {name for name in graph.parameters if name in trainable and _is_float(graph, name)}
     for node in graph.nodes:
         if any(name in reached for name in gradient_inputs(graph, node)):
-            reached.update(_gradient_outputs(graph, node))
+            reached.update(set(_gradient_outputs(graph, node)) - graph.stopped)
     wanted = set(graph.outputs[:1]) & reached
     for node in reversed(graph.nodes):
         if any(name in wanted for name in node.outputs):

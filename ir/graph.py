@@ -107,6 +107,8 @@ class Graph:
         updates: parameter -> the value that replaces it after each *training* microbatch's forward,
             in microbatch order, such as a batch normalisation's running mean. No gradient flows
             through either; evaluation and inference read the parameter and replace nothing.
+        stopped: results of nodes through which no gradient passes back, as `detach` makes them:
+            who reads one adds nothing to its gradient. Forward they are like any other value.
     """
 
     opset: int
@@ -117,3 +119,4 @@ class Graph:
     constants: Mapping[str, npt.NDArray[np.generic]]
     types: Mapping[str, TensorType]
     updates: Mapping[str, str] = field(default_factory=dict)
+    stopped: frozenset[str] = frozenset()

@@ -3,8 +3,8 @@
 `load` accepts one narrow form of ONNX: opset 23 to 28 of the default domain, no functions,
 subgraphs, external data, sparse, string, sequence or optional types, every value typed with a
 static shape (the front ends put the types there; `ir.check` infers them again and compares). Which
-graph inputs are parameters, and which values update them, is written in the model's metadata under
-`PARAMETERS_KEY` and `UPDATES_KEY`, so the bytes say it all.
+graph inputs are parameters, which values update them, and where gradients stop, is written in the
+model's metadata under `PARAMETERS_KEY`, `UPDATES_KEY` and `STOPPED_KEY`, so the bytes say it all.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ PARAMETERS_KEY = "homespun.parameters"
 UPDATES_KEY = "homespun.updates"
 """Key in the model's metadata: a JSON object, parameter -> the value that replaces it after each
 training microbatch. Absent where there is none."""
+STOPPED_KEY = "homespun.stopped"
+"""Key in the model's metadata: a JSON list of node results through which no gradient passes back.
+Absent where there is none."""
 IR_VERSION = 11
 """Version of the ONNX file format that belongs to opset 23."""
 
@@ -63,9 +66,10 @@ def load(data: bytes, *, parameters: Sequence[str] | None = None) -> Graph:
     try:
         model = onnx.ModelProto.FromString(data)
         _check_model(model)
-        listed = _listed_parameters(model) if parameters is None else tuple(parameters)
+        listed = _listed_names(model, PARAMETERS_KEY) if parameters is None else tuple(parameters)
         opset = model.opset_import[0].version
-        return _Reader(model.graph, opset).read(listed, _listed_updates(model))
+        return _Reader(model.graph, opset).read(
+            listed, _listed_updates(model), _listed_names(model, STOPPED_KEY))
     except (DecodeError, UnicodeError) as error:
         raise _invalid(f"The graph is not an ONNX file: {error}.") from error
 
@@ -82,6 +86,9 @@ def dump(graph: Graph) -> bytes:
             key=UPDATES_KEY,
             value=json.dumps(dict(sorted(graph.updates.items())), ensure_ascii=False),
         )
+    if graph.stopped:
+        model.metadata_props.add(
+            key=STOPPED_KEY, value=json.dumps(sorted(graph.stopped), ensure_ascii=False))
     proto = model.graph
     proto.name = "graph"
     proto.node.extend(encode_node(node) for node in graph.nodes)
@@ -116,10 +123,10 @@ def _check_model(model: onnx.ModelProto) -> None:
     check_structure(model.graph)
 
 
-def _listed_parameters(model: onnx.ModelProto) -> tuple[str, ...]:
-    names = _metadata(model, PARAMETERS_KEY, [])
+def _listed_names(model: onnx.ModelProto, key: str) -> tuple[str, ...]:
+    names = _metadata(model, key, [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise _invalid(f"The graph's metadata {PARAMETERS_KEY} is not one JSON list of names.")
+        raise _invalid(f"The graph's metadata {key} is not one JSON list of names.")
     return tuple(names)
 
 
@@ -154,7 +161,9 @@ class _Reader:
         self.constants: dict[str, Array] = {}
         self.constants_bytes = 0
 
-    def read(self, parameters: tuple[str, ...], updates: Mapping[str, str]) -> Graph:
+    def read(
+        self, parameters: tuple[str, ...], updates: Mapping[str, str], stopped: tuple[str, ...]
+    ) -> Graph:
         for value in (*self.proto.value_info, *self.proto.output):
             self._declare(value)
         inputs = [self._input(value) for value in self.proto.input]
@@ -166,6 +175,7 @@ class _Reader:
         for proto in self.proto.node:
             self._node(proto, nodes)
         self._check_updates(updates, parameters, inputs)
+        self._check_stopped(stopped, inputs)
         chosen = frozenset(parameters)
         return Graph(
             opset=self.opset,
@@ -176,6 +186,7 @@ class _Reader:
             constants=self.constants,
             types=self.types,
             updates=updates,
+            stopped=frozenset(stopped),
         )
 
     def _declare(self, value: onnx.ValueInfoProto) -> None:
@@ -229,6 +240,12 @@ class _Reader:
                 raise _invalid(
                     f"The update of {name[:80]!r} has type {self.types[value]}, the parameter "
                     f"{self.types[name]}.")
+
+    def _check_stopped(self, stopped: tuple[str, ...], inputs: list[str]) -> None:
+        given = frozenset(inputs) | self.constants.keys()
+        for name in stopped:
+            if name not in self.types or name in given:
+                raise _invalid(f"The stopped gradient of {name[:80]!r} is of no node's result.")
 
     def _node(self, proto: onnx.NodeProto, nodes: list[Node]) -> None:
         index, op_type = len(nodes), proto.op_type

@@ -18,6 +18,9 @@ from ir.operators import OPSET, OPSETS
 from ir.passes.fusions import FUSIONS
 from ir.passes.simplify import simplify, tidy
 
+STOP = ("homespun", "StopGradient")
+"""Domain and name of a node that gives its input and stops the gradient. Only front ends see it:
+it becomes an `Identity` whose result is in `Graph.stopped`."""
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 
 
@@ -42,6 +45,7 @@ def freeze(
     _separate_outputs(model.graph)
     _name_nodes(model.graph, keep_names)
     _drop_notes(model)
+    _note_stopped(model)
     proto = _typed(model)
     made = [value.name for value in model.graph.outputs][len(model.graph.outputs) - len(updated):]
     updates = json.dumps(dict(zip(updated, made, strict=True)))
@@ -82,13 +86,16 @@ def rename(graph: Graph, names: Mapping[str, str]) -> Graph:
         constants={mapping[name]: array for name, array in graph.constants.items()},
         types={mapping[name]: type_ for name, type_ in graph.types.items()},
         updates={mapping[name]: mapping[value] for name, value in graph.updates.items()},
+        stopped=frozenset(renamed(graph.stopped)),
     )
 
 
 def _simplified(model: ir.Model) -> None:
     """Run the passes."""
     for node in model.graph:
-        if node.domain not in ("", "ai.onnx") and node.op_identifier() not in model.functions:
+        if node.domain in ("", "ai.onnx") or (node.domain, node.op_type) == STOP:
+            continue
+        if node.op_identifier() not in model.functions:
             raise HomespunError(
                 Code.UNSUPPORTED_OP,
                 f"Node {node.name!r} ({node.op_type}) is of the domain {node.domain!r}; only "
@@ -179,6 +186,17 @@ def _drop_notes(model: ir.Model) -> None:
     for value in (*common_values, *(out for node in model.graph for out in node.outputs)):
         value.metadata_props.clear()
         value.doc_string = None
+
+
+def _note_stopped(model: ir.Model) -> None:
+    """Turn each node that stops a gradient into one that does nothing, and list its result."""
+    stopped = []
+    for node in model.graph:
+        if (node.domain, node.op_type) == STOP:
+            node.domain, node.op_type = "", "Identity"
+            stopped.append(node.outputs[0].name)
+    if stopped:
+        model.metadata_props[serde.STOPPED_KEY] = json.dumps(stopped)
 
 
 def _typed(model: ir.Model) -> onnx.ModelProto:

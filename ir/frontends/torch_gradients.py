@@ -1,7 +1,8 @@
-"""Find what changes a gradient without changing the forward, and refuse what a graph cannot carry.
+"""Find what changes a gradient without changing the forward: mark it, or refuse it.
 
 ONNX says what a forward computes, not what its gradient is. So a detached tensor, `no_grad` or a
-hand-written backward must be found here: the exporter drops each without a word.
+hand-written backward must be found here: the exporter drops each without a word. The first two
+become marked nodes, from which `canonical.freeze` makes `Graph.stopped`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import BackwardCFunction
 
 from homespun.errors import Code, HomespunError
+from ir.frontends.canonical import STOP
 from ir.frontends.torch_gathers import gathers
 
-_STOPS_GRADIENT = (
-    torch.ops.aten.detach.default,
-    torch.ops.aten.detach_.default,
-    torch.ops.aten.detach_copy.default,
-)
+_DETACHES_IN_PLACE = (torch.ops.aten.detach_.default,)
+_DETACHES = (
+    torch.ops.aten.detach.default, torch.ops.aten.detach_copy.default, *_DETACHES_IN_PLACE)
+_ONNX_TYPES = {torch.float32: 1, torch.float16: 10, torch.float64: 11, torch.bfloat16: 16}
+"""Float type -> its number in `onnx.TensorProto`."""
+_NO_ATTRIBUTES = (
+    "attr_keys", "attr_types", "attr_pos", "attr_ints", "attr_floats", "attr_strs",
+    "metadata_props_keys", "metadata_props_values")
 
 
 def check_gradient(loss: torch.Tensor, model: torch.nn.Module) -> None:
@@ -65,29 +70,115 @@ def _backward_name(target: torch._ops.OpOverload) -> str:
     return f"GeneratedBackwardFor_{name.replace('.', '_')}_{overload}Backward"
 
 
-def check_stopped_gradients(exported: torch.export.ExportedProgram) -> None:
-    """Refuse `detach` and `no_grad` on anything that depends on a trainable parameter.
+def mark_stopped_gradients(exported: torch.export.ExportedProgram) -> None:
+    """Put a node that the exporter keeps where `detach` or `no_grad` stops a gradient.
+
+    Only what depends on a trainable parameter is marked; elsewhere there is no gradient to stop.
+    The graph of `exported` is edited in place.
 
     Raises:
-        HomespunError: UNSUPPORTED_OP, with the line of the model.
+        HomespunError: UNSUPPORTED_OP with the line of the model, where a value is detached or
+            computed without gradient *and* changed in place: which of its readers see the gradient
+            then depends on memory, which a graph does not have.
     """
     signature = exported.graph_signature.inputs_to_parameters
     trained = {
         name for name, path in signature.items() if exported.state_dict[path].requires_grad
     }
     depends: set[torch.fx.Node] = set()
-    for node in exported.graph.nodes:
+    for node in tuple(exported.graph.nodes):
         if node.op == "placeholder" and node.name in trained:
             depends.add(node)
         elif depends.intersection(_sources(node)) and _is_float(node):
-            if _stops_gradient(node):
-                raise HomespunError(
-                    Code.UNSUPPORTED_OP,
-                    "The model stops a gradient (detach or no_grad) that would reach a trainable "
-                    f"parameter{_place(node)}; a graph cannot carry that. Freeze the parameters "
-                    "concerned, or leave the gradient in.",
-                )
-            depends.add(node)
+            if node.target in _DETACHES:
+                _stop(exported.graph, node)
+            elif _is_without_gradient(node):
+                passed = _passed_through(exported, node, depends)
+                depends.update(_stop_results(exported.graph, node, passed))
+            else:
+                depends.add(node)
+    exported.graph_module.recompile()
+
+
+def _stop(graph: torch.fx.Graph, value: torch.fx.Node) -> None:
+    """Let all readers of `value` read it through a marked node."""
+    if value.target in _DETACHES_IN_PLACE or _is_changed(value):
+        raise HomespunError(
+            Code.UNSUPPORTED_OP,
+            f"The model stops a gradient on a tensor that is changed in place{_place(value)}; use "
+            "operations that make new tensors.",
+        )
+    tensor = value.meta["val"]
+    with graph.inserting_after(value):
+        marked = graph.call_function(
+            torch.ops.onnx_symbolic._symbolic.default,
+            ([value], STOP[1], _ONNX_TYPES[tensor.dtype]),
+            {**{key: [] for key in _NO_ATTRIBUTES}, "shape": list(tensor.shape), "domain": STOP[0],
+             "version": 1})
+    marked.meta["val"] = tensor
+    value.replace_all_uses_with(marked, delete_user_cb=lambda user: user is not marked)
+
+
+def _stop_results(
+    graph: torch.fx.Graph, region: torch.fx.Node, passed: frozenset[int]
+) -> list[torch.fx.Node]:
+    """Stop the results of a region without gradient; those that it only passes through are given.
+
+    Args:
+        graph: the graph of the region.
+        region: runs an inner graph; each user takes one of its results.
+        passed: numbers of the results that are arguments of the region.
+    """
+    through = []
+    for user in tuple(region.users):
+        if user.args[1] in passed:
+            through.append(user)
+        elif _is_float(user):
+            _stop(graph, user)
+    return through
+
+
+def _passed_through(
+    exported: torch.export.ExportedProgram, region: torch.fx.Node, depends: set[torch.fx.Node]
+) -> frozenset[int]:
+    """Numbers of the region's results that are arguments of it: they keep their gradient."""
+    inner = getattr(exported.graph_module, region.args[1].target).graph
+    given = [node for node in inner.nodes if node.op == "placeholder"]
+    with_gradient = {
+        node for node, argument in zip(given, region.args[2:], strict=True) if argument in depends}
+    for node in inner.nodes:
+        nested = node.target is torch.ops.higher_order.wrap_with_set_grad_enabled
+        if nested or (_is_mutable(node) and _base(node.args[0]) in with_gradient):
+            raise HomespunError(
+                Code.UNSUPPORTED_OP,
+                "The model switches gradients on again, or changes a tensor with a gradient in "
+                f"place, inside of no_grad{_place(node)}; use operations that make new tensors.",
+            )
+    (results,) = inner.output_node().args
+    return frozenset(number for number, result in enumerate(results) if result in with_gradient)
+
+
+def _is_mutable(node: torch.fx.Node) -> bool:
+    return bool(getattr(getattr(node.target, "_schema", None), "is_mutable", False))
+
+
+def _is_view(node: torch.fx.Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and any(r.alias_info is not None for r in schema.returns)
+
+
+def _base(value: torch.fx.Node) -> torch.fx.Node:
+    """What a value is a view of."""
+    while value.op == "call_function" and _is_view(value):
+        value = value.args[0]
+    return value
+
+
+def _is_changed(value: torch.fx.Node) -> bool:
+    """Whether a value, or a view of it, is changed in place."""
+    return any(
+        (_is_mutable(user) and user.args[0] is value) or (_is_view(user) and _is_changed(user))
+        for user in value.users)
 
 
 def _sources(node: torch.fx.Node) -> list[torch.fx.Node]:
@@ -99,10 +190,9 @@ def _sources(node: torch.fx.Node) -> list[torch.fx.Node]:
     return sources
 
 
-def _stops_gradient(node: torch.fx.Node) -> bool:
-    if node.target is torch.ops.higher_order.wrap_with_set_grad_enabled:
-        return not node.args[0]
-    return node.target in _STOPS_GRADIENT
+def _is_without_gradient(node: torch.fx.Node) -> bool:
+    region = torch.ops.higher_order.wrap_with_set_grad_enabled
+    return node.target is region and not node.args[0]
 
 
 def _is_float(node: torch.fx.Node) -> bool:

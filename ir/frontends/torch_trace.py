@@ -26,7 +26,7 @@ from ir.frontends.torch_decompositions import (
     view,
 )
 from ir.frontends.torch_gathers import gathers
-from ir.frontends.torch_gradients import check_stopped_gradients
+from ir.frontends.torch_gradients import mark_stopped_gradients
 from ir.frontends.torch_step import Prediction, TrainStep
 from ir.operators import OPSET
 
@@ -80,7 +80,7 @@ def trace(
             exported = torch.export.export(step, columns, strict=False)
             _drop_assertions(exported)
             if training:
-                check_stopped_gradients(exported)
+                mark_stopped_gradients(exported)
             exported = exported.run_decompositions({**_DECOMPOSITIONS, **gathers()})
             updated = expose_updates(exported)
             if updated and not training:

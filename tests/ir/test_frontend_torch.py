@@ -408,11 +408,6 @@ def test_numpy_columns_are_accepted():
 OUTSIDE = nn.Linear(8, 8)
 
 
-class Detaching(SkipMLP):
-    def forward(self, x):
-        return super().forward(x).detach() * super().forward(x)
-
-
 class Rounded(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -432,12 +427,6 @@ class WeightedLoss(nn.Module):
         return (predicted - target).square().mean() * self.weight
 
 
-def stopped(model, batch):
-    with torch.no_grad():
-        target = model(batch["x"])
-    return (model(batch["x"]) - target).square().mean()
-
-
 def shared_memory() -> nn.Module:
     model = SkipMLP()
     model.twin = nn.Linear(8, 16)
@@ -446,9 +435,6 @@ def shared_memory() -> nn.Module:
 
 
 REFUSED = {
-    "detach": (Detaching, nn.MSELoss(), PAIRS,
-               Code.UNSUPPORTED_OP, "test_frontend_torch.py"),
-    "no_grad": (SkipMLP, stopped, PAIRS, Code.UNSUPPORTED_OP, "stops a gradient"),
     "own backward": (SkipMLP, lambda m, b: Rounded.apply(m(b["x"])).mean(), PAIRS,
                      Code.UNSUPPORTED_OP, "Rounded"),
     "weight outside": (SkipMLP, lambda m, b: m(OUTSIDE(b["x"])).mean(), PAIRS,

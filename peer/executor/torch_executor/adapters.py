@@ -48,6 +48,20 @@ def with_row_major(run: Runner) -> Runner:
     return ordered
 
 
+def with_stopped(run: Runner, stopped: frozenset[int]) -> Runner:
+    """Give the results in these positions without a way back for gradients."""
+
+    def detached(*values: Tensor | None) -> object:
+        result = run(*values)
+        if isinstance(result, tuple | list):
+            return tuple(
+                part.detach() if position in stopped and part is not None else part
+                for position, part in enumerate(result))
+        return result.detach()
+
+    return detached
+
+
 def with_dense_gradients(run: Runner) -> Runner:
     """Make the gradient of each result row-major before it is used."""
 

@@ -36,6 +36,7 @@ from peer.executor.torch_executor.adapters import (
     with_dense_gradients,
     with_prepared,
     with_row_major,
+    with_stopped,
 )
 from peer.executor.torch_executor.failures import node_failure
 from peer.executor.torch_executor.flow import Flow, separate_leaves
@@ -216,6 +217,10 @@ class _Compiler:
             _NOTHING if slot in implementation.host else self._source(name, node)
             for slot, name in enumerate(node.inputs))
         run = self._with_own_inputs(node, implementation, run)
+        stopped = frozenset(
+            place for place, name in enumerate(node.outputs) if name in self._graph.stopped)
+        if stopped:
+            run = with_stopped(run, stopped)
         if self._wants_dense_gradient(node, implementation):
             run = with_dense_gradients(run)
         targets = tuple(self._slot((name or "unwanted output", None)) for name in node.outputs)
