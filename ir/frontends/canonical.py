@@ -209,7 +209,11 @@ def _typed(model: ir.Model) -> onnx.ModelProto:
         model.opset_imports[""] = OPSET
     proto = ir.to_proto(model)
     try:
-        return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+        try:
+            return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+        except onnx.shape_inference.InferenceError:
+            # It takes integers that are data for shapes, and refuses what broadcasts well.
+            return onnx.shape_inference.infer_shapes(proto, strict_mode=True)
     except onnx.shape_inference.InferenceError as error:
         raise HomespunError(
             Code.EXPORT_FAILED,

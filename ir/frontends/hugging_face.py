@@ -49,10 +49,26 @@ def traceable(model: torch.nn.Module) -> Iterator[tuple[str, ...]]:
                     if attribute != "_experts_implementation" or _has_experts(model, config):
                         notes[f"Traced with {attribute.strip('_')}={other!r} instead of "
                               f"{value!r}."] = None
+        if configs:
+            _set(undo, torch, "isfinite", _finite)
         for module in model.modules():
             if getattr(module, "gradient_checkpointing", None) is True:
                 _set(undo, module, "gradient_checkpointing", False)
         yield tuple(notes)
+
+
+_is_finite = torch.isfinite
+
+
+def _finite(x: torch.Tensor) -> torch.Tensor:
+    """`torch.isfinite` that tells a branch that all is.
+
+    The library asks in training whether activations are finite and limits them if not, which is for
+    float16. A graph cannot branch; infinite activations stay what they are.
+    """
+    found = _is_finite(x)
+    found.all = lambda: True
+    return found
 
 
 def _configs(model: torch.nn.Module) -> Iterator[Any]:

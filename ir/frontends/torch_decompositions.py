@@ -5,6 +5,7 @@
 * Attention loses its dropout without a word.
 * The logarithm of a sigmoid is taken literally: minus infinity for logits below about -100, where
   the loss itself is finite.
+* A three-dimensional convolution without a bias gets one of the wrong shape.
 
 And one that the tracer itself gets wrong: it records a reshape as a view where the memory layout it
 sees allows that, and decompositions change layouts afterwards.
@@ -97,6 +98,32 @@ def cross_entropy(
         samples = logits.numel() // classes
         return loss.sum() / samples if reduction == MEAN else _sum_or_none(loss, reduction)
     return _smoothed(log_p, target, weight, reduction, ignore_index, label_smoothing)
+
+
+def cumprod(x: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """`aten.cumprod`: running products, doubling their reach in each of log2(extent) passes.
+
+    Source: Hillis and Steele 1986, Data parallel algorithms, "sum of an array of numbers".
+    """
+    x = x if dtype is None else x.to(dtype)
+    extent, reach = x.shape[dim] if x.ndim else 1, 1
+    while reach < extent:
+        rest = extent - reach
+        joined = x.narrow(dim, reach, rest) * x.narrow(dim, 0, rest)
+        x = torch.cat([x.narrow(dim, 0, reach), joined], dim)
+        reach *= 2
+    return x
+
+
+def conv3d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: list[int] | int = 1,
+    padding: list[int] | int = 0, dilation: list[int] | int = 1, groups: int = 1,
+) -> Tensor:
+    """`aten.conv3d` with a bias of zeros where there is none; else NotImplemented."""
+    if bias is not None:
+        return NotImplemented
+    zeros = torch.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device)
+    return F.conv3d(x, weight, zeros, stride, padding, dilation, groups)
 
 
 def view(x: Tensor, size: list[int]) -> Tensor:

@@ -21,7 +21,9 @@ from ir.frontends.torch_buffers import (
 from ir.frontends.torch_decompositions import (
     attention,
     binary_cross_entropy_with_logits,
+    conv3d,
     cross_entropy,
+    cumprod,
     log_sigmoid,
     view,
 )
@@ -37,6 +39,8 @@ _DECOMPOSITIONS = {
     torch.ops.aten.binary_cross_entropy_with_logits.default: binary_cross_entropy_with_logits,
     torch.ops.aten.log_sigmoid.default: log_sigmoid,
     torch.ops.aten.scaled_dot_product_attention.default: attention,
+    torch.ops.aten.conv3d.default: conv3d,
+    torch.ops.aten.cumprod.default: cumprod,
     torch.ops.aten.view.default: view,
 }
 

@@ -9,13 +9,16 @@ import copy
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import torch
 
+from dag.coarsen import cutting_places
 from dag.job import OptimizerSpec
-from homespun.errors import HomespunError
+from ir.check import check
 from ir.cut import cut
+from ir.graph import Graph
 from ir.operators import OPERATORS
 from ir.segment import Segment
 from peer.executor.base import WorkKey
@@ -28,7 +31,7 @@ MICROBATCHES = 2
 SEGMENTS = 3
 _RATE = 2.0**20
 _REACH = 24
-"""How far from equal thirds the places to cut may move."""
+"""How many places near a third of the nodes are tried for a cut."""
 
 
 def build(entry: Entry) -> Case:
@@ -38,9 +41,11 @@ def build(entry: Entry) -> Case:
 
 
 def import_case(case: Case, optimizer: OptimizerSpec) -> Job:
-    """The case as a job; raises what the front end raises."""
-    return job_of(case.model, case.loss, case.columns, BATCH // MICROBATCHES, steps=STEPS,
-                  batch_size=BATCH, microbatches=MICROBATCHES, optimizer=optimizer, clip_norm=0.0)
+    """The case as a job; raises what the front end and the check of graphs raise."""
+    job = job_of(case.model, case.loss, case.columns, BATCH // MICROBATCHES, steps=STEPS,
+                 batch_size=BATCH, microbatches=MICROBATCHES, optimizer=optimizer, clip_norm=0.0)
+    check(job.graph)
+    return job
 
 
 def measure(entry: Entry) -> Measurement:
@@ -82,12 +87,8 @@ def branching_parts(job: Job, branches: bool) -> list[list[int]]:
 
     A boundary is no chain if a value passes over a segment or if several leave one segment.
     """
-    for parts in _divisions(placed_nodes(job.graph)):
-        try:
-            segments = cut(job.graph, parts, job.trainable)
-        except HomespunError:
-            continue  # Between a buffer's readers and its update.
-        if not branches or not is_chain(segments):
+    for parts in _divisions(job.graph):
+        if not branches or not is_chain(cut(job.graph, parts, job.trainable)):
             return parts
     raise AssertionError("every cut near the thirds gives a chain; is the entry one of a chain?")
 
@@ -99,15 +100,17 @@ def is_chain(segments: Sequence[Segment]) -> bool:
     return all(steps == [1] for steps in edges[:-1])
 
 
-def _divisions(placed: Sequence[int]) -> Iterator[list[list[int]]]:
-    first, second = len(placed) // 3, 2 * len(placed) // 3
-    moves = sorted(
-        ((a, b) for a in range(-_REACH, _REACH + 1) for b in range(-_REACH, _REACH + 1)),
-        key=lambda move: (max(map(abs, move)), move))
-    for a, b in moves:
-        if 0 < first + a < second + b < len(placed):
-            yield [list(placed[:first + a]), list(placed[first + a:second + b]),
-                   list(placed[second + b:])]
+def _divisions(graph: Graph) -> Iterator[list[list[int]]]:
+    placed = placed_nodes(graph)
+    places = cutting_places(graph, placed)
+
+    def near(third: int) -> list[int]:
+        return sorted(places, key=lambda place: abs(3 * place - third * len(placed)))[:_REACH]
+
+    pairs = product(enumerate(near(1)), enumerate(near(2)))
+    for (_, first), (_, second) in sorted(pairs, key=lambda pair: pair[0][0] + pair[1][0]):
+        if first < second:
+            yield [placed[:first], placed[first:second], placed[second:]]
 
 
 class _Trained:
