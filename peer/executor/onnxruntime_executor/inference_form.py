@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
+
 from ir.cut import segment_graph
 from ir.graph import Graph, Node
 from ir.operators import OPSET, opset_of
@@ -23,10 +25,13 @@ def inference_graph(graph: Graph, segment: Segment) -> Graph:
     """
     part = segment_graph(graph, segment)
     used = {*part.outputs, *(name for node in part.nodes for name in node.inputs)}
+    masks = {name: np.ones(part.types[name].shape, np.bool_)  # nothing is dropped
+             for node in part.nodes if node.op_type == "Dropout"
+             for name in used.intersection(node.outputs[1:])}
     return replace(
         part, nodes=tuple(form for node in part.nodes for form in inference_form(node, used)),
         opset=max((opset_of(node) for node in part.nodes), default=OPSET),
-        updates={})
+        constants={**part.constants, **masks}, updates={})
 
 
 def inference_form(node: Node, used: set[str]) -> Iterator[Node]:
@@ -37,11 +42,8 @@ def inference_form(node: Node, used: set[str]) -> Iterator[Node]:
         used: values that a node reads or the graph gives; others need not be computed.
     """
     if node.op_type == "Dropout":
-        # Without `training_mode` nothing is dropped, and the mask is all true.
-        mask = node.outputs[1:] if set(node.outputs[1:]) & used else ()
-        yield replace(
-            node, op_type="Dropout" if mask else "Identity", inputs=node.inputs[:1],
-            outputs=(node.outputs[0], *mask), attributes={})
+        yield replace(node, op_type="Identity", inputs=node.inputs[:1],
+                      outputs=node.outputs[:1], attributes={})
     elif node.op_type == "BatchNormalization":
         attributes = {
             name: value for name, value in node.attributes.items() if name != "training_mode"}

@@ -12,6 +12,7 @@ from dag.cluster import PeerRates
 from homespun.errors import Code, HomespunError
 from ir.operators import OPSETS
 from peer.executor.base import Array, Capability, SegmentProgram
+from peer.executor.torch_executor.dtype_gaps import narrower_slots
 from peer.executor.torch_executor.failures import failures
 from peer.executor.torch_executor.fusion import FUSED_OPERATORS
 from peer.executor.torch_executor.rates import torch_rates
@@ -55,7 +56,7 @@ class TorchExecutor:
             executor="torch", device=str(self._device), device_name=name,
             memory_bytes=memory_bytes, trainable=True,
             operators=frozenset(implementations()) - FUSED_OPERATORS,
-            opsets=OPSETS)
+            opsets=OPSETS, slots=narrower_slots())
 
     def measured_rates(self) -> PeerRates:
         """Measure the device through torch."""

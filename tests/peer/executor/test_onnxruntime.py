@@ -1,25 +1,21 @@
 """The ONNX Runtime executor: the same answers as torch, in inference only."""
 
 from dataclasses import replace
-from itertools import product
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-from dag.support import SupportIndex
 from homespun.errors import Code, HomespunError
 from ir.cut import cut
 from ir.graph import INFER, Graph, Node, TensorType
-from ir.operators import OPERATORS, RANDOM_OPERATORS
-from ir.shapes import verify_types
+from ir.operators import RANDOM_OPERATORS
 from peer.executor.base import SegmentProgram, WorkKey
 from peer.executor.onnxruntime_executor.inference_form import inference_graph
 from peer.executor.onnxruntime_executor.probe import PREFERRED
 from peer.executor.onnxruntime_executor.session import Place, Session
 from peer.executor.registry import create
 from peer.hardware import measure
-from tests.peer.executor.node_tests import single_node_cases
 from tests.pipeline import training_spec
 
 INFERENCE = WorkKey(mode="infer", step=0, microbatch=0)
@@ -193,54 +189,6 @@ def test_it_says_what_it_runs(capability):
     assert {"float32", "float64"} <= set(inputs[0].dtypes)
     assert "bfloat16" not in inputs[0].dtypes
     assert set(capability.slots["Transpose"][0][0].dtypes) == set(PREFERRED)
-
-
-def retyped(case, dtype):
-    """A case with all its float32 values as another dtype; None if it makes no sense then."""
-    numpy_dtype = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
-
-    def as_dtype(arrays):
-        with np.errstate(all="ignore"):  # what does not fit need not: nothing is compared
-            return {name: array.astype(numpy_dtype) if array.dtype == np.float32 else array
-                    for name, array in arrays.items()}
-
-    graph, segment = case.program.graph, case.program.segment
-    types = {name: replace(kind, dtype=dtype) if kind.dtype == "float32" else kind
-             for name, kind in graph.types.items()}
-    graph = replace(graph, types=types, constants=as_dtype(graph.constants))
-    try:
-        verify_types(graph)
-    except HomespunError:
-        return None
-    outgoing = tuple(replace(t, type=types[t.value]) for t in segment.outgoing)
-    segment = replace(segment, outgoing=outgoing)
-    return replace(case.program, graph=graph, segment=segment), as_dtype(case.data)
-
-
-def examples(op_type):
-    """One case for each way in which the cases of an operator use its attributes and slots."""
-    found = {}
-    for case in single_node_cases(op_type):
-        node = case.node
-        use = (tuple(map(bool, node.inputs)), len(node.outputs), repr(sorted(
-            node.attributes.items())))
-        # Of integers, the edge cases divide by zero.
-        if case.mode == "evaluate" and "edge_cases" not in case.name:
-            found.setdefault(use, case)
-    return found.values()
-
-
-@pytest.mark.parametrize("op_type", sorted({*OPERATORS} - RANDOM_OPERATORS))
-def test_every_dtype_that_it_claims_runs(capability, op_type):
-    """A kernel may be chosen and still refuse: each claim is run, on ONNX's own examples."""
-    if op_type not in capability.operators:
-        pytest.skip("not claimed")
-    index = SupportIndex(capability.support, trains=False)
-    executor = create("onnxruntime", "cpu", 1)
-    for case, dtype in product(examples(op_type), sorted({*PREFERRED} - {"bool"})):
-        found = retyped(case, dtype)
-        if found and index.obstacle(found[0].graph, found[0].graph.nodes[0]) is None:
-            executor.load(found[0], {}).forward(INFERENCE, found[1], {})
 
 
 def test_measured_through_the_runtime():

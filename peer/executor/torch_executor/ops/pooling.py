@@ -67,8 +67,10 @@ def _average_pool(call: Call) -> Runner:
     plain = geometry.symmetric and geometry.end == geometry.declared_end and set(
         geometry.dilations) <= {1}
     if plain and all(0 <= 2 * b <= k for b, k in zip(geometry.begin, kernel, strict=True)):
-        return lambda x: function(x, kernel, geometry.strides, geometry.begin,
-                                  count_include_pad=included)
+        # torch has no kernel for volumes of short floats on the CPU.
+        wide = torch.float32 if len(kernel) == 3 and call.dtype(0).itemsize < 4 else call.dtype(0)
+        return lambda x: function(x.to(wide), kernel, geometry.strides, geometry.begin,
+                                  count_include_pad=included).to(x.dtype)
     counts = _window_sums(_counted(call, geometry, included), geometry)
 
     def run(x: Tensor) -> Tensor:
