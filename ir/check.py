@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from homespun.errors import Code, HomespunError
-from ir.graph import FLOATS, ITEM_BYTES, SHORT_FLOATS, SHORT_INTEGERS, TRAIN, Graph, Node
+from ir.graph import FLOATS, ITEM_BYTES, STORED_FLOATS, STORED_INTEGERS, TRAIN, Graph, Node
 from ir.operators import OPERATORS, OPSET, OPSETS, misuse, opset_of
 from ir.shapes import verify_types
 
@@ -191,7 +191,7 @@ def _results(graph: Graph) -> Iterator[Problem]:
                 Code.INVALID_GRAPH,
                 f"The output '{name}' is no node's result; expected a value computed from the "
                 "inputs.")
-        if (type_ := graph.types.get(name)) and type_.dtype in SHORT_FLOATS | SHORT_INTEGERS:
+        if (type_ := graph.types.get(name)) and type_.dtype in STORED_FLOATS | STORED_INTEGERS:
             yield Problem(
                 Code.INVALID_GRAPH,
                 f"The output '{name}' is {type_.dtype}; results cannot be stored so. Cast it to a "

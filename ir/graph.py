@@ -32,13 +32,13 @@ ITEM_BYTES: Mapping[str, int] = {
 of 4 and 2 bits take a byte each; only ONNX files pack them."""
 FLOATS = frozenset({"float64", "float32", "float16", "bfloat16"})
 """Floats that carry a gradient."""
-SHORT_FLOATS = frozenset({
+STORED_FLOATS = frozenset({
     "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu",
     "float4_e2m1fn"})
 """Floats that are only stored, moved and converted: nothing computes in them. No gradient passes
 through them, because a gradient has its value's dtype, and three bits of fraction hold none; a
 model that trains through quantisation says so with wide values beside the short ones."""
-SHORT_INTEGERS = frozenset({"int4", "uint4", "int2", "uint2"})
+STORED_INTEGERS = frozenset({"int4", "uint4", "int2", "uint2"})
 """Integers that are only stored, moved and converted."""
 
 TRAIN = "train"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from homespun.errors import Code, HomespunError
-from ir.graph import ITEM_BYTES, SHORT_FLOATS, TensorType
+from ir.graph import ITEM_BYTES, STORED_FLOATS, TensorType
 from ir.limits import CONSTANTS_BYTES, DIMENSION, RANK
 
 Array = npt.NDArray[np.generic]
@@ -165,7 +165,7 @@ def _typed(tensor: onnx.TensorProto, dtype: str, elements: int, where: str) -> A
             return _unpacked(np.array(items, np.uint8), dtype, elements)
         if dtype in ("float16", "bfloat16"):  # Kept as bit patterns.
             return np.array(items, np.uint16).view(numpy_dtype(dtype))
-        if dtype in SHORT_FLOATS:
+        if dtype in STORED_FLOATS:
             return np.array(items, np.uint8).view(numpy_dtype(dtype))
         return np.array(items, numpy_dtype(dtype))
     except (OverflowError, ValueError) as error:
@@ -181,14 +181,14 @@ def _unpacked(packed: npt.NDArray[np.uint8], dtype: str, elements: int) -> Array
         signed = codes.astype(np.int8)
         return np.where(signed < 2 ** (bits - 1), signed, signed - 2**bits).astype(
             numpy_dtype(dtype))
-    return codes.view(numpy_dtype(dtype)) if dtype in SHORT_FLOATS else codes.astype(
+    return codes.view(numpy_dtype(dtype)) if dtype in STORED_FLOATS else codes.astype(
         numpy_dtype(dtype))
 
 
 def _packed(flat: Array, dtype: str) -> bytes:
     """The bytes of a file for a row of elements, several in each byte; the rest is zero."""
     bits = _PACKED_BITS[dtype]
-    codes = flat.view(np.uint8) if dtype in SHORT_FLOATS else flat.astype(np.int8).view(np.uint8)
+    codes = flat.view(np.uint8) if dtype in STORED_FLOATS else flat.astype(np.int8).view(np.uint8)
     count = 8 // bits
     rows = np.zeros((-(-len(codes) // count), count), np.uint8)
     rows.reshape(-1)[:len(codes)] = codes & np.uint8(2**bits - 1)

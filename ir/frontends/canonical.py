@@ -31,7 +31,7 @@ def freeze(
     """Turn an edited model into a graph: the same model gives the same graph every time.
 
     Args:
-        model: opset 23 to 26; parameters are graph inputs, without values. It is edited in place.
+        model: opset 23 to 28; parameters are graph inputs, without values. It is edited in place.
         parameters: names of those inputs, in order. Unused ones are left out of the graph.
         updated: parameters that the model's last outputs replace, in this order
             (`Graph.updates`); those outputs are no results of the graph.

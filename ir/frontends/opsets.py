@@ -15,7 +15,7 @@ from ir.operators import OPERATORS, OPSET, OPSETS
 from ir.operators import opset_of as first_opset
 from ir.tensor_proto import Array
 
-ACCEPTED = range(7, 27)
+ACCEPTED = range(7, 29)
 """Versions of the default domain that a file may have; below 13, as far as ONNX converts it."""
 
 
@@ -71,7 +71,7 @@ def convert(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _relabelled(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
-    """The model at a lower version of 23 to 26: what changed in between are types, not meaning.
+    """The model at a lower version of 23 to 28: what changed in between are types, not meaning.
 
     Where a node says more than the operator could say before (a new attribute or input), there is
     no older node with its meaning.

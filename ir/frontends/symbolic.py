@@ -160,7 +160,7 @@ def prepare(
     """Any model as a graph: flattened, converted, simplified, every shape static.
 
     Args:
-        model: opset 7 to 26; its initializers become constants. It is not changed.
+        model: opset 7 to 28; its initializers become constants. It is not changed.
         shapes: input -> shape, where the model leaves it open.
         known: input -> elements: it becomes a constant, so that what depends on it is known.
         parameters: names of the inputs that are parameters.

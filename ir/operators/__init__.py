@@ -13,7 +13,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ir.graph import Node
-from ir.operators import elementwise, neural, reductions, shape_ops
+from ir.operators import (
+    elementwise,
+    image,
+    neural,
+    quantization,
+    random,
+    recurrent,
+    reductions,
+    shape_ops,
+    signal,
+)
 from ir.operators.info import OPSET, OPSETS, OpClass, OperatorInfo
 
 __all__ = [
@@ -25,6 +35,11 @@ _FAMILIES: Mapping[str, Mapping[str, OperatorInfo]] = {
     "Shape, indexing and copies": shape_ops.SHAPE,
     "Reductions": reductions.REDUCTIONS,
     "Neural network": neural.NEURAL,
+    "Sequences": recurrent.RECURRENT,
+    "Images": image.IMAGE,
+    "Signals": signal.SIGNAL,
+    "Quantisation": quantization.QUANTIZATION,
+    "Random": random.RANDOM,
 }
 
 OPERATORS: Mapping[str, OperatorInfo] = MappingProxyType(dict(sorted(

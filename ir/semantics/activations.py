@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import pi, sqrt
 from typing import Any
 
+from ir.graph import FLOATS
 from ir.semantics.backend import Array, Backend
 from ir.semantics.call import SHORT_FLOATS, OpCall
 from ir.semantics.registry import Builder, Runner, semantics
@@ -141,3 +142,30 @@ def _softplus(call: OpCall, backend: Backend) -> Runner:
 def _softsign(call: OpCall, backend: Backend) -> Runner:
     xp = backend.xp
     return lambda x: x / (1 + xp.abs(x))
+
+
+@_activation("Swish")
+def _swish(call: OpCall, backend: Backend) -> Runner:
+    xp, alpha = backend.xp, call.number("alpha", 1.0)
+    return lambda x: x * sigmoid(xp, alpha * x)
+
+
+@_activation("SwiGLU")
+def _swiglu(call: OpCall, backend: Backend) -> Runner:
+    xp, alpha = backend.xp, call.number("alpha", 1.0)
+    return lambda gate, x: gate * sigmoid(xp, alpha * gate) * x
+
+
+@semantics("Shrink")
+def _shrink(call: OpCall, backend: Backend) -> Runner:
+    xp, bias, limit = backend.xp, call.number("bias", 0.0), call.number("lambd", 0.5)
+    dtype = call.type(0).dtype
+    stash = dtype if dtype in FLOATS else "float64"
+
+    def run(x: Array) -> Array:
+        wide = backend.cast(x, stash)
+        outer = xp.where(wide < 0, wide + bias, wide - bias)
+        kept = xp.where(xp.abs(wide) > limit, outer, xp.zeros_like(wide))
+        return backend.cast(kept, dtype)
+
+    return run

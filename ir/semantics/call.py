@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from homespun.errors import Code, HomespunError
 from ir.graph import Node, TensorType
+from ir.tensor_proto import numpy_dtype
 
 HostValue = npt.NDArray[np.generic]
 
@@ -52,6 +53,11 @@ class OpCall:
         value = self.node.attributes.get(name)
         return None if value is None else tuple(int(item) for item in value)  # type: ignore[union-attr]
 
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """Attribute that is a list of floats, empty if absent."""
+        value = self.node.attributes.get(name, ())
+        return tuple(float(item) for item in value)  # type: ignore[union-attr]
+
     def type(self, slot: int) -> TensorType:
         """Type of the input in `slot`, which is given."""
         kind = self.inputs[slot]
@@ -61,6 +67,10 @@ class OpCall:
     def shape(self, slot: int) -> tuple[int, ...]:
         """Shape of the input in `slot`."""
         return self.type(slot).shape
+
+    def host_dtype(self, slot: int) -> np.dtype[np.generic]:
+        """Numpy dtype of the input in `slot`, for constants that meet it."""
+        return numpy_dtype(self.type(slot).dtype)
 
     def out(self, slot: int = 0) -> TensorType:
         """Type of an output that is wanted."""

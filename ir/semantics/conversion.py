@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf, nan
 
-from ir.graph import FLOATS, SHORT_FLOATS, SHORT_INTEGERS
+from ir.graph import FLOATS, STORED_FLOATS, STORED_INTEGERS
 from ir.semantics.backend import Array, Backend
 
 
@@ -59,12 +59,12 @@ def convert(
     """
     if target == "float8_e8m0fnu":
         return _power_of_two(backend, backend.cast(x, "float32"), saturate, rounding)
-    if target in SHORT_FLOATS:
+    if target in STORED_FLOATS:
         return to_short_float(backend, backend.cast(x, "float32"), target, saturate)
-    if target in SHORT_INTEGERS:
-        whole = backend.cast(x, "float32" if source in SHORT_FLOATS else source)
+    if target in STORED_INTEGERS:
+        whole = backend.cast(x, "float32" if source in STORED_FLOATS else source)
         return _wrapped(backend, backend.cast(whole, "int32"), target)
-    if source in SHORT_FLOATS and target not in FLOATS:
+    if source in STORED_FLOATS and target not in FLOATS:
         return backend.cast(backend.cast(x, "float32"), target)
     return backend.cast(x, target)
 

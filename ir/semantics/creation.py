@@ -14,7 +14,8 @@ from ir.semantics.registry import Runner, semantics
 _LITERALS = ("value", "value_float", "value_floats", "value_int", "value_ints")
 
 
-def _fixed(backend: Backend, value: npt.NDArray[np.generic]) -> Runner:
+def fixed(backend: Backend, value: npt.NDArray[np.generic]) -> Runner:
+    """A runner that always gives the same value, whatever it is handed."""
     made = backend.constant(value)
     return lambda *_: made
 
@@ -25,7 +26,7 @@ def _constant(call: OpCall, backend: Backend) -> Runner:
     for name in _LITERALS:
         literal = call.node.attributes.get(name)
         if literal is not None:
-            return _fixed(backend, np.asarray(literal, dtype=kind.dtype).reshape(kind.shape))
+            return fixed(backend, np.asarray(literal, dtype=kind.dtype).reshape(kind.shape))
     raise HomespunError(
         Code.INVALID_GRAPH, f"Node '{call.node.name}' (Constant) has no value.",
         node=call.node.name)
@@ -43,12 +44,12 @@ def _constant_of_shape(call: OpCall, backend: Backend) -> Runner:
 def _shape(call: OpCall, backend: Backend) -> Runner:
     shape = call.shape(0)
     extents = shape[call.integer("start", 0):call.integer("end", len(shape))]
-    return _fixed(backend, np.array(extents, dtype=np.int64))
+    return fixed(backend, np.array(extents, dtype=np.int64))
 
 
 @semantics("Size", static=True)
 def _size(call: OpCall, backend: Backend) -> Runner:
-    return _fixed(backend, np.array(call.type(0).elements, dtype=np.int64))
+    return fixed(backend, np.array(call.type(0).elements, dtype=np.int64))
 
 
 @semantics("Range", host=(0, 1, 2))
@@ -56,7 +57,7 @@ def _range(call: OpCall, backend: Backend) -> Runner:
     start, delta, kind = call.host_number(0), call.host_number(2), call.out()
     # One product and one sum per element, in the widest type: no error adds up.
     values = [start + index * delta for index in range(kind.shape[0])]
-    return _fixed(backend, np.array(values).astype(kind.dtype))
+    return fixed(backend, np.array(values).astype(kind.dtype))
 
 
 @semantics("OneHot", host=(1,))

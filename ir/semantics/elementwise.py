@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import reduce
 
-from ir.graph import FLOATS, SHORT_FLOATS
+from ir.graph import FLOATS, STORED_FLOATS
 from ir.semantics.backend import Array, Backend
 from ir.semantics.call import OpCall
 from ir.semantics.conversion import convert
@@ -123,7 +123,7 @@ def _clip(call: OpCall, backend: Backend) -> Runner:
 @semantics("IsNaN", "IsInf")
 def _is_special(call: OpCall, backend: Backend) -> Runner:
     run = _special(call, backend)
-    if call.type(0).dtype not in SHORT_FLOATS:
+    if call.type(0).dtype not in STORED_FLOATS:
         return run
     return lambda x: run(backend.cast(x, "float32"))
 

@@ -3,18 +3,31 @@
 from ir.semantics import (
     activations,
     batch_norm,
+    bits,
     creation,
+    deformable,
     dropout,
     elementwise,
     indexing,
+    linear_attention,
     losses,
     movement,
     normalization,
+    quantization,
+    random,
+    recurrent,
     reductions,
+    resize,
     rotary,
+    sampling,
+    sequences,
+    signal,
+    windows,
 )
 
 __all__ = [
-    "activations", "batch_norm", "creation", "dropout", "elementwise", "indexing", "losses",
-    "movement", "normalization", "reductions", "rotary",
+    "activations", "batch_norm", "bits", "creation", "deformable", "dropout", "elementwise",
+    "indexing", "linear_attention", "losses", "movement", "normalization", "quantization",
+    "random", "recurrent", "reductions", "resize", "rotary", "sampling", "sequences", "signal",
+    "windows",
 ]

@@ -8,6 +8,7 @@ from typing import Any
 from ir.semantics.backend import Array, Backend
 from ir.semantics.call import SHORT_FLOATS, OpCall
 from ir.semantics.registry import Runner, semantics
+from ir.semantics.windows import along, powered, safe_root
 
 
 def _stash(call: OpCall) -> str:
@@ -93,3 +94,44 @@ def _grouped(call: OpCall, backend: Backend, groups: int, repeats: int) -> Runne
         return backend.cast(normal * spread(scale) + spread(bias), dtype)
 
     return run
+
+
+@semantics("LpNormalization")
+def _lp_norm(call: OpCall, backend: Backend) -> Runner:
+    xp, axis, power = backend.xp, call.integer("axis", -1), call.integer("p", 2)
+
+    def run(x: Array) -> Array:
+        norm = safe_root(
+            backend, xp.sum(powered(backend, x, power), axis=axis, keepdims=True), power)
+        return x / xp.where(norm == 0, xp.ones_like(norm), norm)
+
+    return run
+
+
+@semantics("MeanVarianceNormalization")
+def _mean_variance(call: OpCall, backend: Backend) -> Runner:
+    xp, axes, stash, dtype = backend.xp, call.integers("axes"), _stash(call), call.type(0).dtype
+    axes = (0, 2, 3) if axes is None else axes
+
+    def run(x: Array) -> Array:
+        wide = backend.cast(x, stash)
+        centred = wide - xp.mean(wide, axis=axes, keepdims=True)
+        deviation = xp.sqrt(xp.mean(centred * centred, axis=axes, keepdims=True))
+        return backend.cast(centred / (deviation + 1e-9), dtype)
+
+    return run
+
+
+@semantics("Det")
+def _det(call: OpCall, backend: Backend) -> Runner:
+    stash, dtype = _stash(call), call.type(0).dtype
+    return lambda x: backend.cast(backend.xp.linalg.det(backend.cast(x, stash)), dtype)
+
+
+@semantics("Hardmax")
+def _hardmax(call: OpCall, backend: Backend) -> Runner:
+    xp, shape = backend.xp, call.shape(0)
+    axis = call.integer("axis", -1) % max(len(shape), 1)
+    classes = backend.constant(along(axis, len(shape), shape[axis]))
+    return lambda x: backend.cast(
+        xp.argmax(x, axis=axis, keepdims=True) == classes, call.type(0).dtype)

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from homespun.errors import Code, HomespunError
-from ir.graph import FLOATS, ITEM_BYTES, SHORT_FLOATS, SHORT_INTEGERS, Node, TensorType
+from ir.graph import FLOATS, ITEM_BYTES, STORED_FLOATS, STORED_INTEGERS, Node, TensorType
 
 Value = npt.NDArray[np.generic]
 
 ALL = frozenset(ITEM_BYTES)
-COMPUTED = ALL - SHORT_FLOATS - SHORT_INTEGERS
+COMPUTED = ALL - STORED_FLOATS - STORED_INTEGERS
 """Dtypes that operators compute in; the short ones are only moved and converted."""
 BOOL = frozenset({"bool"})
 NUMBERS = COMPUTED - BOOL

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ir.graph import FLOATS, TensorType
 from ir.shapes.call import Call, Rule
 
+_BYTES = frozenset({"int8", "uint8"})
 _AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
@@ -64,10 +65,11 @@ def _extent(call: Call, window: _Window, axis: int, extent: int, ceil: bool = Fa
     return positions - 1 if (positions - 1) * stride >= extent + begin else positions
 
 
-def _weights(call: Call) -> tuple[TensorType, TensorType, tuple[int, ...]]:
-    """Data, weight and kernel extents of a convolution."""
-    call.same_dtype((0, 1, 2), FLOATS)
-    data, weight = call.type(0), call.type(1)
+def _weights(
+    call: Call, at: int = 1, dtypes: frozenset[str] = FLOATS
+) -> tuple[TensorType, TensorType, tuple[int, ...]]:
+    """Data, weight (input `at`) and kernel extents of a convolution."""
+    data, weight = call.type(0, dtypes), call.type(at, dtypes)
     if len(data.shape) < 3 or len(weight.shape) != len(data.shape):
         raise call.fail(f"data {data.shape} and weight {weight.shape} must have equal rank >= 3")
     kernel = weight.shape[2:]
@@ -82,19 +84,78 @@ def _bias(call: Call, channels: int) -> None:
 
 
 def _conv(call: Call) -> Sequence[TensorType]:
-    data, weight, kernel = _weights(call)
+    call.same_dtype((0, 1, 2), FLOATS)
+    shape = _conv_shape(call, *_weights(call))
+    _bias(call, shape[1])
+    return [TensorType(call.type(0).dtype, shape)]
+
+
+def _conv_shape(
+    call: Call, data: TensorType, weight: TensorType, kernel: tuple[int, ...]
+) -> tuple[int, ...]:
     groups = call.integer("group", 1)
     if groups < 1 or data.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
         raise call.fail(
             f"data {data.shape} and weight {weight.shape} do not fit with {groups} groups")
-    _bias(call, weight.shape[0])
     window = _window(call, kernel)
     spatial = tuple(
         _extent(call, window, axis, extent) for axis, extent in enumerate(data.shape[2:]))
-    return [TensorType(data.dtype, (data.shape[0], weight.shape[0], *spatial))]
+    return (data.shape[0], weight.shape[0], *spatial)
+
+
+def _conv_integer(call: Call) -> Sequence[TensorType]:
+    data, weight, kernel = _weights(call, 1, _BYTES)
+    _zero_point(call, 2, 0)
+    _zero_point(call, 3, 1)
+    return [TensorType("int32", _conv_shape(call, data, weight, kernel))]
+
+
+def _q_linear_conv(call: Call) -> Sequence[TensorType]:
+    data, weight, kernel = _weights(call, 3, _BYTES)
+    _zero_point(call, 2, 0)
+    _zero_point(call, 5, 3)
+    for scale in (1, 4, 6):
+        found = call.type(scale, frozenset({"float32"}))
+        if found.elements != 1 and (scale != 4 or found.shape != weight.shape[:1]):
+            raise call.fail(f"scale {scale} has shape {found.shape}")
+    shape = _conv_shape(call, data, weight, kernel)
+    if call.type(7, _BYTES).elements != 1:
+        raise call.fail("the zero point of the result must be a scalar")
+    if call.has(8) and call.type(8, frozenset({"int32"})).shape != shape[1:2]:
+        raise call.fail(f"bias has shape {call.type(8).shape}, expected ({shape[1]},)")
+    return [TensorType(call.type(7).dtype, shape)]
+
+
+def _zero_point(call: Call, position: int, operand: int) -> None:
+    if not call.has(position):
+        return
+    found, other = call.type(position), call.type(operand)
+    if found.dtype != other.dtype or (found.elements != 1 and found.shape != other.shape[:1]):
+        raise call.fail(f"zero point {found} does not fit operand {other}")
+
+
+def _deform_conv(call: Call) -> Sequence[TensorType]:
+    call.same_dtype((0, 1, 2, 3, 4), FLOATS)
+    data, weight, kernel = _weights(call)
+    if len(kernel) != 2:
+        raise call.fail(f"only images of two axes are deformed, not {len(kernel)}")
+    shape = _conv_shape(call, data, weight, kernel)
+    groups = call.integer("offset_group", 1)
+    if groups < 1 or data.shape[1] % groups:
+        raise call.fail(f"{data.shape[1]} channels do not divide into {groups} offset groups")
+    taps = groups * kernel[0] * kernel[1]
+    for position, channels in ((2, 2 * taps), (4, taps)):
+        expected = (data.shape[0], channels, *shape[2:])
+        if call.has(position) and call.type(position).shape != expected:
+            raise call.fail(
+                f"input {position} has shape {call.type(position).shape}, expected {expected}")
+    if call.has(3) and call.type(3).shape != shape[1:2]:
+        raise call.fail(f"bias has shape {call.type(3).shape}, expected ({shape[1]},)")
+    return [TensorType(data.dtype, shape)]
 
 
 def _conv_transpose(call: Call) -> Sequence[TensorType]:
+    call.same_dtype((0, 1, 2), FLOATS)
     data, weight, kernel = _weights(call)
     groups = call.integer("group", 1)
     if groups < 1 or data.shape[1] != weight.shape[0] or data.shape[1] % groups:
@@ -148,7 +209,8 @@ def _global_pool(call: Call) -> Sequence[TensorType]:
 
 
 RULES: Mapping[str, Rule] = {
-    "Conv": _conv, "ConvTranspose": _conv_transpose,
-    **dict.fromkeys(("MaxPool", "AveragePool"), _pool),
-    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), _global_pool),
+    "Conv": _conv, "ConvInteger": _conv_integer, "ConvTranspose": _conv_transpose,
+    "DeformConv": _deform_conv, "QLinearConv": _q_linear_conv,
+    **dict.fromkeys(("AveragePool", "LpPool", "MaxPool"), _pool),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"), _global_pool),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ir.graph import FLOATS, TensorType
+from ir.graph import FLOATS, ITEM_BYTES, TensorType
 from ir.shapes.call import ALL, BOOL, COMPUTED, NUMBERS, SIGNED, WIDE, Call, Rule
 
 ONNX_DTYPES: Mapping[int, str] = {
@@ -84,6 +84,26 @@ def _cast_like(call: Call) -> Sequence[TensorType]:
     return [TensorType(call.type(1, ALL).dtype, call.type(0, ALL).shape)]
 
 
+def _bit_cast(call: Call) -> Sequence[TensorType]:
+    data, dtype = call.type(0), onnx_dtype(call, "to")
+    if dtype not in COMPUTED or ITEM_BYTES[dtype] != ITEM_BYTES[data.dtype]:
+        raise call.fail(f"{data.dtype} cannot be read as {dtype}")
+    return [TensorType(dtype, data.shape)]
+
+
+def _bit_shift(call: Call) -> Sequence[TensorType]:
+    if call.text("direction") not in ("LEFT", "RIGHT"):
+        raise call.fail("direction must be LEFT or RIGHT")
+    return _variadic(_INTEGERS)(call)
+
+
+def _swiglu(call: Call) -> Sequence[TensorType]:
+    call.same_dtype((0, 1), FLOATS)
+    if call.type(0).shape != call.type(1).shape:
+        raise call.fail(f"shapes {call.type(0).shape} and {call.type(1).shape} differ")
+    return [call.type(0)]
+
+
 def _dropout(call: Call) -> Sequence[TensorType]:
     data = call.type(0, FLOATS)
     for position, dtypes in ((1, FLOATS), (2, BOOL)):
@@ -96,13 +116,14 @@ def _shape(call: Call, positions: Sequence[int]) -> tuple[int, ...]:
     return call.broadcast([call.type(position, ALL).shape for position in positions])
 
 
+_INTEGERS = NUMBERS - FLOATS
 _FLOATS_OF_8_BITS = frozenset({
     "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"})
 _FLOAT_UNARY = (
     "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Cos", "Cosh", "Elu",
     "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Mish",
     "Reciprocal", "Round", "Selu", "Sigmoid", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt",
-    "Tan", "Tanh", "ThresholdedRelu")
+    "Swish", "Tan", "Tanh", "ThresholdedRelu")
 
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_FLOAT_UNARY, _unary(FLOATS)),
@@ -117,6 +138,12 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(
         ("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _predicate(NUMBERS, 2)),
     **dict.fromkeys(("IsInf", "IsNaN"), _predicate(FLOATS | _FLOATS_OF_8_BITS, 1)),
+    "BitCast": _bit_cast,
+    "BitShift": _bit_shift,
+    **dict.fromkeys(("BitwiseAnd", "BitwiseOr", "BitwiseXor"), _variadic(_INTEGERS)),
+    "BitwiseNot": _unary(_INTEGERS),
+    "Shrink": _unary(NUMBERS - {"bfloat16"}),
+    "SwiGLU": _swiglu,
     "Pow": _pow,
     "Where": _where,
     "PRelu": _prelu,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ir.graph import TensorType
-from ir.shapes.call import INDICES, Call, Rule
+from ir.shapes.call import COMPUTED, INDICES, Call, Rule
+from ir.shapes.elementwise import onnx_dtype
 
 
 def slice_ranges(call: Call) -> dict[int, range]:
@@ -104,12 +105,91 @@ def _scatter_nd(call: Call) -> Sequence[TensorType]:
     return [data]
 
 
+def _compress(call: Call) -> Sequence[TensorType]:
+    data = call.type(0)
+    call.type(1, frozenset({"bool"}))
+    chosen = call.value(1).reshape(-1)
+    named = "axis" in call.node.attributes
+    extent = data.elements
+    if named:
+        axis = call.axis(call.integer("axis"), len(data.shape))
+        extent = data.shape[axis]
+    if len(chosen) > extent:
+        raise call.fail(f"{len(chosen)} conditions for {extent} slices")
+    count = int(chosen.astype(bool).sum())
+    shape = (*data.shape[:axis], count, *data.shape[axis + 1:]) if named else (count,)
+    return [TensorType(data.dtype, shape)]
+
+
+def _non_zero(call: Call) -> Sequence[TensorType]:
+    data, value = call.type(0), call.value(0)
+    count = int((value != 0).sum())
+    return [TensorType("int64", (len(data.shape), count))]
+
+
+def _eye_like(call: Call) -> Sequence[TensorType]:
+    data = call.type(0)
+    if len(data.shape) != 2:
+        raise call.fail(f"shape {data.shape} must have two axes")
+    dtype = onnx_dtype(call, "dtype") if "dtype" in call.node.attributes else data.dtype
+    if dtype not in COMPUTED:
+        raise call.fail(f"{dtype} is no dtype of a result")
+    return [TensorType(dtype, data.shape)]
+
+
+def _reverse_sequence(call: Call) -> Sequence[TensorType]:
+    data, lengths = call.type(0), call.type(1, frozenset({"int64"}))
+    batch, time = call.integer("batch_axis", 1), call.integer("time_axis", 0)
+    if len(data.shape) < 2 or sorted((batch, time)) != [0, 1]:
+        raise call.fail("batch and time must be the first two axes")
+    if lengths.shape != (data.shape[batch],):
+        raise call.fail(f"lengths {lengths.shape} do not fit data {data.shape}")
+    return [data]
+
+
+def _tensor_scatter(call: Call) -> Sequence[TensorType]:
+    data, update, rank = call.type(0), call.type(1), len(call.type(0).shape)
+    call.same_dtype((0, 1))
+    axis = call.axis(call.integer("axis", -2), rank)
+    if axis == 0 or len(update.shape) != rank or any(
+        inner != outer if place != axis else inner > outer
+        for place, (inner, outer) in enumerate(zip(update.shape, data.shape, strict=True))
+    ):
+        raise call.fail(f"update {update.shape} does not fit cache {data.shape} along axis {axis}")
+    if call.has(2) and call.type(2, frozenset({"int64"})).shape != data.shape[:1]:
+        raise call.fail(f"write indices {call.type(2).shape} must be one per sample")
+    if call.text("mode", "linear") not in ("linear", "circular"):
+        raise call.fail("mode must be linear or circular")
+    return [data]
+
+
+def _tf_idf(call: Call) -> Sequence[TensorType]:
+    data, places = call.type(0, INDICES), call.integers("ngram_indexes") or ()
+    if len(data.shape) not in (1, 2):
+        raise call.fail(f"shape {data.shape} must have one or two axes")
+    least, most = call.integer("min_gram_length"), call.integer("max_gram_length")
+    if not 0 < least <= most or call.integer("max_skip_count") < 0 or min(places, default=0) < 0:
+        raise call.fail("lengths of n-grams, skips or places are out of range")
+    if call.text("mode") not in ("TF", "IDF", "TFIDF"):
+        raise call.fail("mode must be TF, IDF or TFIDF")
+    starts, pool = call.integers("ngram_counts") or (), call.integers("pool_int64s") or ()
+    ends = (*starts[1:], len(pool))
+    sizes = [end - start for start, end in zip(starts, ends, strict=True)]
+    if any(size < 0 or size % length for length, size in enumerate(sizes, 1)) or sum(
+            size // length for length, size in enumerate(sizes, 1)) != len(places):
+        raise call.fail("ngram_counts, pool_int64s and ngram_indexes contradict each other")
+    return [TensorType("float32", (*data.shape[:-1], max(places, default=-1) + 1))]
+
+
 def _reduction(call: Call) -> None:
     if call.text("reduction", "none") not in ("none", "add", "mul", "max", "min"):
         raise call.fail("reduction must be none, add, mul, max or min")
 
 
 RULES: Mapping[str, Rule] = {
-    "Gather": _gather, "GatherElements": _gather_elements, "GatherND": _gather_nd,
+    "Compress": _compress, "EyeLike": _eye_like, "NonZero": _non_zero,
+    "ReverseSequence": _reverse_sequence, "TensorScatter": _tensor_scatter,
+    "TfIdfVectorizer": _tf_idf, "Gather": _gather,
+    "GatherElements": _gather_elements, "GatherND": _gather_nd,
     "ScatterElements": _scatter_elements, "ScatterND": _scatter_nd, "Slice": _slice,
 }

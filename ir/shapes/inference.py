@@ -8,14 +8,27 @@ from dataclasses import dataclass
 from homespun.errors import Code, HomespunError
 from ir.graph import FLOATS, Graph, Node, TensorType
 from ir.operators import OPERATORS, OPSET, misuse
-from ir.shapes import convolution, elementwise, indexing, neural, reductions, shape_ops
+from ir.shapes import (
+    convolution,
+    elementwise,
+    image,
+    indexing,
+    neural,
+    quantization,
+    random,
+    recurrent,
+    reductions,
+    shape_ops,
+    signal,
+)
 from ir.shapes.call import Call, Rule, Value
 from ir.shapes.host import EXACT, EXACT_FLOATS, TYPED, fold
 from ir.shapes.limits import MAX_HOST_ELEMENTS, check_limits, exceeds_limits
 
 RULES: Mapping[str, Rule] = {
     **elementwise.RULES, **shape_ops.RULES, **indexing.RULES, **reductions.RULES, **neural.RULES,
-    **convolution.RULES,
+    **convolution.RULES, **image.RULES, **quantization.RULES, **random.RULES, **recurrent.RULES,
+    **signal.RULES,
 }
 """op_type -> type rule; a test proves that it covers the closed list."""
 

@@ -191,7 +191,22 @@ def _loss(call: Call) -> Sequence[TensorType]:
     return [TensorType(scores.dtype, shape), scores]
 
 
+def _det(call: Call) -> Sequence[TensorType]:
+    data = call.type(0, FLOATS)
+    if len(data.shape) < 2 or data.shape[-1] != data.shape[-2]:
+        raise call.fail(f"shape {data.shape} must end in a square matrix")
+    return [TensorType(data.dtype, data.shape[:-2])]
+
+
+def _mean_variance(call: Call) -> Sequence[TensorType]:
+    data = call.type(0, FLOATS)
+    axes = call.integers("axes")
+    call.axes((0, 2, 3) if axes is None else axes, len(data.shape))
+    return [data]
+
+
 RULES: Mapping[str, Rule] = {
+    "Det": _det, "MeanVarianceNormalization": _mean_variance,
     "Attention": _attention, "BatchNormalization": _batch_norm, "Einsum": _einsum,
     "Gemm": _gemm, "LayerNormalization": _layer_norm, "MatMul": _matmul,
     "RMSNormalization": _rms_norm, "RotaryEmbedding": _rotary,

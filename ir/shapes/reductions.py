@@ -68,7 +68,7 @@ RULES: Mapping[str, Rule] = {
     **dict.fromkeys(_WIDE_REDUCTIONS, _reduce(WIDE)),
     **dict.fromkeys(("ReduceMax", "ReduceMin"), _reduce(WIDE | BOOL | {"int8", "uint8"})),
     **dict.fromkeys(("ArgMax", "ArgMin"), _arg),
-    **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
-    "CumSum": _cumsum,
+    **dict.fromkeys(("Hardmax", "LogSoftmax", "LpNormalization", "Softmax"), _softmax),
+    **dict.fromkeys(("CumProd", "CumSum"), _cumsum),
     "TopK": _top_k,
 }

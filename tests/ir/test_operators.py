@@ -11,7 +11,7 @@ from ir.shapes.inference import RULES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ANY_NUMBER = 2**31 - 1
-NOT_FOR_TENSORS = {"value_string", "value_strings", "sparse_value"}
+NOT_FOR_TENSORS = {"pool_strings", "sparse_value", "value_string", "value_strings"}
 ONNX_NAMES = {
     "float": "float32", "double": "float64", "float8e4m3fn": "float8_e4m3fn",
     "float8e4m3fnuz": "float8_e4m3fnuz", "float8e5m2": "float8_e5m2",
@@ -68,16 +68,18 @@ def test_each_operator_has_a_type_rule_and_one_family():
 
 def test_classes_that_matter_for_speed():
     classes = {name: info.op_class for name, info in OPERATORS.items()}
-    assert {n for n, c in classes.items() if c is OpClass.MATMUL} == {"Einsum", "Gemm", "MatMul"}
-    assert {n for n, c in classes.items() if c is OpClass.CONVOLUTION} == {"Conv", "ConvTranspose"}
+    assert {n for n, c in classes.items() if c is OpClass.MATMUL} == {
+        "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "MatMulInteger", "QLinearMatMul", "RNN"}
+    assert {n for n, c in classes.items() if c is OpClass.CONVOLUTION} == {
+        "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "QLinearConv"}
     assert {n for n, c in classes.items() if c is OpClass.ATTENTION} == {"Attention"}
-    assert {n for n, i in OPERATORS.items() if i.random} == {"Dropout"}
+    assert {n for n, i in OPERATORS.items() if i.random} == {"Dropout", *FAMILIES["Random"]}
 
 
 def _element_wise_of_one_input():
     return [
         name for name in FAMILIES["Element-wise"]
-        if OPERATORS[name].min_inputs == 1 and name not in ("Cast", "Dropout")]
+        if OPERATORS[name].min_inputs == 1 and name not in ("BitCast", "Cast", "Dropout")]
 
 
 @pytest.mark.parametrize("name", _element_wise_of_one_input())

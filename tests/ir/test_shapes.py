@@ -82,7 +82,9 @@ def test_types_and_values_agree_with_the_conformance_cases_of_onnx(conformance_c
     assert not wrong
     assert len(conformance_cases) > 1100
     assert valued > 150
-    assert seen == set(OPERATORS)
+    without_case = {"GlobalLpPool", "Multinomial", "RandomNormal", "RandomNormalLike",
+                    "RandomUniform"}
+    assert seen == set(OPERATORS) - without_case
 
 
 # --- random calls against onnx.shape_inference ---------------------------------------------------

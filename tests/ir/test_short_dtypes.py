@@ -6,10 +6,10 @@ import pytest
 from onnx import numpy_helper
 
 from homespun.errors import Code, HomespunError
-from ir.graph import FLOATS, ITEM_BYTES, SHORT_FLOATS, SHORT_INTEGERS
+from ir.graph import FLOATS, ITEM_BYTES, STORED_FLOATS, STORED_INTEGERS
 from ir.tensor_proto import ELEMENT_TYPES, decode_tensor, encode_tensor, numpy_dtype, raw_bytes
 
-SHORT = sorted(SHORT_FLOATS | SHORT_INTEGERS)
+SHORT = sorted(STORED_FLOATS | STORED_INTEGERS)
 PACKED = {"float4_e2m1fn": 4, "int4": 4, "uint4": 4, "int2": 2, "uint2": 2}
 
 
@@ -17,7 +17,7 @@ def every_code(dtype, count):
     """An array of `count` elements that runs through all bit patterns of the dtype."""
     bits = PACKED.get(dtype, 8)
     codes = np.arange(count, dtype=np.int64) % 2**bits
-    if dtype in SHORT_FLOATS:
+    if dtype in STORED_FLOATS:
         return codes.astype(np.uint8).view(numpy_dtype(dtype))
     return (codes - (2 ** (bits - 1) if dtype.startswith("int") else 0)).astype(numpy_dtype(dtype))
 
@@ -66,4 +66,4 @@ def test_a_budget_counts_bytes_in_memory():
 
 
 def test_no_gradient_passes_through_short_floats():
-    assert SHORT_FLOATS.isdisjoint(FLOATS)
+    assert STORED_FLOATS.isdisjoint(FLOATS)

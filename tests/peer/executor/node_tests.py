@@ -18,7 +18,9 @@ from onnx import numpy_helper
 from dag.job import OptimizerSpec, TrainingSpec
 from dag.support import SupportIndex
 from homespun.errors import HomespunError
+from ir.frontends.opsets import prepared
 from ir.graph import Graph, Node, TensorType
+from ir.operators import OPERATORS, misuse
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
 from ir.shapes import infer
 from peer.executor.base import SegmentProgram, WorkKey
@@ -29,6 +31,9 @@ ROUNDING = {"bfloat16": 2e-2, "float16": 3e-3}
 
 NOT_CLAIMED = "the executor "
 """How a reason begins that is the executor's own declaration."""
+
+SHAPED_BY_DATA = frozenset({"Compress", "NonZero"})
+"""Operators that run only where their data is known before the run; in the cases it is not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,14 +99,15 @@ def outside_scope(case):
 @cache
 def cases():
     """Operator -> its cases in scope."""
-    subjects = {case.name: _qualified(case.model.graph.node[0]) for case in collected()
-                if len(case.model.graph.node) == 1}
+    single = {case.name: case.model.graph.node[0] for case in collected()
+              if len(case.model.graph.node) == 1}
     by_operator = {}
     for case in collected():
         if outside_scope(case) is None:
-            plain = case.name.split("_expanded")[0]
-            op_type = subjects.get(case.name) or subjects.get(plain) or "several operators"
-            by_operator.setdefault(op_type, []).append(node_case(case, op_type))
+            subject = single.get(case.name) or single.get(case.name.split("_expanded")[0])
+            op_type = _qualified(subject) if subject else "several operators"
+            known = _known_before_the_run(_nodes_of([subject])) if subject else frozenset()
+            by_operator.setdefault(op_type, []).append(node_case(case, op_type, known))
     return by_operator
 
 
@@ -112,14 +118,20 @@ def single_node_cases(op_type):
             and case.node.op_type == op_type]
 
 
-def node_case(case, op_type):
-    """An ONNX test case as a segment; inputs that must be known before the run are constants."""
+def node_case(case, op_type, known=frozenset()):
+    """An ONNX test case as a segment; inputs that must be known before the run are constants.
+
+    Args:
+        case: of the `onnx` package.
+        op_type: what it is about.
+        known: inputs that the operator must know before the run, of an expanded function.
+    """
     inputs, outputs = ([_as_array(item) for item in side] for side in case.data_sets[0])
     data = dict(zip([i.name for i in case.model.graph.input], inputs, strict=True))
     results = dict(zip([o.name for o in case.model.graph.output], outputs, strict=True))
     program = refusal = None
     try:
-        graph = _graph(case.model, data, results)
+        graph = _graph(case.model, data, results, known)
         program = _program(graph)
         data = {name: data[name] for name in graph.inputs}
     except (HomespunError, NotImplementedError) as error:
@@ -128,12 +140,15 @@ def node_case(case, op_type):
                     expected=list(results.values()), rtol=case.rtol, atol=case.atol)
 
 
-def _graph(model, data, results):
+def _graph(model, data, results, known):
     """The model as a graph whose types are inferred, never taken from the case."""
+    if not _is_plain(model):
+        model = prepared(model, {name: data[name] for name in known & data.keys()})
     nodes, constants = _nodes(model)
-    known = _known_before_the_run(nodes)
-    constants |= {name: array for name, array in data.items() if name in known}
-    inputs = tuple(name for name in data if name not in constants)
+    left = {value.name for value in model.graph.input}
+    needed = _known_before_the_run(nodes)
+    constants |= {name: array for name, array in data.items() if name in needed & left}
+    inputs = tuple(name for name in data if name in left and name not in constants)
     given = {name: _type_of(array) for name, array in (*data.items(), *constants.items())}
     types = infer(nodes, given, constants).types
     for name, array in results.items():
@@ -144,18 +159,27 @@ def _graph(model, data, results):
                  constants=constants, types=types)
 
 
+def _is_plain(model):
+    """Whether every node is one of the closed list as it stands."""
+    nodes, _ = _nodes(model)
+    return all(node.op_type in OPERATORS and misuse(node) is None for node in nodes)
+
+
 def _nodes(model):
     """The model's nodes, and its literals."""
-    nodes, constants = [], {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    for proto in model.graph.node:
-        attributes = {a.name: _attribute_value(a) for a in proto.attribute}
-        if proto.op_type == "Constant" and "value" in attributes and len(model.graph.node) > 1:
-            constants[proto.output[0]] = attributes["value"]
-            continue
-        nodes.append(Node(
-            len(nodes), proto.name or f"{proto.op_type}_{len(nodes)}", _qualified(proto),
-            tuple(proto.input), tuple(proto.output), attributes))
-    return tuple(nodes), constants
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    literals = [node for node in model.graph.node if node.op_type == "Constant"
+                and node.attribute[0].name == "value" and len(model.graph.node) > 1]
+    constants |= {node.output[0]: numpy_helper.to_array(node.attribute[0].t) for node in literals}
+    return _nodes_of([node for node in model.graph.node if node not in literals]), constants
+
+
+def _nodes_of(protos):
+    return tuple(
+        Node(index, proto.name or f"{proto.op_type}_{index}", _qualified(proto),
+             tuple(proto.input), tuple(proto.output),
+             {a.name: _attribute_value(a) for a in proto.attribute})
+        for index, proto in enumerate(protos))
 
 
 def _qualified(proto):
@@ -170,7 +194,9 @@ def _known_before_the_run(nodes):
         implementation = _table().get(node.op_type)
         if implementation is None:
             continue
-        known.update(name for slot, name in enumerate(node.inputs) if slot in implementation.host)
+        if node.op_type not in SHAPED_BY_DATA:
+            known.update(node.inputs[slot] for slot in implementation.host
+                         if slot < len(node.inputs))
         if known.intersection(node.outputs) and not implementation.static:
             known.update(node.inputs)
     return known
@@ -270,8 +296,6 @@ def _comparable(array):
 
 
 def _attribute_value(attribute):
-    if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-        raise NotImplementedError(f"attribute '{attribute.name}' is a graph")
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, onnx.TensorProto):
         return numpy_helper.to_array(value)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from ir.graph import SHORT_FLOATS, SHORT_INTEGERS
+from ir.graph import STORED_FLOATS, STORED_INTEGERS
 from ir.semantics.conversion import convert
 from ir.tensor_proto import numpy_dtype
 from peer.executor.torch_executor.backend import TorchBackend
@@ -30,7 +30,7 @@ def converted(values, dtype, **options):
     return to_numpy(result, dtype)
 
 
-@pytest.mark.parametrize("dtype", sorted(SHORT_FLOATS - {"float8_e8m0fnu"}))
+@pytest.mark.parametrize("dtype", sorted(STORED_FLOATS - {"float8_e8m0fnu"}))
 @pytest.mark.parametrize("saturate", [False, True])
 def test_rounding_is_that_of_ml_dtypes(dtype, saturate):
     values, target = numbers(), numpy_dtype(dtype)
@@ -54,14 +54,14 @@ def test_powers_of_two_are_those_of_onnx(rounding, saturate):
     np.testing.assert_array_equal(found.astype(np.float32), wanted.astype(np.float32))
 
 
-@pytest.mark.parametrize("dtype", sorted(SHORT_INTEGERS))
+@pytest.mark.parametrize("dtype", sorted(STORED_INTEGERS))
 def test_integers_lose_their_high_bits(dtype):
     values = np.arange(-300, 300, dtype=np.int32)
     np.testing.assert_array_equal(
         converted(values, dtype).astype(int), values.astype(numpy_dtype(dtype)).astype(int))
 
 
-@pytest.mark.parametrize("dtype", sorted(SHORT_FLOATS | SHORT_INTEGERS))
+@pytest.mark.parametrize("dtype", sorted(STORED_FLOATS | STORED_INTEGERS))
 def test_values_come_back_from_torch_unchanged(dtype):
     values = converted(numbers()[:500], dtype)
     back = to_numpy(to_torch(values, CPU), dtype)

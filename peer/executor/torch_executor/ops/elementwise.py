@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from ir.graph import SHORT_FLOATS, SHORT_INTEGERS
+from ir.graph import STORED_FLOATS, STORED_INTEGERS
 from ir.semantics.conversion import convert
 from ir.semantics.draws import keep_mask
 from ir.semantics.dropout import dropout_ratio
@@ -209,7 +209,7 @@ def _cast(call: Call) -> Runner:
     if source == target:
         # Never the input itself: each node's result must be a value of its own (docs/adr/0008).
         return lambda x, *_: x.view_as(x)
-    if (SHORT_FLOATS | SHORT_INTEGERS).isdisjoint((source, target)):
+    if (STORED_FLOATS | STORED_INTEGERS).isdisjoint((source, target)):
         return lambda x, *_: x.to(dtype)
     backend, saturate = TorchBackend(call.device), bool(call.integer("saturate", 1))
     rounding = call.text("round_mode", "up")

@@ -21,12 +21,15 @@ def _normalized_shape(call: Call) -> list[int]:
 def _layer_norm(call: Call) -> Runner:
     shape, epsilon = _normalized_shape(call), call.number("epsilon", 1e-5)
     measured = call.wants(1) or call.wants(2)
+    kinds = [call.out_dtype(slot) if call.wants(slot) else None for slot in (1, 2)]
 
     def run(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Any:
         weight = scale.expand(shape)
         shift = None if bias is None else bias.expand(shape)
         if measured:
-            return torch.native_layer_norm(x, shape, weight, shift, epsilon)
+            result, *statistics = torch.native_layer_norm(x, shape, weight, shift, epsilon)
+            return (result, *(value if kind is None else value.to(kind)
+                              for value, kind in zip(statistics, kinds, strict=False)))
         return F.layer_norm(x, shape, weight, shift, epsilon)
 
     return run
