@@ -308,6 +308,7 @@ class Daemon:
                 "updated_unix_ms": time.time_ns() // 1_000_000,
                 "name": self._parts.settings.name,
                 "device": self._parts.hardware.device_name,
+                "executor": self._parts.hardware.executor,
                 "peer_id": self._credentials.id,
                 "broker": self._credentials.broker_address,
                 "connected": self._is_connected,

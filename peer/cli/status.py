@@ -39,7 +39,8 @@ def status(directory: Path | None, as_json: bool) -> None:
         click.echo(f"{settings.name} is not running. Start it with: peer run")
         return
     state = "connected to" if said["connected"] else "cut off from"
-    click.echo(f"{said['name']} ({said['peer_id']}) on {said['device']}, {state} {said['broker']}")
+    click.echo(f"{said['name']} ({said['peer_id']}) on {said['device']} with {said['executor']}, "
+               f"{state} {said['broker']}")
     leases = said["leases"]
     assert isinstance(leases, list)
     if not leases:

@@ -99,8 +99,14 @@ def live(broker):
 
 def children():
     """Executor processes of this one."""
-    return [c for c in psutil.Process().children()
-            if "peer.executor.child" in c.cmdline()]
+    return [child for child in psutil.Process().children() if is_executor(child)]
+
+
+def is_executor(process):
+    try:
+        return "peer.executor.child" in process.cmdline()
+    except psutil.Error:
+        return False  # it has just ended
 
 
 def test_two_daemons_train_a_job_and_leave_nothing_behind(world):
