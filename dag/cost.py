@@ -23,10 +23,12 @@ from dag.cluster import (
     PeerRates,
 )
 from dag.job import OptimizerSpec, TrainingSpec
-from ir.cost import NodeCost, backward_cost, node_cost, saved_bytes
+from dag.schedule import DEFERRED_MICROBATCHES_MAX
+from ir.cost import NodeCost, backward_cost, node_cost
 from ir.cut import replicable
 from ir.gradient import differentiable_values, gives_gradient
 from ir.graph import INFER, TRAIN, Graph
+from ir.memory import deferred_bytes, footprint, saved_bytes
 from ir.operators import OpClass
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
 
@@ -42,24 +44,28 @@ class GraphCosts:
 
     Attributes:
         graph: the graph.
+        kind: `TRAIN` or `INFER`.
         trainable: parameters that the optimizer updates.
         differentiable: values that have a gradient.
         replicable: nodes that every segment may run for itself.
         forward: cost of each node forward.
         backward: cost of each node backward.
         saved: bytes that each node keeps between forward and backward, per microbatch.
+        deferred: bytes that each node's weight gradient holds while it waits, per microbatch.
         workspace: bytes that are alive only while each node runs.
         readers: parameter -> indices of the nodes that read it, ascending.
         adding: parameter -> indices of the nodes that add to its gradient; none for frozen ones.
     """
 
     graph: Graph
+    kind: str
     trainable: frozenset[str]
     differentiable: frozenset[str]
     replicable: frozenset[int]
     forward: tuple[NodeCost, ...]
     backward: tuple[NodeCost, ...]
     saved: tuple[int, ...]
+    deferred: tuple[int, ...]
     workspace: tuple[int, ...]
     readers: dict[str, tuple[int, ...]]
     adding: dict[str, tuple[int, ...]]
@@ -89,12 +95,14 @@ def graph_costs(graph: Graph, trainable: frozenset[str], kind: str = TRAIN) -> G
     backward = tuple(backward_cost(graph, node, differentiable) for node in graph.nodes)
     return GraphCosts(
         graph=graph,
+        kind=kind,
         trainable=trainable,
         differentiable=differentiable,
         replicable=replicable(graph),
         forward=forward,
         backward=backward,
         saved=saved_bytes(graph, differentiable),
+        deferred=deferred_bytes(graph, differentiable),
         workspace=_live_bytes(graph) if kind == INFER else _gradient_bytes(forward, backward),
         readers={name: tuple(nodes) for name, nodes in readers.items()},
         adding={name: tuple(nodes) for name, nodes in adding.items()},
@@ -151,13 +159,14 @@ class SegmentMemory:
     """Device memory of a segment, in bytes.
 
     Attributes:
-        weights: own and foreign parameters.
+        weights: own and foreign parameters, and the graph's constants that its nodes read.
         gradients: one sum per consumer node, own and foreign parameters.
         optimizer: state of the own trainable parameters.
         per_microbatch: held for each microbatch in flight.
         buffers: boundary tensors on their way.
-        workspace: largest working set of one node (with `recompute`, of the recomputation; for
-            inference, of the forward pass).
+        workspace: what the worst moment of forward or backward takes beyond what is kept (with
+            `recompute`, all that is kept included).
+        deferred: operands of weight gradients that wait while other microbatches flow.
     """
 
     weights: int
@@ -166,12 +175,14 @@ class SegmentMemory:
     per_microbatch: int
     buffers: int
     workspace: int
+    deferred: int
 
     @property
     def fixed(self) -> int:
         """Bytes that do not depend on the microbatches in flight."""
         return (
-            self.weights + self.gradients + self.optimizer + self.buffers + self.workspace)
+            self.weights + self.gradients + self.optimizer + self.buffers + self.workspace
+            + self.deferred)
 
     def total(self, in_flight: int) -> int:
         """Peak bytes with so many microbatches in flight."""
@@ -190,18 +201,33 @@ def segment_memory(
     data = sum(types[name].size_bytes for name in segment.data_inputs)
     arriving = activation_bytes(segment.incoming)
     leaving = activation_bytes(segment.outgoing)
-    saved = sum(costs.saved[index] for index in segment.nodes)
-    workspace = max(costs.workspace[index] for index in segment.nodes)
+    one = footprint(costs.graph, segment.nodes, _results(costs, segment),
+                    costs.differentiable)
+    kept = 0 if training.recompute or costs.kind == INFER else one.kept
+    peak = one.inference if costs.kind == INFER else max(one.forward, one.backward)
+    constants = {name for index in segment.nodes for name in costs.graph.nodes[index].inputs}
+    is_awaited = any(
+        t.differentiable for t in segment.incoming if t.kind is BoundaryKind.ACTIVATION)
     return SegmentMemory(
-        weights=sum(weight_bytes(types[name].size_bytes, training) for name in used),
+        weights=sum(weight_bytes(types[name].size_bytes, training) for name in used) + sum(
+            array.nbytes for name, array in costs.graph.constants.items() if name in constants),
         gradients=sum(
             types[name].size_bytes * len(nodes.intersection(costs.adding[name])) for name in used),
         optimizer=sum(
             optimizer_bytes(types[name].size_bytes, training.optimizer) for name in own_trainable),
-        per_microbatch=arriving + data + (0 if training.recompute else saved),
+        per_microbatch=arriving + data + kept,
         buffers=arriving + 2 * leaving,
-        workspace=workspace + (saved if training.recompute else 0),
+        workspace=peak - kept,
+        deferred=DEFERRED_MICROBATCHES_MAX * one.deferred if is_awaited else 0,
     )
+
+
+def _results(costs: GraphCosts, segment: Segment) -> tuple[str, ...]:
+    """Values that outlive the segment's forward."""
+    leaving = [t.value for t in segment.outgoing if t.kind is BoundaryKind.ACTIVATION]
+    outputs = costs.graph.outputs if costs.kind == INFER else costs.graph.outputs[:1]
+    made = {name for index in segment.nodes for name in costs.graph.nodes[index].outputs}
+    return (*(name for name in outputs if name in made), *leaving)
 
 
 def weight_bytes(size_bytes: int, training: TrainingSpec) -> int:

@@ -1,22 +1,27 @@
 """Tables over all ranges of blocks: what blocks `i` to `j - 1` would take as one segment.
 
 Built once per job, so that a placer can weigh any range by looking it up. All tables have shape
-[blocks + 1, blocks + 1] and are meaningful for `i < j`. They agree with `dag.cost.segment_memory`
-except that a value sent to several later segments is counted once among the leaving ones.
+[blocks + 1, blocks + 1] and are meaningful for `i < j`. Memory is an estimate that adds up over
+blocks, except where there are few; `dag.cost.segment_memory` follows liveness through the segment
+that is really cut, and has the last word.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from dag.coarsen import Blocks
-from dag.cost import FloatArray, optimizer_bytes, weight_bytes
+from dag.cost import FloatArray, optimizer_bytes, segment_memory, weight_bytes
 from dag.job import TrainingSpec
+from dag.schedule import DEFERRED_MICROBATCHES_MAX
+from ir.cut import cut
 
+EXACT_BLOCKS = 12
+"""So few blocks are cut in all ways instead of estimated."""
 IntArray = npt.NDArray[np.int64]
 
 
@@ -40,8 +45,12 @@ class Ranges:
 
 
 def ranges(blocks: Blocks, training: TrainingSpec) -> Ranges:
-    """Tabulate all ranges. Cost: O(blocks**2 + edges * blocks)."""
-    return _Tabulation(blocks, training).result()
+    """Tabulate all ranges.
+
+    Cost: O(blocks**2 + edges * blocks); up to `EXACT_BLOCKS`, O(blocks**2 * nodes) instead.
+    """
+    table = _Tabulation(blocks, training).result()
+    return _exact(table, blocks, training) if table.count <= EXACT_BLOCKS else table
 
 
 def range_seconds(blocks: Blocks, seconds: FloatArray) -> FloatArray:
@@ -58,6 +67,20 @@ def range_seconds(blocks: Blocks, seconds: FloatArray) -> FloatArray:
     return table
 
 
+def _exact(table: Ranges, blocks: Blocks, training: TrainingSpec) -> Ranges:
+    """The table with the memory of every range as a segment that is really cut."""
+    costs, n = blocks.costs, table.count
+    fixed, per_microbatch = table.fixed.copy(), table.per_microbatch.copy()
+    for first in range(n):
+        for end in range(first + 1, n + 1):
+            bounds = [(0, first), (first, end), (end, n)]
+            parts = [blocks.part(a, b) for a, b in bounds if a < b]
+            segments = cut(costs.graph, parts, costs.trainable)
+            memory = segment_memory(costs, segments[1 if first else 0], training)
+            fixed[first, end], per_microbatch[first, end] = memory.fixed, memory.per_microbatch
+    return replace(table, fixed=fixed, per_microbatch=per_microbatch)
+
+
 class _Tabulation:
     def __init__(self, blocks: Blocks, training: TrainingSpec) -> None:
         self._blocks = blocks
@@ -71,6 +94,9 @@ class _Tabulation:
     def result(self) -> Ranges:
         arriving, leaving, live_forward, live_backward = self._boundaries()
         saved = _difference(self._per_block(self._costs.saved))
+        # The first range waits for nobody's gradient, so it defers nothing.
+        deferred = DEFERRED_MICROBATCHES_MAX * _difference(self._per_block(self._costs.deferred))
+        deferred[0] = 0
         workspace = self._workspace()
         per_microbatch = arriving + self._data()
         if self._training.recompute:
@@ -79,7 +105,7 @@ class _Tabulation:
             per_microbatch = per_microbatch + saved
         return Ranges(
             count=self._n,
-            fixed=self._parameters() + arriving + 2 * leaving + workspace,
+            fixed=self._parameters() + arriving + 2 * leaving + workspace + deferred,
             per_microbatch=per_microbatch,
             live_forward=live_forward,
             live_backward=live_backward,

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 
 from ir.segment import Segment
 
+DEFERRED_MICROBATCHES_MAX = 2
+"""Microbatches whose weight gradients may wait while others flow; each holds the operands of its
+products. With two, the last three follow the step's last gradient to the neighbour, which has then
+caught up when the next step begins (docs/adr/0013-weight-gradients-later.md has the figures)."""
 SIMULATED_MICROBATCHES = 64
 """Beyond these the pipeline is steady: the rest is extrapolated."""
 

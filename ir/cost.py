@@ -1,4 +1,4 @@
-"""What a node costs: floating-point operations, bytes moved, bytes kept for the backward pass.
+"""What a node costs: floating-point operations and bytes moved. Memory is in `ir.memory`.
 
 Counts depend on shapes only, so the cost of a job is known before it runs. A multiplication and an
 addition count as two operations. Element-wise work is priced in bytes (its speed is the memory's),
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 from ir.gradient import gradient_inputs
-from ir.graph import FLOATS, Graph, Node, TensorType
+from ir.graph import Graph, Node
 from ir.operators import OPERATORS, OpClass
 from ir.shapes.einsum import parse_einsum
 
@@ -38,10 +38,6 @@ VIEWS = frozenset({
     "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Slice",
     "Split"})
 """Operators whose outputs share their input's memory: they move nothing themselves."""
-
-_STRIDED = frozenset({"Transpose", "Expand", "Slice", "Split"})
-"""Views after which a `Reshape` or `Flatten` has to copy."""
-
 
 def node_cost(graph: Graph, node: Node) -> NodeCost:
     """Cost of running `node` forward once.
@@ -88,33 +84,6 @@ def backward_cost(graph: Graph, node: Node, differentiable: frozenset[str]) -> N
         forward.op_class, int(factor * forward.flops),
         forward.read_bytes + forward.written_bytes if forward.written_bytes else 0,
         _bytes(graph, set(wanted)) if forward.written_bytes else 0)
-
-
-def saved_bytes(graph: Graph, differentiable: frozenset[str]) -> tuple[int, ...]:
-    """Bytes that stay in memory between forward and backward, per node of `graph.nodes`.
-
-    A tensor that several nodes keep is charged once, to the node that produced its memory, plus
-    what a node keeps for itself (masks, statistics, log-probabilities). Parameters, constants and
-    graph inputs are not charged: they are there anyway. The sum over a segment's nodes is what one
-    microbatch in flight holds, without the activations that arrived from other segments (add the
-    `type.size_bytes` of its incoming boundary tensors).
-
-    Cost: O(nodes + edges).
-    """
-    storage = _storages(graph)
-    position = {
-        name: place for place, node in enumerate(graph.nodes) for name in node.outputs if name}
-    kept: set[str] = set()
-    charged = [0] * len(graph.nodes)
-    for place, node in enumerate(graph.nodes):
-        if not any(name in differentiable for name in node.outputs):
-            continue
-        kept.update(storage.get(name, name) for name in _kept_values(graph, node, differentiable))
-        charged[place] += _kept_extra(graph, node)
-    for name in kept:
-        if name in position:
-            charged[position[name]] += graph.types[name].size_bytes
-    return tuple(charged)
 
 
 def parameter_bytes(graph: Graph, names: Iterable[str]) -> int:
@@ -227,93 +196,3 @@ _FLOPS: Mapping[str, Callable[[Graph, Node], int]] = {
     "Attention": _attention_flops,
     **dict.fromkeys(_COPIES, _no_flops),
 }
-
-# --- what backward needs -------------------------------------------------------------------------
-
-_KEEPS_NOTHING = frozenset({
-    "Add", "Sub", "Neg", "Sum", "Mean", "Concat", "Pad", "Tile", "Cast", "CastLike", "ReduceSum",
-    "ReduceMean", "CumSum", "Trilu", "DepthToSpace", "SpaceToDepth", "GlobalAveragePool", "Dropout",
-    "Floor", "Ceil", "Round", "Sign", "SoftmaxCrossEntropyLoss", "AveragePool"}) | VIEWS
-"""Their derivative needs shapes only, or what `_kept_extra` charges."""
-
-_KEEPS_OUTPUT = frozenset({
-    "Exp", "Sqrt", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Relu", "Reciprocal", "Tan"})
-"""Their derivative is written in terms of the output."""
-
-_KEEPS_INPUTS = frozenset({
-    "Abs", "Log", "Sin", "Cos", "Gelu", "Erf", "Clip", "Softplus", "Softsign", "HardSigmoid",
-    "HardSwish", "Mish", "LeakyRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "PRelu",
-    "LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization",
-    "BatchNormalization", "RotaryEmbedding", "MaxPool", "GlobalMaxPool", "Einsum",
-    "NegativeLogLikelihoodLoss"})
-
-_KEEPS_OTHER_OPERAND = frozenset({"Mul", "MatMul", "Gemm", "Conv", "ConvTranspose"})
-"""Bilinear: an operand is needed only if the other one wants a gradient."""
-
-_KEEPS_INDICES = frozenset({
-    "Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Where"})
-"""Their derivative needs the inputs that are not floats."""
-
-
-def _kept_values(graph: Graph, node: Node, differentiable: frozenset[str]) -> tuple[str, ...]:
-    """Values among the node's inputs and outputs that its derivative reads."""
-    inputs = tuple(name for name in node.inputs if name)
-    op_type = node.op_type
-    if op_type in _KEEPS_NOTHING:
-        return ()
-    if op_type in _KEEPS_OUTPUT:
-        return node.outputs[:1]
-    if op_type in _KEEPS_INPUTS:
-        return inputs
-    if op_type in _KEEPS_OTHER_OPERAND:
-        left, right = inputs[:2]
-        return tuple(
-            name for name, other in ((left, right), (right, left)) if other in differentiable)
-    if op_type in _KEEPS_INDICES:
-        return tuple(name for name in inputs if graph.types[name].dtype not in FLOATS)
-    return (*inputs, *(name for name in node.outputs if name))
-
-
-def _kept_extra(graph: Graph, node: Node) -> int:
-    """Bytes that the operator keeps and that are no value of the graph."""
-    first = graph.types[node.inputs[0]] if node.inputs and node.inputs[0] else None
-    if first is None:
-        return 0
-    if node.op_type == "Dropout":
-        return first.elements
-    if node.op_type == "SoftmaxCrossEntropyLoss":
-        return first.size_bytes
-    if node.op_type == "MaxPool":
-        return 8 * graph.types[node.outputs[0]].elements
-    if node.op_type in ("LayerNormalization", "RMSNormalization"):
-        return 8 * _rows(first, node)
-    if node.op_type == "Attention":
-        return 4 * first.elements // max(1, first.shape[-1]) * _heads(node, first)
-    return 0
-
-
-def _rows(type_: TensorType, node: Node) -> int:
-    axis = node.attributes.get("axis", -1)
-    assert isinstance(axis, int)
-    return prod(type_.shape[:axis])
-
-
-def _heads(node: Node, query: TensorType) -> int:
-    return _integer(node, "q_num_heads") if len(query.shape) == 3 else 1
-
-
-def _storages(graph: Graph) -> Mapping[str, str]:
-    """View -> the value whose memory it shares (absent: its own)."""
-    storage: dict[str, str] = {}
-    strided: set[str] = set()
-    for node in graph.nodes:
-        if node.op_type not in VIEWS or not node.inputs:
-            continue
-        source = node.inputs[0]
-        if node.op_type in ("Reshape", "Flatten") and source in strided:
-            continue
-        for name in node.outputs:
-            storage[name] = storage.get(source, source)
-            if node.op_type in _STRIDED or source in strided:
-                strided.add(name)
-    return storage

@@ -14,14 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import fsum
 
+from dag.schedule import DEFERRED_MICROBATCHES_MAX
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
 from peer.core.events import Task, TaskKind, TensorKind
 from peer.core.phases import Mode, Phase, PhaseOrder
-
-DEFERRED_MICROBATCHES_MAX = 2
-"""Microbatches whose weight gradients may wait while others flow; each holds the operands of its
-products. With two, the last three follow the step's last gradient to the neighbour, which has then
-caught up when the next step begins (docs/adr/0013-weight-gradients-later.md has the figures)."""
 
 TensorKey = tuple[TensorKind, int, Mode, int, int]
 """(kind, edge, mode, step, microbatch); step-wide tensors have mode train and microbatch 0."""

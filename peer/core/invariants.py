@@ -6,7 +6,8 @@ production. The names P1 to P9 are those of docs/peer-state.md.
 
 from __future__ import annotations
 
-from peer.core.dataflow import DEFERRED_MICROBATCHES_MAX, SegmentRun, is_due, next_action
+from dag.schedule import DEFERRED_MICROBATCHES_MAX
+from peer.core.dataflow import SegmentRun, is_due, next_action
 from peer.core.events import Task, TaskKind
 from peer.core.phases import Mode
 from peer.core.state import LeasePhase, LeaseRecord, PeerState

@@ -10,7 +10,7 @@ from dag.cost import segment_memory
 from dag.placement import Infeasible, Placement
 from dag.planner import plan
 from dag.predict import estimate, predict
-from dag.ranges import ranges
+from dag.ranges import EXACT_BLOCKS, ranges
 from dag.verify import verify
 from ir.cut import cut, replicable
 
@@ -176,25 +176,25 @@ def test_recomputation_takes_less_memory(world):
 
 
 @pytest.mark.parametrize(("tied", "skip"), [(False, False), (True, False), (False, True)])
-def test_range_tables_agree_with_the_memory_of_real_segments(world, tied, skip):
-    graph = world.chain([64] * 6, tied=tied, skip=skip)
+@pytest.mark.parametrize("layers", [3, 6, 20])
+def test_range_tables_are_near_the_memory_of_real_segments(world, tied, skip, layers):
+    graph = world.chain([64] * layers, tied=tied, skip=skip)
     problem = world.problem(graph, world.cluster(world.peer(0)))
     known = estimate(problem)
     blocks = coarsen(known.costs, known.seconds["peer_0"], known.training)
     table = ranges(blocks, known.training)
-    n = table.count
-    for first, end in combinations(range(1, n), 2):
+    n, ratios = table.count, []
+    for first, end in list(combinations(range(1, n), 2))[::1 + n // 4]:
         parts = [blocks.part(0, first), blocks.part(first, end), blocks.part(end, n)]
         segments = cut(graph, parts, known.costs.trainable)
         for bounds, segment in zip(((0, first), (first, end), (end, n)), segments, strict=True):
             memory = segment_memory(known.costs, segment, known.training)
-            assert table.per_microbatch[bounds] == memory.per_microbatch
-            # A value for two later segments is counted once by the table.
-            twice = memory.buffers - sum(
-                t.type.size_bytes for t in segment.incoming if t.kind == "activation")
-            once = 2 * sum({t.value: t.type.size_bytes for t in segment.outgoing
-                            if t.kind == "activation"}.values())
-            assert table.fixed[bounds] == memory.fixed - twice + once
+            ratios.append((table.fixed[bounds] + table.per_microbatch[bounds]) / memory.total(1))
+    if n <= EXACT_BLOCKS:
+        # Over a skip, what leaves a range depends on where the rest is cut.
+        assert set(ratios) == {1.0} or (skip and min(ratios) > 0.9)
+    assert 0.7 < min(ratios) <= max(ratios) < 1.6
+    assert 0.9 < sorted(ratios)[len(ratios) // 2] < 1.15
 
 
 def test_coarsening_bounds_the_blocks_and_keeps_the_order(world):

@@ -10,9 +10,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from examples.transformer import Transformer, language_loss
 from ir.check import problems
-from ir.cost import backward_cost, node_cost, parameter_bytes, saved_bytes
+from ir.cost import backward_cost, node_cost, parameter_bytes
 from ir.frontends.torch_module import import_module
 from ir.gradient import differentiable_values
+from ir.memory import saved_bytes
 from ir.operators import OpClass
 
 HEAVY = {OpClass.MATMUL, OpClass.ATTENTION, OpClass.CONVOLUTION}

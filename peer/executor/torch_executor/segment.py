@@ -145,8 +145,9 @@ class TorchSegment:
     def accumulate(self, key: WorkKey) -> None:
         """Add the weight gradients that backward left; see the protocol."""
         with failures(f"Backward of segment {self._segment.index}", self._device):
-            for gradient in self._deferred.pop(key, ()):
-                gradient.add()
+            waiting = self._deferred.pop(key, [])
+            while waiting:
+                waiting.pop(0).add()  # its operands are freed one after the other
 
     def set_shared(self, values: Mapping[int, Array]) -> None:
         """Set foreign parameters by edge."""
