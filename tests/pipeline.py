@@ -43,6 +43,25 @@ def job_of(model, loss, columns, microbatch_rows, **changes):
     return Job(graph, parameters, columns, training_spec(**changes), trainable)
 
 
+def loss_and_gradients(imported, columns, executor="torch"):
+    """Loss of one step over all rows, and each trainable parameter's gradient, over two segments.
+
+    With SGD at rate 1, one step changes each parameter by its gradient.
+    """
+    graph = imported.graph
+    rows = len(next(iter(columns.values())))
+    parameters = {p.name: p.value.copy() for p in imported.parameters if p.name in graph.parameters}
+    trainable = frozenset(p.name for p in imported.parameters if p.trainable)
+    training = training_spec(
+        batch_size=rows, microbatches=1, clip_norm=0.0,
+        optimizer=OptimizerSpec(kind="sgd", learning_rate=1.0))
+    job = Job(graph, parameters, columns, training, trainable)
+    pipeline = Pipeline(job, contiguous_parts(graph, 2), executor)
+    loss, _ = pipeline.step(0)
+    after = pipeline.parameters()
+    return loss, {name: parameters[name] - after[name] for name in trainable & after.keys()}
+
+
 def placed_nodes(graph):
     """Nodes that a cut must place; the others are replicated."""
     free = replicable(graph)

@@ -13,7 +13,7 @@ import onnx
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from homespun.errors import Code, HomespunError
-from ir.frontends import control_flow, functions
+from ir.frontends import classical, control_flow, functions, trees
 from ir.frontends.flat_value import OMITTED, FlatValue, Scope
 from ir.frontends.known_values import compute
 from ir.frontends.refusals import refuse, title
@@ -184,6 +184,8 @@ class Flattener:
         local = self.functions.get((node.domain, node.op_type, node.overload))
         if local is not None:
             return functions.call(self, node, local, inputs, scope)
+        if node.domain == classical.DOMAIN:
+            return trees.lower(self, node, inputs, scope)
         if node.domain not in DEFAULT_DOMAINS:
             raise refuse(node, f"is of the domain {node.domain[:80]!r}; only standard ONNX "
                                "operators are accepted", prefix=scope.prefix)

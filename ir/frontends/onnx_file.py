@@ -105,6 +105,9 @@ def _contradictions() -> Iterator[None]:
 
 def _ordered(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with its nodes in topological order, subgraphs too."""
+    for value in (*model.graph.output, *model.graph.value_info):
+        if not value.type.HasField("tensor_type"):  # Its node is refused later, by name.
+            value.ClearField("type")
     edited = ir.from_proto(model)
     edited.graph.sort()
     return ir.to_proto(edited)

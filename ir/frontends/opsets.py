@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import onnx
 
 from homespun.errors import Code, HomespunError
-from ir.frontends.flatten import flatten, opset_of
+from ir.frontends import classical
+from ir.frontends.flatten import DEFAULT_DOMAINS, flatten, opset_of
 from ir.frontends.refusals import refuse
 from ir.frontends.schemas import schema_of, unknown_part
 from ir.graph import Node
@@ -17,6 +18,13 @@ from ir.tensor_proto import Array
 
 ACCEPTED = range(7, 29)
 """Versions of the default domain that a file may have; below 13, as far as ONNX converts it."""
+
+
+_CHANGED = frozenset({
+    "BatchNormalization", "Dropout", "Hardmax", "LogSoftmax", "Resize", "Scan", "Softmax", "TopK",
+    "Upsample",
+})
+"""Operators that say the same before opset 13 and mean something else."""
 
 
 def checked_opset(model: onnx.ModelProto) -> int:
@@ -92,8 +100,32 @@ def _relabelled(model: onnx.ModelProto, version: int) -> onnx.ModelProto:
     return relabelled
 
 
+def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A file of an estimator at the opset in which we write it out.
+
+    Converters of estimators write the lowest version that has the few standard operators between
+    them, such as `Cast`; those mean the same now.
+    """
+    for node in model.graph.node:
+        schema = None if node.domain not in DEFAULT_DOMAINS else schema_of(
+            node.op_type, classical.OLDEST)
+        part = unknown_part(node, schema) if schema is not None else None
+        if part is not None or (schema is not None and node.op_type in _CHANGED):
+            raise refuse(
+                node, f"is another operator in opset {classical.OLDEST}",
+                instead=f"convert the estimator with target_opset {classical.OLDEST} or newer")
+    raised = onnx.ModelProto()
+    raised.CopyFrom(model)
+    for entry in raised.opset_import:
+        if entry.domain in DEFAULT_DOMAINS:
+            entry.version = classical.OLDEST
+    return raised
+
+
 def prepared(model: onnx.ModelProto, known: Mapping[str, Array]) -> onnx.ModelProto:
     """Flatten a model of static inputs, convert it, and flatten what conversion brought in."""
     version = checked_opset(model)
+    if version < classical.OLDEST and any(n.domain == classical.DOMAIN for n in model.graph.node):
+        model = _raised(model)
     flat = convert(flatten(model, known))
     return flat if version in OPSETS else flatten(flat)
