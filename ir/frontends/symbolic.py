@@ -35,15 +35,21 @@ class SymbolicModel:
         model: nodes in order; parameters are inputs. It is not changed by binding.
         parameters: the whole state; values beside the model.
         loss: appended to an output when the axes are bound; None: the model has its own.
-        names: input or output of `model` -> what the graph calls it, where that differs.
+        names: input of `model` -> what the graph calls it, where that differs.
+        outputs: what the graph calls its outputs; None: as the model does.
+        updated: inputs of `model` that its last outputs replace (`Graph.updates`).
         keep_names: leave the names of nodes as they are.
+        notes: for people, as `Imported.notes`.
     """
 
     model: onnx.ModelProto
     parameters: tuple[ImportedParameter, ...]
     loss: LossSpec | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] | None = None
+    updated: tuple[str, ...] = ()
     keep_names: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> dict[str, Extents]:
@@ -105,7 +111,8 @@ class SymbolicModel:
         """
         graph = self._graph(axes or {}, known or {})
         return Imported(
-            graph_bytes=serde.dump(graph), graph=graph, parameters=self.parameters)
+            graph_bytes=serde.dump(graph), graph=graph, parameters=self.parameters,
+            notes=self.notes)
 
     def bind_shapes(self, shapes: Mapping[str, Sequence[int]]) -> Imported:
         """The static graph for inputs of these shapes; raises as `axes_of` and `bind`."""
@@ -122,11 +129,12 @@ class SymbolicModel:
                       if parameter.name in originals]
         frozen = prepare(
             self.model, shapes, {originals[name]: array for name, array in known.items()},
-            parameters, loss=self.loss, keep_names=self.keep_names)
+            parameters, loss=self.loss, updated=self.updated, keep_names=self.keep_names)
         if not self.names:
             return frozen
-        kept = (*frozen.inputs, *frozen.parameters, *frozen.outputs)
-        return rename(frozen, {name: self._named(name) for name in kept})
+        named = {name: self._named(name) for name in (*frozen.inputs, *frozen.parameters)}
+        outputs = self.outputs or frozen.outputs
+        return rename(frozen, {**named, **dict(zip(frozen.outputs, outputs, strict=True))})
 
     def _named(self, name: str) -> str:
         return self.names.get(name, name)
@@ -155,7 +163,7 @@ class SymbolicModel:
 def prepare(
     model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]] | None = None,
     known: Mapping[str, Array] | None = None, parameters: Sequence[str] = (), *,
-    loss: LossSpec | None = None, keep_names: bool = True,
+    loss: LossSpec | None = None, updated: Sequence[str] = (), keep_names: bool = True,
 ) -> Graph:
     """Any model as a graph: flattened, converted, simplified, every shape static.
 
@@ -165,6 +173,7 @@ def prepare(
         known: input -> elements: it becomes a constant, so that what depends on it is known.
         parameters: names of the inputs that are parameters.
         loss: appended to one of the outputs.
+        updated: parameters that the model's last outputs replace.
         keep_names: leave the names of nodes as they are.
 
     Raises:
@@ -182,7 +191,8 @@ def prepare(
     if loss is not None:
         append_loss(flat, loss)
     check_static(flat)
-    return freeze(ir.from_proto(flat), list(parameters), keep_names=keep_names)
+    return freeze(
+        ir.from_proto(flat), list(parameters), updated=updated, keep_names=keep_names)
 
 
 def _drop_defaults(graph: onnx.GraphProto) -> None:

@@ -8,6 +8,7 @@ simplified and fused, then the inputs get their `state_dict` names (DESIGN, sect
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from ir import serde
 from ir.frontends.canonical import freeze, rename
 from ir.frontends.hugging_face import traceable
 from ir.frontends.imported import Imported
+from ir.frontends.symbolic import SymbolicModel
 from ir.frontends.torch_state import StateEntry, check_tensor, state_of
 from ir.frontends.torch_step import Loss, Prediction, TrainStep
 from ir.frontends.torch_trace import Traced, trace
@@ -66,6 +68,45 @@ def import_module(
     with traceable(model) as notes:
         traced = trace(step, tuple(columns.values()))
     return _imported(_bind(traced, step, state, (LOSS,)), state, notes)
+
+
+def read_module(
+    model: torch.nn.Module,
+    loss: Loss | None,
+    sample: Mapping[str, torch.Tensor | npt.NDArray[np.generic]],
+    dynamic_axes: Mapping[str, Mapping[int, str]],
+) -> SymbolicModel:
+    """Export a training step whose batch or sequence axes stay open until they are bound.
+
+    Args:
+        model: as for `import_module`.
+        loss: as for `import_module`.
+        sample: as for `import_module`; extents of open axes are at least 2, and no two axes of
+            different names should have the same extent, or the exporter may take them for one.
+        dynamic_axes: column -> axis -> name. Axes of one name have one extent.
+
+    Raises:
+        HomespunError: as `import_module`; EXPORT_FAILED where the model fixes such an axis.
+    """
+    state = state_of(model)
+    columns = _columns(sample, _device(model), {name for entry in state for name in entry.names})
+    if unknown := sorted(dynamic_axes.keys() - columns.keys()):
+        raise HomespunError(
+            Code.INVALID_ARGUMENT,
+            f"There is no column {unknown[0]!r} with dynamic axes; columns are "
+            f"{', '.join(columns)}.")
+    axes = [dict(dynamic_axes.get(name, {})) for name in columns]
+    step = TrainStep(model, loss, tuple(columns))
+    with traceable(model) as notes:
+        traced = trace(step, tuple(columns.values()), axes=axes)
+    lifted = _lifted(traced, step, state)
+    proto = ir.to_proto(traced.model)
+    for value, named in zip(proto.graph.input, axes, strict=False):
+        for axis, name in named.items():
+            value.type.tensor_type.shape.dim[axis].dim_param = name
+    return SymbolicModel(
+        model=proto, parameters=tuple(entry.parameter() for entry in state), names=lifted.names,
+        outputs=(LOSS,), updated=lifted.updated, keep_names=False, notes=notes)
 
 
 def import_inference(
@@ -153,22 +194,46 @@ def _bind(
     Until the end the exporter's own names are used: they are unique, while a parameter may well
     be called like one of its values.
     """
-    model, names = traced.model, _names_by_path(step, state)
-    inputs = dict(zip((value.name for value in model.graph.inputs), step.columns, strict=True))
-    lifted = _lift(model.graph, names)
-    updated = [lifted[name].name for name in _updated_names(traced, names)]
-    _put_last(model.graph, len(updated))
-    order = [entry.names[0] for entry in state if entry.names[0] in lifted]
-    frozen = freeze(model, [lifted[name].name for name in order], updated=updated)
-    parameters = {lifted[name].name: name for name in order}
-    named = {**inputs, **parameters}
-    if taken := sorted(set(outputs).intersection(named.values())):
+    lifted = _lifted(traced, step, state)
+    frozen = freeze(traced.model, lifted.parameters, updated=lifted.updated)
+    if taken := sorted(set(outputs).intersection(lifted.names.values())):
         raise HomespunError(
             Code.INVALID_ARGUMENT,
             f"The output {taken[0]!r} has the name of a column or parameter; call it something "
             "else.",
         )
+    named = {name: lifted.names[name] for name in (*frozen.inputs, *frozen.parameters)}
     return rename(frozen, {**named, **dict(zip(frozen.outputs, outputs, strict=True))})
+
+
+@dataclass(frozen=True, slots=True)
+class _Lifted:
+    """A traced model's inputs once its state is among them.
+
+    Attributes:
+        parameters: names of those that are state, in `state_dict` order.
+        updated: those that the model's last outputs replace.
+        names: exporter's name of each input -> its column or `state_dict` name.
+    """
+
+    parameters: tuple[str, ...]
+    updated: tuple[str, ...]
+    names: Mapping[str, str]
+
+
+def _lifted(
+    traced: Traced, step: TrainStep | Prediction, state: tuple[StateEntry, ...]
+) -> _Lifted:
+    """Make the state inputs of the traced model, in place."""
+    model, names = traced.model, _names_by_path(step, state)
+    columns = dict(zip((value.name for value in model.graph.inputs), step.columns, strict=True))
+    lifted = _lift(model.graph, names)
+    updated = tuple(lifted[name].name for name in _updated_names(traced, names))
+    _put_last(model.graph, len(updated))
+    order = [entry.names[0] for entry in state if entry.names[0] in lifted]
+    return _Lifted(
+        tuple(lifted[name].name for name in order), updated,
+        {**columns, **{lifted[name].name: name for name in order}})
 
 
 def _updated_names(traced: Traced, names: Mapping[str, str]) -> list[str]:

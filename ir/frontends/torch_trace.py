@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -66,7 +67,8 @@ class Traced:
 
 
 def trace(
-    step: TrainStep | Prediction, columns: tuple[torch.Tensor, ...], *, training: bool = True
+    step: TrainStep | Prediction, columns: tuple[torch.Tensor, ...], *, training: bool = True,
+    axes: Sequence[Mapping[int, str]] = (),
 ) -> Traced:
     """Export; the step's modules are left as they were.
 
@@ -75,13 +77,15 @@ def trace(
         columns: one microbatch on the model's device.
         training: trace in training mode and check that the gradient is the forward's; else in
             evaluation mode, where there is no gradient.
+        axes: for each column, the axes whose extents stay open, and their names.
 
     Raises:
         HomespunError: EXPORT_FAILED, UNSUPPORTED_OP or INVALID_ARGUMENT.
     """
     try:
         with quiet(), _mode(step, training), traceable_modules(step):
-            exported = torch.export.export(step, columns, strict=False)
+            exported = torch.export.export(
+                step, columns, strict=False, dynamic_shapes=_dynamic_shapes(axes))
             _drop_assertions(exported)
             if training:
                 mark_stopped_gradients(exported)
@@ -99,6 +103,12 @@ def trace(
     except Exception as error:
         raise _export_failed(error) from error
     return Traced(program.model, updated)
+
+
+def _dynamic_shapes(axes: Sequence[Mapping[int, str]]) -> tuple[Any, ...] | None:
+    """What the exporter wants to know of open axes: it infers which of them are equal."""
+    specs = tuple({axis: torch.export.Dim.DYNAMIC for axis in named} or None for named in axes)
+    return (specs,) if any(specs) else None
 
 
 def _drop_assertions(exported: torch.export.ExportedProgram) -> None:
