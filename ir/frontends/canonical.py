@@ -13,8 +13,9 @@ import onnx_ir as ir
 from homespun.errors import Code, HomespunError
 from ir import serde
 from ir.frontends.quiet import quiet
+from ir.frontends.refusals import refuse
 from ir.graph import Graph, Node
-from ir.operators import OPSET, OPSETS
+from ir.operators import OPERATORS, OPSET, OPSETS
 from ir.passes.fusions import FUSIONS
 from ir.passes.simplify import simplify, tidy
 
@@ -44,6 +45,7 @@ def freeze(
     used = _drop_unused(model, parameters, updated)
     _separate_outputs(model.graph)
     _name_nodes(model.graph, keep_names)
+    _check_operators(model.graph)
     _drop_notes(model)
     _note_stopped(model)
     proto = _typed(model)
@@ -96,12 +98,9 @@ def _simplified(model: ir.Model) -> None:
         if node.domain in ("", "ai.onnx") or (node.domain, node.op_type) == STOP:
             continue
         if node.op_identifier() not in model.functions:
-            raise HomespunError(
-                Code.UNSUPPORTED_OP,
-                f"Node {node.name!r} ({node.op_type}) is of the domain {node.domain!r}; only "
-                "standard ONNX operators are accepted.",
-                op_type=node.op_type,
-            )
+            raise refuse(
+                ir.to_proto(node), f"is of the domain {node.domain!r}; only standard ONNX "
+                "operators are accepted")
     try:
         with quiet():
             simplify(model)
@@ -173,6 +172,13 @@ def _scope(scopes: str) -> str:
         names = []
     module = str(names[-2]) if len(names) > 1 else ""
     return module.removeprefix("model").removeprefix(".")
+
+
+def _check_operators(graph: ir.Graph) -> None:
+    """Refuse what no executor runs while the user's lines are still known."""
+    for node in graph:
+        if node.op_type not in OPERATORS and (node.domain, node.op_type) != STOP:
+            raise refuse(ir.to_proto(node), "is an operator that no executor runs")
 
 
 def _drop_notes(model: ir.Model) -> None:

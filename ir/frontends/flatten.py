@@ -14,6 +14,7 @@ from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from homespun.errors import Code, HomespunError
 from ir.frontends import classical, control_flow, functions, trees
+from ir.frontends.canonical import STOP
 from ir.frontends.flat_value import OMITTED, FlatValue, Scope
 from ir.frontends.known_values import compute
 from ir.frontends.refusals import refuse, title
@@ -184,6 +185,8 @@ class Flattener:
         local = self.functions.get((node.domain, node.op_type, node.overload))
         if local is not None:
             return functions.call(self, node, local, inputs, scope)
+        if (node.domain, node.op_type) == STOP:
+            return self._stopped(node, inputs[0], scope)
         if node.domain == classical.DOMAIN:
             return trees.lower(self, node, inputs, scope)
         if node.domain not in DEFAULT_DOMAINS:
@@ -196,6 +199,19 @@ class Flattener:
             if body is not None:
                 return functions.call(self, node, body, inputs, scope)
         return self.add(node, inputs, scope)
+
+    def _stopped(
+        self, node: onnx.NodeProto, value: FlatValue, scope: Scope
+    ) -> Sequence[FlatValue]:
+        """Keep the mark of a front end where no gradient passes."""
+        if value.array is not None:
+            return [value]
+        result = self._result(node.output[0], value.type, scope)
+        self.nodes.append(onnx.helper.make_node(
+            node.op_type, [value.name], [result.name],
+            self._node_names.unique(f"{scope.prefix}{node.name or node.op_type}"),
+            domain=node.domain))
+        return [result]
 
     def _inferred(
         self, node: onnx.NodeProto, inputs: Sequence[FlatValue], scope: Scope

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+import onnx_ir.passes.common as common
 from google.protobuf.message import DecodeError
 
 from homespun.errors import Code, HomespunError
@@ -104,12 +105,13 @@ def _contradictions() -> Iterator[None]:
 
 
 def _ordered(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with its nodes in topological order, subgraphs too."""
+    """The model with the nodes that its outputs need, in topological order, subgraphs too."""
     for value in (*model.graph.output, *model.graph.value_info):
         if not value.type.HasField("tensor_type"):  # Its node is refused later, by name.
             value.ClearField("type")
     edited = ir.from_proto(model)
     edited.graph.sort()
+    common.RemoveUnusedNodesPass()(edited)
     return ir.to_proto(edited)
 
 

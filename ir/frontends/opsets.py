@@ -68,7 +68,7 @@ def convert(model: onnx.ModelProto) -> onnx.ModelProto:
     if version in OPSETS:
         return _relabelled(model, version)
     try:
-        return onnx.version_converter.convert_version(model, OPSET)
+        converted = onnx.version_converter.convert_version(model, OPSET)
     # The converter is C++ and raises RuntimeError and ConvertError alike.
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
@@ -76,6 +76,16 @@ def convert(model: onnx.ModelProto) -> onnx.ModelProto:
             Code.UNSUPPORTED_OP,
             f"The graph cannot be converted from opset {version} to {OPSET}: {reason}. Export it "
             f"with opset {OPSET}.") from error
+    _keep_notes(model, converted)
+    return converted
+
+
+def _keep_notes(model: onnx.ModelProto, converted: onnx.ModelProto) -> None:
+    """Put the exporter's notes back on the nodes: the converter drops them."""
+    notes = {node.output[0]: node.metadata_props for node in model.graph.node if node.output}
+    for node in converted.graph.node:
+        if node.output and node.output[0] in notes:
+            node.metadata_props.extend(notes[node.output[0]])
 
 
 def _relabelled(model: onnx.ModelProto, version: int) -> onnx.ModelProto:

@@ -246,6 +246,17 @@ def test_a_shape_that_depends_on_data_names_the_node():
         assert part in error.message
 
 
+def test_an_operator_that_no_executor_runs_names_node_line_and_way():
+    proto = model("main (float[2, 2] x) => (float y) { [volume] y = Det(x) }")
+    proto.graph.node[0].metadata_props.add(
+        key="pkg.torch.onnx.stack_trace", value='File "/home/me/net.py", line 7, in forward')
+    with pytest.raises(HomespunError) as caught:
+        prepare(proto)
+    assert caught.value.code == Code.UNSUPPORTED_OP
+    for part in ("Node 'volume' (Det) at net.py, line 7", "no executor runs", "factorisation"):
+        assert part in caught.value.message
+
+
 def test_a_contradiction_names_the_node_and_the_users_line():
     proto = model("main (float[2, 3] x) => (float[2, 2] y) { [product] y = MatMul(x, x) }")
     proto.graph.node[0].metadata_props.add(
