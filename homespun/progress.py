@@ -92,7 +92,8 @@ class Progress:
             parts.append(f"validation {status.last_validation_loss:.4f}")
         if self.steps_per_s and not status.is_final:
             parts.append(self._speed(status))
-            left = (status.steps_total - status.steps_done) / self.steps_per_s
+            rate = self._rows_per_s() if status.kind == INFER else self.steps_per_s
+            left = (total - done) / rate
             parts.append(f"about {format_duration(left)} left")
         if status.is_final and status.finished_unix_ms:
             took_s = (status.finished_unix_ms - status.submitted_unix_ms) / 1000

@@ -188,3 +188,18 @@ def test_an_onnx_file_needs_its_options(tmp_path: Path) -> None:
     spec.write_text("job = {}\n", encoding="utf-8")
     done = invoke("submit", str(spec), "--lr", "0.1")
     assert "--lr goes with an ONNX file" in done.stderr
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (("--infer",), "--infer needs --data"),
+    (("--infer", "--data", "x", "--lr", "1"), "--lr is for training"),
+    (("--infer", "--data", "x", "--steps", "1"), "--steps is for training"),
+])
+def test_options_of_training_do_not_go_with_infer(
+    tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"")
+    done = invoke("submit", str(model), *options)
+    assert done.exit_code == 2
+    assert words in done.stderr

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent import futures
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -19,10 +20,12 @@ from homespun.client import Client
 from homespun.connection import Connection
 from homespun.errors import Code, HomespunError
 from homespun.job import Job
+from homespun.progress import Progress
 from homespun.rpc_errors import status_name, trailing_metadata
-from homespun.status import JobStatus
+from homespun.status import JobStatus, JobUpdate
 from homespun.tensor_file import pack, unpack
 from homespun.v1 import blobs_pb2, blobs_pb2_grpc, job_pb2, jobs_pb2, jobs_pb2_grpc
+from homespun.wire import from_message
 
 
 def refuse(context: grpc.ServicerContext, error: HomespunError) -> None:
@@ -324,3 +327,106 @@ def test_jobs_are_found_again(broker: ScriptedBroker, connection: Connection) ->
     with pytest.raises(HomespunError) as caught:
         client.job("job_9")
     assert caught.value.code is Code.NOT_FOUND
+
+
+# --- inference -----------------------------------------------------------------------------------
+
+
+def rows_to_predict() -> dict[str, np.ndarray]:
+    return {"x": np.random.default_rng(0).standard_normal((10, 4)).astype(np.float32)}
+
+
+def test_an_inference_job_is_described_by_its_rows(
+    broker: ScriptedBroker, connection: Connection
+) -> None:
+    Client(connection).infer(small_model(), rows_to_predict(), batch_size=4, name="predict")
+    (request,) = broker.submitted
+    spec = request.spec
+    assert (spec.kind, spec.name, spec.peers) == ("infer", "predict", 0)
+    assert (spec.training.steps, spec.training.batch_size, spec.training.microbatches) == (3, 4, 1)
+    assert [(ref.name, ref.split, list(ref.type.shape)) for ref in spec.columns] == [
+        ("x", "predict", [10, 4])]
+    assert {ref.name for ref in spec.parameters} == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+@pytest.mark.parametrize(("changed", "named"), [
+    ({"batch_size": 0}, "batch_size"), ({"precision": "int8"}, "precision"),
+    ({"peers": -1}, "peers"), ({"data": {}}, "no columns"), ({"data": [1]}, "dict of columns"),
+    ({"data": {"x": np.zeros((0, 4), np.float32)}}, "no rows"),
+    ({"data": {"train": rows_to_predict()}}, "train"),
+])
+def test_a_wrong_argument_of_inference_is_named(
+    broker: ScriptedBroker, connection: Connection, changed: dict[str, object], named: str
+) -> None:
+    given = {"model": small_model(), "data": rows_to_predict(), "batch_size": 4} | changed
+    with pytest.raises(HomespunError) as caught:
+        Client(connection).infer(**given)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert named in caught.value.message
+    assert not broker.submitted
+
+
+def predicted(broker: ScriptedBroker) -> dict[str, np.ndarray]:
+    """Three outputs in two parts, and a part without any."""
+    outputs = {"output_10": np.arange(5.0), "output_2": np.ones((5, 2), np.float32),
+               "mean": np.zeros(2, np.float32)}
+    broker.status.state, broker.status.kind = "succeeded", "infer"
+    names = (("output_2",), (), ("output_10", "mean"))
+    for segment, part in enumerate(names):
+        digest, size = broker.put(**{name: outputs[name] for name in part})
+        broker.result.parts.add(segment=segment, digest=digest, blob_bytes=size)
+    for name, array in outputs.items():
+        broker.result.outputs.add(name=name, type=job_pb2.TensorType(dtype=array.dtype.name))
+    return outputs
+
+
+def test_outputs_of_all_parts_come_by_name(
+    broker: ScriptedBroker, connection: Connection, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("homespun.result.COPY_BYTES", 16)
+    wanted = predicted(broker)
+    found = Job(connection, "job_1").outputs()
+    assert list(found) == ["mean", "output_2", "output_10"]
+    for name, array in wanted.items():
+        assert (found[name].dtype, found[name].tolist()) == (array.dtype, array.tolist())
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_an_output_that_is_missing_is_noticed(
+    broker: ScriptedBroker, connection: Connection, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    predicted(broker)
+    del broker.result.parts[0]
+    with pytest.raises(HomespunError) as caught:
+        Job(connection, "job_1").result(tmp_path / "out")
+    assert caught.value.code is Code.DIGEST_MISMATCH
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_job_has_no_outputs(
+    broker: ScriptedBroker, connection: Connection, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    finished(broker, np.full(3, 0.5, np.float32))
+    with pytest.raises(HomespunError) as caught:
+        Job(connection, "job_1").outputs()
+    assert caught.value.code is Code.CONFLICT
+
+
+def test_progress_of_inference_is_told_in_rows() -> None:
+    progress = Progress()
+    for now_s, done in ((0.0, 0), (2.0, 40), (4.0, 60)):
+        message = jobs_pb2.JobStatus(
+            job_id="job_1", state="running", kind="infer", batch_size=8, steps_done=done // 8,
+            steps_total=13, samples_done=done, samples_total=99, predicted_step_s=0.5,
+            algorithm="chain_dp")
+        status = from_message(message, JobStatus)
+        progress.see(JobUpdate(status=status, steps=(), evaluations=()), now_s)
+    assert progress.headline() == "running, row 60/99, 15.0 rows/s, about 2.6s left"
+    assert progress.step_line().startswith("predicted 500ms a microbatch (chain_dp)")
+    assert "after 60 of 99 rows" in str(replace(status, state="failed", error_code="X").error())
