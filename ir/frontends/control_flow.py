@@ -15,6 +15,7 @@ import onnx
 from homespun.errors import Code, HomespunError
 from ir.frontends.flat_value import OMITTED, FlatValue, Scope
 from ir.frontends.refusals import refuse
+from ir.operators import RANDOM_OPERATORS
 from ir.tensor_proto import DTYPES, numpy_dtype
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def _both(
     begun = len(flat.nodes)
     then = _subgraph(flat, node, branches["then_branch"], [], scope, "then")
     other = _subgraph(flat, node, branches["else_branch"], [], scope, "else")
-    draws = [made for made in flat.nodes[begun:] if made.op_type in flat.random]
+    draws = [made for made in flat.nodes[begun:] if made.op_type in RANDOM_OPERATORS]
     if draws:
         raise refuse(
             node, "has a condition that depends on data, and a branch that draws random numbers "

@@ -20,15 +20,10 @@ from ir.frontends.known_values import compute
 from ir.frontends.refusals import refuse, title
 from ir.frontends.schemas import schema_of
 from ir.limits import IMPORT_DEPTH, UNROLLED_NODES
-from ir.operators import OPERATORS
+from ir.operators import OPERATORS, RANDOM_OPERATORS
 from ir.tensor_proto import DTYPES, ELEMENT_TYPES, Array, array_type, decode_tensor, encode_tensor
 
 DEFAULT_DOMAINS = ("", "ai.onnx")
-RANDOM = frozenset({
-    "Dropout", "Bernoulli", "Multinomial",
-    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
-})
-"""Operators that draw: never computed here, never computed for a branch that is not taken."""
 
 
 def flatten(model: onnx.ModelProto, known: Mapping[str, Array] | None = None) -> onnx.ModelProto:
@@ -54,8 +49,6 @@ def flatten(model: onnx.ModelProto, known: Mapping[str, Array] | None = None) ->
 
 class Flattener:
     """The walk. What came out so far lives here."""
-
-    random = RANDOM
 
     def __init__(self, model: onnx.ModelProto, known: dict[str, Array]) -> None:
         self.model = model
@@ -139,7 +132,7 @@ class Flattener:
         inputs = _scalars(inputs) if node.op_type == "Range" else inputs
         types = self._inferred(node, inputs, scope)
         arrays = None
-        if node.op_type not in RANDOM:
+        if node.op_type not in RANDOM_OPERATORS:
             arrays = compute(node, inputs, types, scope)
         if arrays is not None:
             return [self.constant(array, scope.prefix + name) if name else OMITTED
@@ -194,7 +187,9 @@ class Flattener:
                                "operators are accepted", prefix=scope.prefix)
         if node.op_type in control_flow.HANDLERS:
             return control_flow.HANDLERS[node.op_type](self, node, inputs, scope)
-        if node.op_type not in OPERATORS:
+        schema = schema_of(node.op_type, scope.opset)
+        untyped = schema is not None and not schema.has_type_and_shape_inference_function
+        if node.op_type not in OPERATORS or untyped:  # The body tells the types then.
             body = functions.standard_function(node, inputs, scope)
             if body is not None:
                 return functions.call(self, node, body, inputs, scope)

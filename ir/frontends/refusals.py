@@ -15,18 +15,12 @@ STACK_TRACE = "pkg.torch.onnx.stack_trace"
 
 _LIBRARIES = frozenset({"site-packages", "dist-packages"})
 
-_QUANTISED = (
-    "export the model in floating point: training and inference here are not quantised")
+_MASK = "select with a mask (Where, Mul) so that the shape does not depend on data"
 _SEQUENCES = "stack the tensors into one with Concat, and index it with Gather"
 _STRINGS = "turn text into numbers before you submit, and export with integer labels"
-_RECURRENT = "write the recurrence as a Scan or a Loop of known length"
-_RANDOM = "draw the numbers in the dataset and give them as a column"
 
 ADVICE: Mapping[str, str] = {
-    **dict.fromkeys(("NonZero", "Compress", "Unique", "NonMaxSuppression"),
-                    "select with a mask (Where, Mul) so that the shape does not depend on data"),
-    **dict.fromkeys(("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv",
-                     "QLinearMatMul", "ConvInteger", "MatMulInteger"), _QUANTISED),
+    **dict.fromkeys(("NonZero", "Compress", "Unique", "NonMaxSuppression"), _MASK),
     **dict.fromkeys(("SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase",
                      "SequenceInsert", "SequenceLength", "SequenceMap", "SplitToSequence",
                      "ConcatFromSequence"), _SEQUENCES),
@@ -35,13 +29,8 @@ ADVICE: Mapping[str, str] = {
     **dict.fromkeys(("StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch",
                      "TfIdfVectorizer", "CategoryMapper", "LabelEncoder", "DictVectorizer"),
                     _STRINGS),
-    **dict.fromkeys(("RNN", "GRU", "LSTM"), _RECURRENT),
-    **dict.fromkeys(("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike",
-                     "RandomUniform", "RandomUniformLike"), _RANDOM),
-    "Det": "compute it from a factorisation outside the model",
     "ImageDecoder": "decode images before you submit and give the pixels as a column",
-    "DFT": "multiply by the matrix of the transform",
-    "STFT": "cut the frames with Gather and multiply by the matrix of the transform",
+    "MaxRoiPool": "use RoiAlign with mode max",
     "ZipMap": "export with `options={'zipmap': False}`",
 }
 """Operator -> the nearest way that is supported."""

@@ -188,9 +188,9 @@ def prepare(
                 value.type.tensor_type.elem_type, list(shapes[value.name])))
     _drop_defaults(static.graph)
     flat = prepared(static, known or {})
+    check_static(flat)
     if loss is not None:
         append_loss(flat, loss)
-    check_static(flat)
     return freeze(
         ir.from_proto(flat), list(parameters), updated=updated, keep_names=keep_names)
 
