@@ -1,16 +1,19 @@
 """Speed of the torch executor beside the native torch module that does the same work.
 
-    python benchmarks/executor.py [--models gpt2,llama,bert] [--device cpu] [--threads 1]
-                                  [--rounds 9] [--without PASS ...] [--json FILE]
+    python benchmarks/executor.py [--models gpt2,llama,bert,resnet] [--device cpu] [--threads 1]
+                                  [--rounds 15] [--without PASS,PASS] [--ablate] [--json FILE]
 
 The whole model is one segment, called as the driver calls it: `LoadedSegment.forward` (evaluation
 against `no_grad`), and `forward` then `backward` (training; gradients add up on both sides). Native
 and executor take turns in one process with the same number of threads, and who goes first changes
-every round. A figure is the ratio executor / native of one round; the table has the median and the
-quartiles over the rounds, of wall time and of the process's own CPU time, which other work on the
-machine hardly moves. Before anything is timed, loss and gradients are compared.
+every round. Figures are ratios executor / native: median and quartiles over the rounds of the ratio
+within a round, of wall time and of the process's own CPU time; and the ratio of the two best CPU
+times, which other work on the machine moves least. Before anything is timed, loss and gradients are
+compared.
 
-`--without` leaves fusions out, to see what they save.
+`--without` leaves fusions out. `--ablate` loads the model once with all fusions and once without
+each that applies to it, and lets these take turns: its figures are best CPU times without the
+fusion over best CPU times with all.
 """
 
 from __future__ import annotations
@@ -43,7 +46,7 @@ from ir.frontends.torch_module import import_module
 from ir.passes.fusions import FUSIONS
 from peer.executor.base import SegmentProgram, WorkKey
 from peer.executor.registry import create
-from peer.executor.torch_executor.fusion import KERNELS
+from peer.executor.torch_executor.fusion import KERNELS, fused_nodes
 from peer.executor.torch_executor.segment import TorchSegment
 
 SEED = 0
@@ -52,7 +55,7 @@ TOLERANCE = 1e-4
 WARM_UP = 2
 EVALUATE = WorkKey(mode="evaluate", step=0, microbatch=0)
 TRAIN = WorkKey(mode="train", step=0, microbatch=0)
-Pass = Callable[[], None]
+KINDS = {"forward": "forward", "both": "forward+backward"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class Ours:
             graph=graph, segment=segment, training=training, trainable=trainable)
         values = {p.name: p.value.copy() for p in imported.parameters
                   if p.name in segment.parameters}
+        self.operators = [node.op_type for node in fused_nodes(graph)]
         self.segment: TorchSegment = create("torch", device, threads).load(program, values)
         self._data = {name: workload.batch[name].cpu().numpy() for name in segment.data_inputs}
 
@@ -170,6 +174,7 @@ def ratios(over: list[Seconds], under: list[Seconds]) -> dict[str, Any]:
     return {
         "wall": quartiles([a.wall / b.wall for a, b in pairs]),
         "cpu": quartiles([a.cpu / b.cpu for a, b in pairs]),
+        "best_cpu": round(min(a.cpu for a in over) / min(b.cpu for b in under), 3),
         "native_ms": round(1e3 * median(b.wall for b in under), 2)}
 
 
@@ -194,62 +199,97 @@ def left_out(names: tuple[str, ...]) -> ExitStack:
     return stack
 
 
+def loaded(
+    workload: Workload, device: torch.device, threads: int, without: tuple[str, ...]
+) -> Ours:
+    """Import and load a workload with some fusions left out."""
+    with left_out(without):
+        imported = import_module(workload.model, workload.loss, dict(workload.batch))
+        return Ours(imported, workload, str(device), threads)
+
+
 def measure(
     name: str, device: torch.device, threads: int, rounds: int, without: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Both passes of one model."""
+    """Both passes of one model beside the native one."""
     torch.manual_seed(SEED)
     workload = WORKLOADS[name]()
-    with left_out(without):
-        imported = import_module(workload.model, workload.loss, dict(workload.batch))
-        ours = Ours(imported, workload, str(device), threads)
+    ours = loaded(workload, device, threads, without)
     native = Native(workload, device)
     check_agreement(native, ours)
-    result: dict[str, Any] = {"nodes": len(imported.graph.nodes)}
-    for kind in ("forward", "both"):
+    result: dict[str, Any] = {"nodes": len(ours.operators)}
+    for kind in KINDS:
         times = take_turns(
             {"native": getattr(native, kind), "ours": getattr(ours, kind)}, rounds, device)
         result[kind] = ratios(times["ours"], times["native"])
     return result
 
 
+def ablate(name: str, device: torch.device, threads: int, rounds: int) -> dict[str, Any]:
+    """Both passes of one model without each fusion that applies to it, over those with all."""
+    torch.manual_seed(SEED)
+    workload = WORKLOADS[name]()
+    variants = {"": loaded(workload, device, threads, ())}
+    for fusion in (*FUSIONS, *KERNELS):
+        variant = loaded(workload, device, threads, (fusion,))
+        if variant.operators != variants[""].operators:
+            variants[fusion] = variant
+    result: dict[str, Any] = {fusion: {} for fusion in variants if fusion}
+    for kind in KINDS:
+        runs = {fusion: getattr(variant, kind) for fusion, variant in variants.items()}
+        best = {fusion: min(t.cpu for t in times)
+                for fusion, times in take_turns(runs, rounds, device).items()}
+        for fusion, figures in result.items():
+            figures[kind] = round(best[fusion] / best[""], 3)
+    return result
+
+
 def show(results: Mapping[str, Mapping[str, Any]]) -> None:
     """Print the table."""
     print(f"{'model':<8}{'pass':<18}{'native ms':>10}{'wall ratio (quartiles)':>28}"
-          f"{'CPU ratio (quartiles)':>28}")
+          f"{'CPU ratio (quartiles)':>28}{'best CPU':>10}")
     for name, result in results.items():
-        for kind, label in (("forward", "forward"), ("both", "forward+backward")):
+        for kind, label in KINDS.items():
             row = result[kind]
             cells = "".join(
                 f"{f'{middle:.3f} ({low:.3f} to {high:.3f})':>28}"
                 for low, middle, high in (row["wall"], row["cpu"]))
-            print(f"{name:<8}{label:<18}{row['native_ms']:>10.1f}{cells}")
+            print(f"{name:<8}{label:<18}{row['native_ms']:>10.1f}{cells}{row['best_cpu']:>10.3f}")
+
+
+def show_ablation(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print the table of `ablate`."""
+    print(f"{'model':<8}{'without':<16}" + "".join(f"{label:>18}" for label in KINDS.values()))
+    for name, fusions in results.items():
+        for fusion, figures in fusions.items():
+            print(f"{name:<8}{fusion:<16}" + "".join(f"{figures[kind]:>18.3f}" for kind in KINDS))
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures here")
-    parser.add_argument("--models", default="gpt2,llama,bert",
-                        help=f"of {','.join(WORKLOADS)}")
+    parser.add_argument("--models", default=",".join(WORKLOADS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--without", default="", help="fusions to leave out, with commas")
+    parser.add_argument("--ablate", action="store_true", help="what each fusion saves")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    without = tuple(filter(None, arguments.without.split(",")))
+    threads, rounds, models = arguments.threads, arguments.rounds, arguments.models.split(",")
+    torch.set_num_threads(threads)
     device = torch.device(arguments.device)
-    results = {
-        name: measure(name, device, arguments.threads, arguments.rounds, without)
-        for name in arguments.models.split(",")}
-    show(results)
+    if arguments.ablate:
+        results = {name: ablate(name, device, threads, rounds) for name in models}
+        show_ablation(results)
+    else:
+        without = tuple(filter(None, arguments.without.split(",")))
+        results = {name: measure(name, device, threads, rounds, without) for name in models}
+        show(results)
     if arguments.json:
-        config = {
-            "device": arguments.device, "threads": arguments.threads, "without": without,
-            "rounds": arguments.rounds, "torch": torch.__version__,
-            "python": platform.python_version(), "machine": platform.machine(),
-            "cpus": os.cpu_count()}
+        config = {**vars(arguments), "json": None, "torch": torch.__version__,
+                  "python": platform.python_version(), "machine": platform.machine(),
+                  "cpus": os.cpu_count()}
         arguments.json.write_text(json.dumps({"config": config, "models": results}, indent=1))
 
 
