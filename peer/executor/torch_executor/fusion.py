@@ -20,9 +20,10 @@ FUSED_OPERATORS = frozenset({"Silu"})
 def fused_nodes(graph: Graph) -> tuple[Node, ...]:
     """The graph's nodes, with fused ones in place of the last node of each pattern.
 
-    Index, name and outputs stay.
+    Index, name and outputs stay. A value that stops a gradient is never fused over.
     """
-    producer = {name: node for node in graph.nodes for name in node.outputs if name}
+    producer = {name: node for node in graph.nodes for name in node.outputs
+                if name and name not in graph.stopped}
     return tuple(_fused(node, producer) for node in graph.nodes)
 
 
