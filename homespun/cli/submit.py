@@ -112,9 +112,6 @@ def _send(client: Client, kind: str, arguments: Mapping[str, Any]) -> Job:
     from homespun.errors import Code, HomespunError
 
     methods = {"train": client.train, "infer": client.infer, "graph": client.submit_graph}
-    if kind not in methods:
-        raise HomespunError(
-            Code.INVALID_ARGUMENT, f"The job's kind must be 'train' or 'infer', not {kind!r}.")
     try:
         inspect.signature(methods[kind]).bind(**arguments)
     except TypeError as error:
@@ -138,7 +135,11 @@ def _python_job(source: Path, given: Mapping[str, Any]) -> tuple[str, dict[str, 
             f"{source} must define a dict named `job` with the arguments of Client.train or "
             f"Client.infer; it defines {type(job).__name__}.", path=source)
     arguments = {**job, **given}
-    return str(arguments.pop("kind", "train")), arguments
+    kind = arguments.pop("kind", "train")
+    if kind not in ("train", "infer"):
+        raise HomespunError(
+            Code.INVALID_ARGUMENT, f"The job's kind must be 'train' or 'infer', not {kind!r}.")
+    return kind, arguments
 
 
 def _run(source: Path) -> dict[str, Any]:

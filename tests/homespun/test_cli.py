@@ -203,3 +203,11 @@ def test_options_of_training_do_not_go_with_infer(
     done = invoke("submit", str(model), *options)
     assert done.exit_code == 2
     assert words in done.stderr
+
+
+def test_another_kind_of_job_is_refused(tmp_path: Path) -> None:
+    spec = tmp_path / "spec.py"
+    spec.write_text("job = dict(kind='graph', graph=b'')", "utf-8")
+    done = invoke("submit", str(spec))
+    assert done.exit_code == CATALOG[Code.INVALID_ARGUMENT].exit_code
+    assert "'train' or 'infer', not 'graph'" in done.stderr
