@@ -7,10 +7,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from dag.job import OptimizerSpec, TrainingSpec
+from dag.job import OptimizerSpec, TrainingSpec, inference_spec
 from ir.cut import cut, replicable
 from ir.frontends.torch_module import import_module
-from ir.graph import Graph, Node, TensorType
+from ir.graph import INFER, Graph, Node, TensorType
 from ir.segment import BoundaryKind, Segment
 from peer.executor.base import SegmentProgram, WorkKey
 from peer.executor.registry import create
@@ -182,3 +182,29 @@ def single(op_type, inputs, outputs, attributes=None, constants=None):
                       outgoing=(), has_loss=True)
     return SegmentProgram(graph=graph, segment=segment, training=training_spec(),
                           trainable=frozenset())
+
+
+def infer(imported, data, parts, executor):
+    """name -> value, and how many segments gave it."""
+    graph, sent, results = imported.graph, {}, {}
+    weights = {p.name: p.value for p in imported.parameters}
+    for segment in cut(graph, parts, frozenset(), INFER):
+        program = SegmentProgram(
+            graph=graph, segment=segment, training=inference_spec(4, 4), trainable=frozenset(),
+            kind=INFER)
+        foreign = [t.value for t in segment.incoming if t.kind is BoundaryKind.PARAMETER]
+        loaded = create(executor, "cpu", 1).load(
+            program, {name: weights[name] for name in (*segment.parameters, *foreign)})
+        given = loaded.forward(
+            WorkKey(mode="infer", step=0, microbatch=0),
+            {name: data[name] for name in segment.data_inputs},
+            {t.edge: sent[t.edge] for t in segment.incoming
+             if t.kind is BoundaryKind.ACTIVATION})
+        assert given.loss is None
+        assert list(given.results) == [result.name for result in segment.results]
+        assert not results.keys() & given.results.keys()
+        sent.update(given.outputs)
+        results.update({name: np.array(array) for name, array in given.results.items()})
+        loaded.close()
+    assert results.keys() == set(graph.outputs)
+    return results

@@ -13,16 +13,26 @@ from itertools import product
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_leaves
 
 from dag.coarsen import cutting_places
 from dag.job import OptimizerSpec
 from ir.check import check
 from ir.cut import cut
+from ir.frontends.torch_module import import_inference
 from ir.graph import Graph
 from ir.operators import OPERATORS
 from ir.segment import Segment
 from peer.executor.base import WorkKey
-from tests.pipeline import Job, Pipeline, different, job_of, placed_nodes
+from tests.pipeline import (
+    Job,
+    Pipeline,
+    contiguous_parts,
+    different,
+    infer,
+    job_of,
+    placed_nodes,
+)
 from tests.universality.entry import Case, Entry, Measurement
 
 STEPS = 5
@@ -80,6 +90,40 @@ def measure(entry: Entry) -> Measurement:
         evaluation_error=_relative(ours.evaluation, theirs.evaluation),
         same_bits=alone == losses and not different(ours.state, whole.parameters()),
     )
+
+
+def inference_error(entry: Entry) -> float:
+    """Largest relative difference of an output in inference, on three segments, from torch's."""
+    case = build(entry)
+    batch = {name: torch.from_numpy(rows[:BATCH]) for name, rows in case.columns.items()}
+    with torch.no_grad():
+        case.loss(case.model.train(), batch)  # Running statistics that say something.
+    model = _Predicting(case, tuple(batch)).eval()
+    imported = import_inference(model, batch)
+    with torch.no_grad():
+        expected = model(*batch.values())
+    found = infer(imported, {name: rows.numpy() for name, rows in batch.items()},
+                  contiguous_parts(imported.graph, SEGMENTS), "torch")
+    assert found.keys() == expected.keys()
+    return max(_distance(found[name], value.numpy()) for name, value in expected.items())
+
+
+class _Predicting(torch.nn.Module):
+    """Gives the model's own floating-point outputs beside the loss."""
+
+    def __init__(self, case: Case, columns: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.case, self.columns = case.model, case, columns
+
+    def forward(self, *tensors: torch.Tensor) -> dict[str, torch.Tensor]:
+        returned: list = []
+        hook = self.model.register_forward_hook(lambda *call: returned.append(call[-1]))
+        loss = self.case.loss(self.model, dict(zip(self.columns, tensors, strict=True)))
+        hook.remove()
+        leaves = [leaf for leaf in tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
+        named = {f"output {place}": leaf for place, leaf in enumerate(leaves)
+                 if leaf.is_floating_point()}
+        return {"loss": loss, **named}
 
 
 def branching_parts(job: Job, branches: bool) -> list[list[int]]:

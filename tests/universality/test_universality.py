@@ -4,7 +4,7 @@ import pytest
 
 from homespun.errors import HomespunError
 from tests.universality.catalogue import ENTRIES
-from tests.universality.harness import build, import_case, measure
+from tests.universality.harness import build, import_case, inference_error, measure
 
 TRAINED = [entry for entry in ENTRIES if entry.refusal is None]
 REFUSED = [entry for entry in ENTRIES if entry.refusal is not None]
@@ -18,6 +18,11 @@ def test_trains_like_torch(entry):
     assert max(errors.values()) <= entry.tolerance, errors
     assert found.same_bits, "one segment and three differ"
     assert not entry.branches or found.skips or found.fan_out > 1
+
+
+@pytest.mark.parametrize("entry", TRAINED, ids=lambda entry: entry.slug)
+def test_infers_like_torch(entry):
+    assert inference_error(entry) <= entry.tolerance
 
 
 @pytest.mark.parametrize("entry", REFUSED, ids=lambda entry: entry.slug)

@@ -9,11 +9,9 @@ from dag.job import inference_spec
 from ir.cut import cut
 from ir.frontends.torch_module import import_inference
 from ir.graph import INFER
-from ir.segment import BoundaryKind
 from peer.executor.base import SegmentProgram, WorkKey
 from peer.executor.registry import create
-
-KEY = WorkKey(mode="infer", step=0, microbatch=0)
+from tests.pipeline import infer
 
 
 class Heads(nn.Module):
@@ -31,31 +29,6 @@ class Heads(nn.Module):
         last = self.layers[3](torch.where(mask, middle, x))
         return {"last": last, "first": first, "mask": mask, "mean": middle.mean(),
                 "label": last.argmax(1)}
-
-
-def infer(imported, data, parts, executor):
-    """name -> value, and how many segments gave it."""
-    graph, sent, results = imported.graph, {}, {}
-    weights = {p.name: p.value for p in imported.parameters}
-    for segment in cut(graph, parts, frozenset(), INFER):
-        program = SegmentProgram(
-            graph=graph, segment=segment, training=inference_spec(4, 4), trainable=frozenset(),
-            kind=INFER)
-        foreign = [t.value for t in segment.incoming if t.kind is BoundaryKind.PARAMETER]
-        loaded = create(executor, "cpu", 1).load(
-            program, {name: weights[name] for name in (*segment.parameters, *foreign)})
-        given = loaded.forward(
-            KEY, {name: data[name] for name in segment.data_inputs},
-            {t.edge: sent[t.edge] for t in segment.incoming
-             if t.kind is BoundaryKind.ACTIVATION})
-        assert given.loss is None
-        assert list(given.results) == [result.name for result in segment.results]
-        assert not results.keys() & given.results.keys()
-        sent.update(given.outputs)
-        results.update({name: np.array(array) for name, array in given.results.items()})
-        loaded.close()
-    assert results.keys() == set(graph.outputs)
-    return results
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +69,8 @@ def test_a_segment_keeps_nothing_of_an_inference(lab, exported):
         trainable=frozenset(), kind=INFER)
     loaded = create("torch", "cpu", 1).load(
         program, {p.name: p.value for p in imported.parameters})
-    first = loaded.forward(KEY, data, {}).results
+    first = loaded.forward(
+        WorkKey(mode="infer", step=0, microbatch=0), data, {}).results
     again = loaded.forward(WorkKey(mode="infer", step=0, microbatch=9), data, {}).results
     assert lab.different(first, again) == []
     assert not loaded._kept
