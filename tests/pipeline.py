@@ -76,14 +76,22 @@ def contiguous_parts(graph, count):
 
 
 class Pipeline:
-    """The segments of a job, loaded, and the links between them."""
+    """The segments of a job, loaded, and the links between them.
+
+    Args:
+        job: what to train.
+        parts: nodes of each segment.
+        executor: name for all segments, or a list with one for each.
+    """
 
     def __init__(self, job, parts, executor="torch"):
         self.job = job
         self.segments = cut(job.graph, parts, job.trainable)
-        loader = create(executor, "cpu", 1)
+        names = [executor] * len(parts) if isinstance(executor, str) else executor
+        loaders = {name: create(name, "cpu", 1) for name in names}
         self.loaded = []
-        for segment in self.segments:
+        for segment, name in zip(self.segments, names, strict=True):
+            loader = loaders[name]
             program = SegmentProgram(graph=job.graph, segment=segment, training=job.training,
                                      trainable=job.trainable)
             foreign = [t.value for t in segment.incoming if t.kind == BoundaryKind.PARAMETER]

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 from homespun.errors import Code, HomespunError
 
-NAMES = ("torch", "onnxruntime", "null")
+NAMES = ("torch", "jax", "onnxruntime", "null")
 """Executors that `peer.executor.registry` can make."""
 
 _DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
-    "torch": ("torch",), "onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "null": (),
+    "torch": ("torch",), "jax": ("jax", "jaxlib"),
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "null": (),
 }
 """Executor -> packages that its speed and its operators depend on."""
 
@@ -45,7 +46,9 @@ def has_cuda(executor: str) -> bool:
     if executor == "torch":
         version = _version("torch")
         return bool(version) and not version.endswith("+cpu")
-    return executor == "onnxruntime" and bool(_version("onnxruntime-gpu"))
+    plugins = {"onnxruntime": ("onnxruntime-gpu",),
+               "jax": ("jax-cuda12-plugin", "jax-cuda13-plugin")}
+    return any(_version(name) for name in plugins.get(executor, ()))
 
 
 def _version(distribution: str) -> str:

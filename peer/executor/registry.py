@@ -27,6 +27,10 @@ def create(name: str, device: str, threads: int) -> Executor:
         from peer.executor.onnxruntime_executor import OnnxRuntimeExecutor
 
         return OnnxRuntimeExecutor(device, threads)
+    if name == "jax":
+        from peer.executor.jax_executor import JaxExecutor
+
+        return JaxExecutor(device, threads)
     from peer.executor.torch_executor import TorchExecutor
 
     return TorchExecutor(device, threads)

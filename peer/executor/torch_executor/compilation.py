@@ -30,6 +30,7 @@ from ir.graph import INFER, Node
 from ir.operators import RANDOM_OPERATORS
 from ir.segment import BoundaryKind
 from peer.executor.base import Array, SegmentProgram
+from peer.executor.flow import Flow, needed_nodes, own_updates, separate_leaves
 from peer.executor.torch_executor.adapters import (
     Preparation,
     alias,
@@ -39,9 +40,7 @@ from peer.executor.torch_executor.adapters import (
     with_stopped,
 )
 from peer.executor.torch_executor.failures import node_failure
-from peer.executor.torch_executor.flow import Flow, separate_leaves
 from peer.executor.torch_executor.fusion import fused_nodes
-from peer.executor.torch_executor.parameters import own_updates
 from peer.executor.torch_executor.plan import Plan, SlotKey, Step
 from peer.executor.torch_executor.run_state import RunState
 from peer.executor.torch_executor.table import Call, Implementation, Runner, implementations
@@ -92,7 +91,8 @@ class _Compiler:
     def compile(self) -> Plan:
         steps = []
         self._open_inputs()
-        for node in self._needed():
+        for node in needed_nodes(
+                self._nodes, self._program.segment.nodes, self._results()):
             implementation = self._implementation(node)
             if self._is_constant(node, implementation):
                 self._fold(node, implementation)
@@ -125,16 +125,6 @@ class _Compiler:
         """Slots that are never emptied: results, and what the slots hold before a microbatch."""
         results = {self._slots[name, None] for name in self._results()}
         return frozenset(results | set(self._initial) | {_NOTHING})
-
-    def _needed(self) -> list[Node]:
-        """The segment's nodes that a result depends on, ascending."""
-        wanted, needed = set(self._results()), []
-        for index in reversed(self._program.segment.nodes):
-            node = self._nodes[index]
-            if any(name in wanted for name in node.outputs):
-                needed.append(node)
-                wanted.update(node.inputs)
-        return needed[::-1]
 
     def _implementation(self, node: Node) -> Implementation:
         implementation = self._table.get(node.op_type)

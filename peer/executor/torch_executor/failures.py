@@ -7,8 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from homespun.errors import Code, HomespunError
+from homespun.errors import HomespunError
 from ir.graph import Node
+from peer.executor.failures import device_failure
 
 _CPU_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
 
@@ -33,14 +34,8 @@ def failures(what: str, device: torch.device) -> Iterator[None]:
 def _failure(
     error: Exception, what: str, device: torch.device, **details: object
 ) -> HomespunError:
-    text = str(error).strip().split("\n")[0][:300] or type(error).__name__
-    if _is_out_of_memory(error):
-        return HomespunError(
-            Code.OUT_OF_MEMORY, f"{what} needs more memory than {device} has left: {text}.",
-            device=device, reason=text, **details)
-    return HomespunError(
-        Code.EXECUTOR_FAILED, f"{what} failed on {device}: {text}.",
-        device=device, reason=text, **details)
+    return device_failure(
+        error, what, device, is_out_of_memory=_is_out_of_memory(error), **details)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dag.job import OptimizerSpec
-from homespun.errors import Code, HomespunError
+from peer.executor.update_rule import check_rule
 
 
 def make_optimizer(spec: OptimizerSpec, parameters: list[Tensor]) -> torch.optim.Optimizer | None:
@@ -20,16 +20,8 @@ def make_optimizer(spec: OptimizerSpec, parameters: list[Tensor]) -> torch.optim
     Raises:
         HomespunError: INVALID_JOB if the kind is unknown or a number is out of range.
     """
-    if spec.kind not in ("sgd", "adam", "adamw"):
-        raise HomespunError(
-            Code.INVALID_JOB, f"Unknown optimizer '{spec.kind}'; use sgd, adam or adamw.",
-            kind=spec.kind)
-    if not parameters:
-        return None
-    try:
-        return _make(spec, parameters)
-    except ValueError as error:
-        raise HomespunError(Code.INVALID_JOB, f"Optimizer {spec.kind}: {error}.") from error
+    check_rule(spec)
+    return _make(spec, parameters) if parameters else None
 
 
 def _make(spec: OptimizerSpec, parameters: list[Tensor]) -> torch.optim.Optimizer:

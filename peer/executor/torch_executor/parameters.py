@@ -8,69 +8,28 @@ gradient bits wherever its consumers run (docs/adr/0008-bit-identity.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import reduce
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from homespun.errors import Code, HomespunError
-from ir.segment import BoundaryKind, BoundaryTensor
+from ir.segment import BoundaryKind
 from peer.executor.base import Array, SegmentProgram
-from peer.executor.torch_executor.flow import Flow, separate_leaves
+from peer.executor.flow import Flow, separate_leaves
+from peer.executor.gradients import (
+    EVERY_CONSUMER,
+    Term,
+    arrived,
+    checked_parameter,
+    fold,
+    frame_shape,
+    gradient_frame,
+    gradient_terms,
+)
 from peer.executor.torch_executor.plan import SlotKey
 from peer.executor.torch_executor.tensors import row_major, to_numpy, to_torch
 
 _CHUNK = 1 << 16
-
-Term = tuple[int, Tensor]
-"""(consumer index, its part of a gradient)."""
-
-
-def fold(terms: Iterable[Term]) -> Tensor:
-    """Add the terms one after the other in descending order of consumer index."""
-    ordered = sorted(terms, key=lambda term: term[0], reverse=True)
-    return reduce(torch.add, (tensor for _, tensor in ordered))
-
-
-def gradient_terms(tensor: BoundaryTensor, gradient: Tensor) -> list[Term]:
-    """Split a received gradient into its terms.
-
-    A gradient that the target summed counts as one term of its last consumer.
-    """
-    if tensor.contributions == 1:
-        return [(max(tensor.consumers), gradient)]
-    return list(zip(sorted(tensor.consumers, reverse=True), gradient.unbind(0), strict=True))
-
-
-def gradient_frame(tensor: BoundaryTensor, terms: Sequence[Term]) -> Tensor:
-    """What to send for an incoming tensor: the terms stacked, or their sum."""
-    if tensor.contributions == 1:
-        return fold(terms)
-    ordered = sorted(terms, key=lambda term: term[0], reverse=True)
-    return torch.stack([term for _, term in ordered])
-
-
-def frame_shape(tensor: BoundaryTensor) -> tuple[int, ...]:
-    """Shape of the gradient that comes back for a boundary tensor."""
-    shape = tensor.type.shape
-    return shape if tensor.contributions == 1 else (tensor.contributions, *shape)
-
-
-def received(array: Array, tensor: BoundaryTensor, shape: tuple[int, ...], device: torch.device
-             ) -> Tensor:
-    """A received array on the device.
-
-    Raises:
-        HomespunError: INVALID_ARGUMENT if dtype or shape are not those of the boundary tensor.
-    """
-    if array.shape != shape or array.dtype.name != tensor.type.dtype:
-        raise HomespunError(
-            Code.INVALID_ARGUMENT,
-            f"Boundary tensor {tensor.edge} ('{tensor.value}') arrived as {array.dtype.name} "
-            f"{array.shape}; expected {tensor.type.dtype} {shape}.", edge=tensor.edge)
-    return to_torch(array, device)
-
 
 def squared_norm(gradient: Tensor) -> Tensor:
     """Sum of squared elements as a float64 scalar on the tensor's device.
@@ -105,7 +64,8 @@ class Parameters:
         self._incoming = [t for t in segment.incoming if t.kind == BoundaryKind.PARAMETER]
         self._outgoing = [t for t in segment.outgoing if t.kind == BoundaryKind.PARAMETER]
         names = dict.fromkeys([*segment.parameters, *(t.value for t in self._incoming)])
-        self._values = {name: _placed(program, name, values, device) for name in names}
+        self._values = {name: to_torch(
+            checked_parameter(program.graph, name, values), device) for name in names}
         self.own = {name: self._values[name] for name in segment.parameters}
         self.trainable = tuple(name for name in segment.parameters if name in program.trainable)
         separate = separate_leaves(program, flow)
@@ -138,9 +98,8 @@ class Parameters:
         with torch.no_grad():
             for tensor in self._incoming:
                 if tensor.edge in values:
-                    value = received(
-                        values[tensor.edge], tensor, tensor.type.shape, self._device)
-                    self._values[tensor.value].copy_(value)
+                    value = arrived(values, tensor, tensor.type.shape, "parameter")
+                    self._values[tensor.value].copy_(to_torch(value, self._device))
 
     def shared_values(self) -> dict[int, Array]:
         """Copies of the parameters that others use, by edge."""
@@ -153,7 +112,7 @@ class Parameters:
         for tensor in self._incoming:
             if tensor.differentiable:
                 terms = self._terms(tensor.value, tensor.consumers)
-                result[tensor.edge] = to_numpy(gradient_frame(tensor, terms))
+                result[tensor.edge] = to_numpy(gradient_frame(tensor, terms, torch.stack))
         return result
 
     def finish(self, shared: Mapping[int, Array]) -> dict[str, Tensor]:
@@ -161,15 +120,15 @@ class Parameters:
         foreign: dict[str, list[Term]] = {}
         for tensor in self._outgoing:
             if tensor.differentiable:
-                frame = received(
-                    _present(shared, tensor), tensor, frame_shape(tensor), self._device)
+                frame = to_torch(
+                    arrived(shared, tensor, frame_shape(tensor), "gradient"), self._device)
                 foreign.setdefault(tensor.value, []).extend(gradient_terms(tensor, frame))
         result = {}
         for name in self.trainable:
             terms = foreign.get(name, [])
             for consumer, leaf in self._leaves.get(name, {}).items():
                 if leaf.grad is not None:
-                    terms.append((-1 if consumer is None else consumer, leaf.grad))
+                    terms.append((EVERY_CONSUMER if consumer is None else consumer, leaf.grad))
                     leaf.grad = None
             if terms:
                 result[name] = fold(terms)
@@ -183,31 +142,3 @@ class Parameters:
             terms.append((consumer, gradient))
             leaf.grad = None
         return terms
-
-
-def own_updates(program: SegmentProgram) -> dict[str, str]:
-    """The graph's updates of the segment's own parameters: name -> value that replaces it."""
-    updates = program.graph.updates
-    return {name: updates[name] for name in program.segment.parameters if name in updates}
-
-
-def _placed(
-    program: SegmentProgram, name: str, values: Mapping[str, Array], device: torch.device
-) -> Tensor:
-    kind, value = program.graph.types[name], values.get(name)
-    if value is None or value.shape != kind.shape or value.dtype.name != kind.dtype:
-        had = "nothing" if value is None else f"{value.dtype.name} {value.shape}"
-        raise HomespunError(
-            Code.INVALID_ARGUMENT,
-            f"Parameter '{name}' was given as {had}; the graph says {kind.dtype} {kind.shape}.",
-            parameter=name)
-    return to_torch(value, device)
-
-
-def _present(arrays: Mapping[int, Array], tensor: BoundaryTensor) -> Array:
-    if tensor.edge not in arrays:
-        raise HomespunError(
-            Code.INVALID_ARGUMENT,
-            f"Nothing was given for boundary tensor {tensor.edge} ('{tensor.value}').",
-            edge=tensor.edge)
-    return arrays[tensor.edge]

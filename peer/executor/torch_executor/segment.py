@@ -12,21 +12,24 @@ from homespun.errors import Code, HomespunError
 from ir.graph import INFER
 from ir.segment import BoundaryKind, BoundaryTensor
 from peer.executor.base import Array, ForwardResult, SegmentProgram, WorkKey
-from peer.executor.learning_rate import learning_rate
-from peer.executor.torch_executor.compilation import compile_plan
-from peer.executor.torch_executor.deferred import WeightGradient
-from peer.executor.torch_executor.failures import failures
-from peer.executor.torch_executor.flow import gradient_flow
-from peer.executor.torch_executor.optimizer import apply_gradients, make_optimizer
-from peer.executor.torch_executor.parameters import (
-    Parameters,
+from peer.executor.flow import gradient_flow, own_updates
+from peer.executor.gradients import (
+    EVERY_CONSUMER,
     Term,
+    arrived,
+    checked_column,
     fold,
     frame_shape,
     gradient_frame,
     gradient_terms,
-    own_updates,
-    received,
+)
+from peer.executor.learning_rate import learning_rate
+from peer.executor.torch_executor.compilation import compile_plan
+from peer.executor.torch_executor.deferred import WeightGradient
+from peer.executor.torch_executor.failures import failures
+from peer.executor.torch_executor.optimizer import apply_gradients, make_optimizer
+from peer.executor.torch_executor.parameters import (
+    Parameters,
     squared_norm,
 )
 from peer.executor.torch_executor.plan import check_types, execute
@@ -135,8 +138,10 @@ class TorchSegment:
             self._differentiate(kept, gradients)
             if not self._is_awaited:
                 self.accumulate(key)
-            return {t.edge: to_numpy(gradient_frame(t, _collected(kept.leaves[t.edge])))
-                    for t in self._arriving if t.differentiable}
+            return {
+                t.edge: to_numpy(
+                    gradient_frame(t, _collected(kept.leaves[t.edge]), torch.stack))
+                for t in self._arriving if t.differentiable}
 
     def has_deferred(self, key: WorkKey) -> bool:
         """Whether `accumulate` has anything to do for a microbatch."""
@@ -217,12 +222,12 @@ class TorchSegment:
         for slot, buffer in buffers.items():
             values[slot] = buffer
         for name in self._segment.data_inputs:
-            values[slots[name, None]] = self._column(name, data)
+            values[slots[name, None]] = to_torch(
+                checked_column(self._program.graph, name, data), self._device)
         leaves = {}
         for tensor in self._arriving:
-            if tensor.edge not in incoming:
-                raise self._missing(tensor, "activation")
-            value = received(incoming[tensor.edge], tensor, tensor.type.shape, self._device)
+            value = to_torch(
+                arrived(incoming, tensor, tensor.type.shape, "activation"), self._device)
             values[slots[tensor.value, None]] = value
             if tensor.differentiable:
                 leaves[tensor.edge] = self._leaf_terms(tensor, value, values)
@@ -244,23 +249,13 @@ class TorchSegment:
         """Make leaves of an incoming activation and put them where its consumers read."""
         slots = self._plan.slots
         if tensor.contributions == 1:
-            return [(-1, value.requires_grad_(torch.is_grad_enabled()))]
+            return [(EVERY_CONSUMER, value.requires_grad_(torch.is_grad_enabled()))]
         terms = []
         for consumer in tensor.consumers:
             leaf = value.detach().requires_grad_(torch.is_grad_enabled())
             values[slots[tensor.value, consumer]] = leaf
             terms.append((consumer, leaf))
         return terms
-
-    def _column(self, name: str, data: Mapping[str, Array]) -> Tensor:
-        kind, array = self._program.graph.types[name], data.get(name)
-        if array is None or array.shape != kind.shape or array.dtype.name != kind.dtype:
-            had = "nothing" if array is None else f"{array.dtype.name} {array.shape}"
-            raise HomespunError(
-                Code.INVALID_ARGUMENT,
-                f"Data input '{name}' was given as {had}; the graph says {kind.dtype} "
-                f"{kind.shape}.", column=name)
-        return to_torch(array, self._device)
 
     def _roots(self, values: list[Tensor | None]) -> dict[str, Tensor]:
         names = [t.value for t in self._leaving if t.differentiable]
@@ -279,24 +274,17 @@ class TorchSegment:
         for tensor in self._leaving:
             if not tensor.differentiable:
                 continue
-            if tensor.edge not in gradients:
-                raise self._missing(tensor, "gradient")
-            frame = received(gradients[tensor.edge], tensor, frame_shape(tensor), self._device)
+            frame = to_torch(
+                arrived(gradients, tensor, frame_shape(tensor), "gradient"), self._device)
             external.setdefault(tensor.value, []).extend(gradient_terms(tensor, frame))
         if self._loss_name is not None and self._loss_name in kept.roots:
             seed = torch.full_like(
                 kept.roots[self._loss_name], 1.0 / self._program.training.microbatches)
-            external.setdefault(self._loss_name, []).append((-1, seed))
+            external.setdefault(self._loss_name, []).append((EVERY_CONSUMER, seed))
         names = [name for name in external if name in kept.roots]
         if names:
             torch.autograd.backward(
                 [kept.roots[name] for name in names], [fold(external[name]) for name in names])
-
-    def _missing(self, tensor: BoundaryTensor, what: str) -> HomespunError:
-        return HomespunError(
-            Code.INVALID_ARGUMENT,
-            f"Segment {self._segment.index} got no {what} for boundary tensor {tensor.edge} "
-            f"('{tensor.value}').", edge=tensor.edge)
 
 
 def _collected(leaves: list[Term]) -> list[Term]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ir.tensor_proto import numpy_dtype
 from peer.executor.base import Array
+from peer.executor.carriers import CARRIERS
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float64": torch.float64, "float32": torch.float32, "float16": torch.float16,
@@ -28,10 +29,6 @@ _SAME_BITS: Mapping[str, type[np.generic]] = {
     "bfloat16": np.uint16, "float8_e4m3fn": np.uint8, "float8_e5m2": np.uint8,
     "float8_e4m3fnuz": np.uint8, "float8_e5m2fnuz": np.uint8, "float8_e8m0fnu": np.uint8}
 """Dtypes of `ml_dtypes` that torch has -> numpy's dtype of their width, through which they pass."""
-_CARRIERS: Mapping[str, str] = {
-    "float4_e2m1fn": "float8_e4m3fn", "int4": "int8", "uint4": "uint8", "int2": "int8",
-    "uint2": "uint8"}
-"""Dtypes of `ml_dtypes` that torch lacks -> the one that carries them."""
 
 
 def to_torch(array: Array, device: torch.device) -> Tensor:
@@ -41,8 +38,8 @@ def to_torch(array: Array, device: torch.device) -> Tensor:
     aligned memory, so a received tensor must look like one computed here.
     """
     name = array.dtype.name
-    if name in _CARRIERS:
-        return to_torch(array.astype(numpy_dtype(_CARRIERS[name])), device)
+    if name in CARRIERS:
+        return to_torch(array.astype(numpy_dtype(CARRIERS[name])), device)
     if name in _SAME_BITS:
         return to_torch(array.view(_SAME_BITS[name]), device).view(DTYPES[name])
     tensor = torch.empty(array.shape, dtype=DTYPES[name])
@@ -69,7 +66,7 @@ def to_numpy(tensor: Tensor, dtype: str | None = None) -> Array:
         found: Array = bits.view(numpy_dtype(name))
     else:
         found = plain.numpy()
-    return found.astype(numpy_dtype(dtype)) if dtype in _CARRIERS else found
+    return found.astype(numpy_dtype(dtype)) if dtype in CARRIERS else found
 
 
 def row_major(tensor: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Models whose training on any cut is compared, and what the tests beside this file share."""
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,12 @@ from tests.pipeline import (
     single,
     training_spec,
 )
+
+# XLA compiles these small segments in half the time when LLVM optimises less; the bits that the
+# tests compare are those of one process. Read when XLA starts, which no import here causes.
+os.environ["XLA_FLAGS"] = " ".join([
+    os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true", "--xla_cpu_parallel_codegen_split_count=1"])
 
 
 class EncoderDecoder(nn.Module):

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from peer.executor.torch_executor.ops.convolution import Window, pad_spatial, window
+from ir.semantics.window import Window, window
+from peer.executor.torch_executor.ops.convolution import pad_spatial
 from peer.executor.torch_executor.ops.matmul import convolve
 from peer.executor.torch_executor.table import Call, Runner, operator
 

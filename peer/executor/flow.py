@@ -5,7 +5,7 @@ Answers come from the whole graph and `ir.gradient`, so they are the same on eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ir.gradient import differentiable_values, gives_gradient
@@ -59,3 +59,28 @@ def separate_leaves(program: SegmentProgram, flow: Flow) -> Mapping[str, tuple[i
         if tensor.kind == BoundaryKind.ACTIVATION and tensor.contributions > 1:
             result[tensor.value] = tensor.consumers
     return result
+
+
+def own_updates(program: SegmentProgram) -> dict[str, str]:
+    """The graph's updates of the segment's own parameters: name -> value that replaces it."""
+    updates = program.graph.updates
+    return {name: updates[name] for name in program.segment.parameters if name in updates}
+
+
+def needed_nodes(
+    nodes: Sequence[Node], indices: Sequence[int], wanted: Iterable[str]
+) -> list[Node]:
+    """Those of a segment's nodes that a wanted value depends on, ascending.
+
+    Args:
+        nodes: the whole graph's.
+        indices: of the segment's nodes, ascending.
+        wanted: names of values.
+    """
+    names, needed = set(wanted), []
+    for index in reversed(indices):
+        node = nodes[index]
+        if any(name in names for name in node.outputs):
+            needed.append(node)
+            names.update(node.inputs)
+    return needed[::-1]
