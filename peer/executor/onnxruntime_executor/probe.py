@@ -42,9 +42,15 @@ _REFUSED_WHEN_RUN: Mapping[str, frozenset[str]] = {
     "Mod": FLOATS,  # with fmod=0
     "ScatterElements": frozenset({"bfloat16", "float16"}),  # with a reduction
     "ScatterND": frozenset({"bfloat16", "float16"}),  # with a reduction
+    "Resize": frozenset({"int32", "int8", "uint8"}),  # cubic
     "ReduceMax": frozenset({"bool"}), "ReduceMin": frozenset({"bool"}),  # over nothing
 }
 """Operator -> dtypes whose kernel is there and yet refuses some inputs when it runs."""
+_NOT_TRUSTED = frozenset({
+    "ConvInteger",  # refuses padding when it runs
+    "MaxUnpool",  # with an output shape it puts elements elsewhere
+})
+"""Operators that compile and yet are not declared."""
 _RIGHT_OUTPUTS: Mapping[str, int] = {"Attention": 3}
 """Operator -> outputs that are right: masked scores come as the lowest float instead of -inf."""
 COMBINATIONS_MAX = 200
@@ -68,7 +74,7 @@ def probed_slots(place: Place) -> dict[str, Slots]:
     Random operators draw on the host, by keys of ours, and are left out but for dropout, which does
     not draw in inference.
     """
-    names = sorted({*OPERATORS} - {*RANDOM_OPERATORS} | {"Dropout"})
+    names = sorted({*OPERATORS} - {*RANDOM_OPERATORS} - _NOT_TRUSTED | {"Dropout"})
     probes = ((name, _Probe(name, place)) for name in names)
     return {name: slots for name, probe in probes if (slots := probe.slots()) is not None}
 

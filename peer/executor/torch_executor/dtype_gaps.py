@@ -12,7 +12,7 @@ from dag.support import ALL_DTYPES, DtypeSet, Slots
 
 _GAPS: Mapping[tuple[str, ...], str] = {
     ("uint16", "uint32", "uint64"):
-        "ArgMax ArgMin GatherElements ScatterElements ScatterND",
+        "ArgMax ArgMin Col2Im GatherElements ScatterElements ScatterND TensorScatter",
     ("uint32", "uint64"): "Gemm MatMul ReduceL1 ReduceMax ReduceMin ReduceSum ReduceSumSquare",
     ("int32", "int64", "uint32", "uint64"): "ReduceLogSum",
 }

@@ -51,9 +51,6 @@ FLOAT32_TRANSFORMS = dict.fromkeys(
 """For executors that transform float32 in float32."""
 
 _ONNXRUNTIME = {
-    "test_convinteger_with_padding": "its kernel takes no zero point of one axis there",
-    "test_maxunpool_export_with_output_shape":
-        "its kernel counts indices in the given output, the case in that of the window",
     **dict.fromkeys(
         ["test_resize_downsample_scales_linear_align_corners",
          "test_resize_downsample_scales_cubic_align_corners"],
