@@ -124,6 +124,10 @@ ENTRIES = (
           "normalised layers amplify rounding: after 5 steps with AdamW (rate 1e-3) the losses "
           "differ from torch's by 1e-3, with SGD at 0.01 and momentum by 5e-3, although the first "
           "gradients agree to 5e-8."),
+    Entry(name="SegFormer", family="Vision",
+          source="transformers.SegformerForSemanticSegmentation", build=segformer,
+          optimizer=SGD, notes="Its loss is taken at the logits' resolution. Biases before its "
+          "BatchNorm have no gradient but rounding, which Adam would scale up."),
     Entry(name="DETR", family="Vision", source="transformers.DetrForObjectDetection", build=detr,
           notes="Which query answers for which object is data (columns give each query's class and "
           "box): the Hungarian matching of its usual loss is a host algorithm, which no graph can "
