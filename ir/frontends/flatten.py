@@ -182,6 +182,10 @@ class Flattener:
             return self._stopped(node, inputs[0], scope)
         if node.domain == classical.DOMAIN:
             return trees.lower(self, node, inputs, scope)
+        if node.domain == functions.PREVIEW:
+            body = functions.standard_function(node, inputs, scope)
+            if body is not None:
+                return functions.call(self, node, body, inputs, scope)
         if node.domain not in DEFAULT_DOMAINS:
             raise refuse(node, f"is of the domain {node.domain[:80]!r}; only standard ONNX "
                                "operators are accepted", prefix=scope.prefix)

@@ -70,17 +70,27 @@ def with_attributes(node: onnx.NodeProto, scope: Scope) -> onnx.NodeProto:
     return resolved
 
 
+PREVIEW = "ai.onnx.preview"
+"""The standard's domain of operators that are defined by functions and may still change."""
+PREVIEW_OPSET = 1
+
+
 def standard_function(
     node: onnx.NodeProto, inputs: Sequence[FlatValue], scope: Scope
 ) -> onnx.FunctionProto | None:
     """The body by which the standard defines an operator, where it does so at this opset."""
-    schema = schema_of(node.op_type, scope.opset)
+    default = node.domain in ("", "ai.onnx")
+    if default:
+        schema = schema_of(node.op_type, scope.opset)
+    else:
+        schema = schema_of(node.op_type, PREVIEW_OPSET, node.domain)
     if schema is None:
         return None
-    version = _newest(schema.function_opset_versions, scope.opset)
+    opset = scope.opset if default else PREVIEW_OPSET
+    version = _newest(schema.function_opset_versions, opset)
     if version is not None:
         return onnx.FunctionProto.FromString(schema.get_function_with_opset_version(version))
-    version = _newest(schema.context_dependent_function_opset_versions, scope.opset)
+    version = _newest(schema.context_dependent_function_opset_versions, opset)
     if version is None or any(value.name and value.type is None for value in inputs):
         return None
     types = [(value.type or onnx.TypeProto()).SerializeToString() for value in inputs]

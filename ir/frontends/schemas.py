@@ -10,10 +10,10 @@ in accepted types, and in attributes and inputs that were added or became one an
 can be said in both means something else."""
 
 
-def schema_of(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
-    """The operator of the default domain in a version; None if that version does not have it."""
+def schema_of(op_type: str, opset: int, domain: str = "") -> onnx.defs.OpSchema | None:
+    """The operator of a domain in a version; None if that version does not have it."""
     try:
-        return onnx.defs.get_schema(op_type, opset, "")
+        return onnx.defs.get_schema(op_type, opset, domain)
     except onnx.defs.SchemaError:
         return None
 
