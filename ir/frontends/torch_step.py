@@ -72,12 +72,12 @@ class Prediction(torch.nn.Module):  # type: ignore[misc]
         """Compute the outputs of one microbatch."""
         batch = dict(zip(self.columns, tensors, strict=True))
         by_name = batch.keys() <= inspect.signature(self.model.forward).parameters.keys()
-        outputs = _named_outputs(self.model(**batch) if by_name else self.model(*tensors))
+        outputs = named_outputs(self.model(**batch) if by_name else self.model(*tensors))
         self.outputs.names = tuple(outputs)
         return tuple(outputs.values())
 
 
-def _named_outputs(result: Any) -> dict[str, torch.Tensor]:
+def named_outputs(result: Any) -> dict[str, torch.Tensor]:
     """What a model returned as named tensors."""
     items = {f"output_{n}": item for n, item in enumerate(result)} if _is_list(result) else result
     named = dict(_flattened("", items if isinstance(items, Mapping) else {"output_0": items}))

@@ -1,6 +1,7 @@
 """All models of the table (docs/universality.md), in its order."""
 
-from tests.universality import own, vision
+from tests.universality import language, multimodal, own, vision
 from tests.universality.entry import Entry
 
-ENTRIES: tuple[Entry, ...] = (*vision.ENTRIES, *own.ENTRIES,)
+ENTRIES: tuple[Entry, ...] = (
+    *language.ENTRIES, *vision.ENTRIES, *multimodal.ENTRIES, *own.ENTRIES)

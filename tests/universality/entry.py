@@ -22,12 +22,15 @@ class Case:
     Attributes:
         model: random weights, dropout 0 (native and ours draw from different generators).
         loss: `loss(model, batch)`, the mean over the microbatch; `batch` maps columns to tensors.
+            None: the model's own.
         columns: name -> rows; at least `harness.BATCH` of them, the same number in each.
+        inference: what the model reads without a loss, by argument; None: not compared.
     """
 
     model: torch.nn.Module
-    loss: Loss
     columns: Mapping[str, np.ndarray]
+    loss: Loss | None = None
+    inference: Mapping[str, np.ndarray] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,8 @@ class Measurement:
         state_error: largest over the updated buffers, after the last step.
         evaluation_error: of the loss in evaluation mode, after the last step.
         same_bits: whether one segment gave the losses and the state of three.
+        inference_error: largest of an output without a loss; None where it was not compared.
+        import_seconds: processor time of the import, one thread; None where it was not taken.
     """
 
     parameters: int
@@ -102,3 +107,5 @@ class Measurement:
     state_error: float
     evaluation_error: float
     same_bits: bool
+    inference_error: float | None = None
+    import_seconds: float | None = None

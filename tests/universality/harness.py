@@ -6,6 +6,7 @@ divided by the rate is the gradient to float32's own rounding.
 """
 
 import copy
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from dag.job import OptimizerSpec
 from ir.check import check
 from ir.cut import cut
 from ir.frontends.torch_module import import_inference
+from ir.frontends.torch_step import own_loss
 from ir.graph import Graph
 from ir.operators import OPERATORS
 from ir.segment import Segment
@@ -34,6 +36,7 @@ from tests.pipeline import (
     placed_nodes,
 )
 from tests.universality.entry import Case, Entry, Measurement
+from tests.universality.inference import outputs_error
 
 STEPS = 5
 BATCH = 4
@@ -62,7 +65,9 @@ def measure(entry: Entry) -> Measurement:
     """Train both ways and compare; see `Measurement`."""
     case = build(entry)
     native = copy.deepcopy(case.model)
+    started = time.process_time()
     job = import_case(case, entry.optimizer)
+    seconds = time.process_time() - started
     drawing = [node.name for node in job.graph.nodes if OPERATORS[node.op_type].random]
     assert not drawing, f"set dropout to 0, native draws differ: {drawing}"
     parts = branching_parts(job, entry.branches)
@@ -73,6 +78,8 @@ def measure(entry: Entry) -> Measurement:
     whole = Pipeline(job, [placed_nodes(job.graph)])
     alone = [loss for loss, _ in whole.run(STEPS)]
     crossing = [tensor for segment in pipeline.segments for tensor in segment.outgoing]
+    inference = None if case.inference is None else outputs_error(
+        case.model, case.inference, BATCH // MICROBATCHES)
     updates = getattr(job.graph, "updates", {})
     return Measurement(
         parameters=sum(value.size for name, value in job.parameters.items()
@@ -89,12 +96,16 @@ def measure(entry: Entry) -> Measurement:
                         default=0.0),
         evaluation_error=_relative(ours.evaluation, theirs.evaluation),
         same_bits=alone == losses and not different(ours.state, whole.parameters()),
+        inference_error=inference,
+        import_seconds=round(seconds, 1),
     )
 
 
 def inference_error(entry: Entry) -> float:
     """Largest relative difference of an output in inference, on three segments, from torch's."""
     case = build(entry)
+    if case.inference is not None:
+        return outputs_error(case.model, case.inference, BATCH // MICROBATCHES)
     batch = {name: torch.from_numpy(rows[:BATCH]) for name, rows in case.columns.items()}
     with torch.no_grad():
         case.loss(case.model.train(), batch)  # Running statistics that say something.
@@ -189,7 +200,7 @@ def _train_natively(
         optimizer.zero_grad()
         total = 0.0
         for microbatch in range(MICROBATCHES):
-            loss = case.loss(model, _batch(pipeline, step, microbatch))
+            loss = (case.loss or own_loss)(model, _batch(pipeline, step, microbatch))
             (loss / MICROBATCHES).backward()
             total += loss.item()
         if step == 0:
@@ -199,7 +210,7 @@ def _train_natively(
         losses.append(total / MICROBATCHES)
     model.eval()
     with torch.no_grad():
-        evaluation = case.loss(model, _batch(pipeline, STEPS, 0)).item()
+        evaluation = (case.loss or own_loss)(model, _batch(pipeline, STEPS, 0)).item()
     state = {name: value.numpy() for name, value in model.state_dict().items()}
     return _Trained(losses, state, evaluation), gradients
 

@@ -14,7 +14,8 @@ REFUSED = [entry for entry in ENTRIES if entry.refusal is not None]
 def test_trains_like_torch(entry):
     found = measure(entry)
     errors = {"loss": found.loss_error, "gradient": found.gradient_error,
-              "state": found.state_error, "evaluation": found.evaluation_error}
+              "state": found.state_error, "evaluation": found.evaluation_error,
+              "inference": found.inference_error or 0.0}
     assert max(errors.values()) <= entry.tolerance, errors
     assert found.same_bits, "one segment and three differ"
     assert not entry.branches or found.skips or found.fan_out > 1
