@@ -376,6 +376,7 @@ ENTRIES = (
           build=graph_transformer),
     Entry(name="NeRF", family="Fields", source="torch: positional encoding, volume rendering",
           build=nerf),
+    Entry(name="LSTM seq2seq", family="Recurrent", source="torch.nn.LSTM", build=seq2seq),
     Entry(name="Actor-critic, PPO", family="Reinforcement learning", source="torch: two heads",
           build=actor_critic, notes="Advantages and old probabilities are columns, as in PPO's "
           "epochs over stored experience."),

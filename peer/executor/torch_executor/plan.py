@@ -66,7 +66,8 @@ def execute(plan: Plan, values: list[Tensor | None], device: torch.device) -> No
         for step in plan.steps:
             result = step.run(*[values[source] for source in step.sources])
             if step.single:
-                values[step.targets[0]] = result
+                # Shared semantics may give all outputs that the operator can have.
+                values[step.targets[0]] = result[0] if isinstance(result, tuple) else result
             else:
                 for target, part in zip(step.targets, result, strict=False):
                     values[target] = part
