@@ -101,6 +101,14 @@ def mamba2() -> Case:
         n_groups=2, chunk_size=8, initializer_range=0.2)))
 
 
+def rwkv() -> Case:
+    from transformers import RwkvConfig, RwkvForCausalLM
+
+    return causal(RwkvForCausalLM(RwkvConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, context_length=64,
+        bos_token_id=1, eos_token_id=2, rescale_every=0)))
+
+
 class Adapter(nn.Module):
     """A frozen layer and what is added to it: two narrow matrices, the second one small."""
 
@@ -172,6 +180,9 @@ ENTRIES = (
     _entry("Qwen3-MoE", "Qwen3MoeForCausalLM", qwen3_moe,
            "2 of 8 experts per token, and a loss of the balance that leaves out padding."),
     _entry("Mamba-2", "Mamba2ForCausalLM", mamba2, "The scan in two chunks of 8 tokens."),
+    _entry("RWKV", "RwkvForCausalLM", rwkv,
+           "The recurrence is unrolled over 16 tokens. `rescale_every=0`: otherwise evaluation "
+           "changes weights in place, which is refused."),
     _entry("BERT", "BertForMaskedLM", bert, "Loss on the hidden tokens; tied embeddings."),
     _entry("T5", "T5ForConditionalGeneration", t5,
            "Every decoder layer reads the encoder's memory; relative positions; tied embeddings."),
