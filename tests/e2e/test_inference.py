@@ -1,6 +1,7 @@
 """A model that only has to run: one peer and three give the same bits, and what PyTorch gives."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -147,10 +148,12 @@ def test_commands_submit_watch_and_download(network, client, lab, tmp_path):
 
 def test_an_onnx_file_is_run_at_its_own_size(network, client, lab, tmp_path):
     torch.manual_seed(4)
-    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
-    torch.onnx.export(
-        model, (torch.zeros(4, 4),), tmp_path / "model.onnx", dynamo=True, verbose=False,
-        input_names=["x"], output_names=["y"], external_data=False)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        torch.onnx.export(
+            model, (torch.zeros(4, 4),), tmp_path / "model.onnx", dynamo=True, verbose=False,
+            input_names=["x"], output_names=["y"], external_data=False)
     x = np.random.default_rng(0).standard_normal((10, 4)).astype(np.float32)
     save_file({"x": x}, tmp_path / "rows.safetensors")
     job = client.infer(tmp_path / "model.onnx", {"x": x}, peers=2)
