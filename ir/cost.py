@@ -158,6 +158,21 @@ def _attention_flops(graph: Graph, node: Node) -> int:
     return 2 * query[0] * heads * query[1] * (key[1] + past) * depth
 
 
+def _q_linear_conv_flops(graph: Graph, node: Node) -> int:
+    """As a convolution; the weight is input 3."""
+    return 2 * graph.types[node.outputs[0]].elements * prod(graph.types[node.inputs[3]].shape[1:])
+
+
+def _cell_flops(graph: Graph, node: Node) -> int:
+    """2 * time * batch * (weights of the input and of the state), as in any matrix product.
+
+    Both weights are read once per step and sample (Hochreiter & Schmidhuber 1997; ONNX operator
+    reference, LSTM); the gates themselves are lower order.
+    """
+    weights = sum(graph.types[name].elements for name in node.inputs[1:3])
+    return 2 * prod(graph.types[node.inputs[0]].shape[:2]) * weights
+
+
 def _elementwise_flops(graph: Graph, node: Node) -> int:
     """Passes over the larger of input and output; an order of magnitude, not a count."""
     elements = max(
@@ -194,5 +209,9 @@ _FLOPS: Mapping[str, Callable[[Graph, Node], int]] = {
     "Conv": _conv_flops,
     "ConvTranspose": _conv_transpose_flops,
     "Attention": _attention_flops,
+    **dict.fromkeys(("MatMulInteger", "QLinearMatMul"), _matmul_flops),
+    **dict.fromkeys(("ConvInteger", "DeformConv"), _conv_flops),
+    "QLinearConv": _q_linear_conv_flops,
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), _cell_flops),
     **dict.fromkeys(_COPIES, _no_flops),
 }

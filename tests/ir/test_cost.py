@@ -13,6 +13,7 @@ from ir.check import problems
 from ir.cost import backward_cost, node_cost, parameter_bytes
 from ir.frontends.torch_module import import_module
 from ir.gradient import differentiable_values
+from ir.graph import Graph, Node, TensorType
 from ir.memory import saved_bytes
 from ir.operators import OpClass
 
@@ -170,3 +171,12 @@ def test_a_view_keeps_its_base_alive_and_a_copy_itself(builder):
 def test_parameter_bytes(mlp):
     assert parameter_bytes(mlp, mlp.parameters) == 3 * (64 + 8) * 4
     assert parameter_bytes(mlp, ()) == 0
+
+
+def test_a_recurrent_cell_costs_its_products():
+    types = {"x": TensorType("float32", (5, 2, 3)), "w": TensorType("float32", (1, 16, 3)),
+             "r": TensorType("float32", (1, 16, 4)), "y": TensorType("float32", (5, 1, 2, 4))}
+    node = Node(0, "cell", "LSTM", ("x", "w", "r"), ("y",), {"hidden_size": 4})
+    graph = Graph(opset=23, nodes=(node,), inputs=("x",), parameters=("w", "r"), outputs=("y",),
+                  constants={}, types=types)
+    assert node_cost(graph, node).flops == 2 * 5 * 2 * (16 * 3 + 16 * 4)
