@@ -56,12 +56,17 @@ _ONNXRUNTIME = {
         "zeros come out as up to 1e-4 in float32; the case allows 1e-7"),
 }
 
+_JAX = dict.fromkeys(
+    ["test_dft", "test_dft_axis", "test_dft_opset19", "test_dft_axis_opset19"],
+    "zeros come out as 2e-6 in float32; the case allows 1e-7")
+
 EXPECTED_FAILURES = {
+    "jax": EVERY_EXECUTOR | _JAX,
     "onnxruntime": EVERY_EXECUTOR | _ONNXRUNTIME,
     "torch": EVERY_EXECUTOR | FLOAT32_TRANSFORMS,
 }
 
-LEAST_SHARE = {"onnxruntime": 0.76, "torch": 0.97}
+LEAST_SHARE = {"jax": 0.96, "onnxruntime": 0.76, "torch": 0.97}
 """Share of the cases in scope, over all operators of ONNX, that an executor must pass."""
 
 SEMANTICS_FAILURES = {

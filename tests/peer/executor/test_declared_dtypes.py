@@ -17,7 +17,7 @@ from peer.executor.registry import create
 from tests.peer.executor.expected_failures import EXPECTED_FAILURES
 from tests.peer.executor.node_tests import claims, single_node_cases
 
-EXECUTORS = sorted(EXPECTED_FAILURES)
+EXECUTORS = sorted(set(EXPECTED_FAILURES) - {"jax"})  # it compiles each one
 CLAIMS = [(executor, op_type) for executor in EXECUTORS for op_type in claims(executor)]
 
 
