@@ -6,13 +6,13 @@ import pytest
 
 from homespun.errors import Code, HomespunError
 from homespun.tensor_file import TensorFileWriter, map_tensor, names_in, pack, unpack
-from ir.graph import ITEM_BYTES, SHORT_FLOATS, SHORT_INTEGERS, TensorType
+from ir.graph import ITEM_BYTES, STORED_FLOATS, STORED_INTEGERS, TensorType
 
 
 def tensors():
     draws = np.random.default_rng(0)
     shapes = [(5, 3), (7,), (4, 2, 2), (0, 3), (6, 0), (3,), (5,), (9, 1)]
-    names = [name for name in ITEM_BYTES if name not in SHORT_FLOATS | SHORT_INTEGERS]
+    names = [name for name in ITEM_BYTES if name not in STORED_FLOATS | STORED_INTEGERS]
     dtypes = [np.dtype(getattr(ml_dtypes, name, name)) for name in names]
     drawn = [draws.integers(0, 2, shapes[i % len(shapes)]) for i in range(len(dtypes))]
     return {

@@ -76,7 +76,7 @@ def test_what_the_plan_does_not_say_is_refused(sender, frame):
     tensor(Kind.ACTIVATION, 0, 0, (2, 3), "int32"),
     tensor(Kind.ACTIVATION, 0, 0, (1_000, 1_000)),
     opaque_frame(Kind.ACTIVATION, bytes(24), edge=0, source=0, target=1),
-], ids=str)
+], ids=lambda frame: f"{frame.dtype or 'opaque'} {frame.shape}")
 def test_a_tensor_of_another_type_is_refused_before_its_payload_is_read(frame):
     header = dataclasses.replace(frame, payload=b"")
     assert refusal("peer_0", header) is Code.INVALID_ARGUMENT
