@@ -13,20 +13,21 @@ from ir.semantics.backend import Array, Backend
 from ir.semantics.call import OpCall
 from ir.semantics.registry import Runner, semantics
 from ir.semantics.sampling import bilinear
-from ir.semantics.windows import along, window
+from ir.semantics.taps import along
+from ir.semantics.window import window
 
 
 @semantics("DeformConv")
 def _deform_conv(call: OpCall, backend: Backend) -> Runner:
     xp, (batch, channels) = backend.xp, call.shape(0)[:2]
     outputs, per_group, *kernel = call.shape(1)
-    shape = window(call, kernel, call.shape(0)[2:])
+    shape = window(call, kernel)
     groups, moved = call.integer("group", 1), call.integer("offset_group", 1)
     taps, points, dtype = prod(kernel), prod(shape.counts), call.host_dtype(0)
     # Where each tap of each window lies without an offset: [taps, *windows], rows and columns.
     rows, columns = (
         shape.dilations[a] * np.arange(kernel[a]).reshape((-1, 1, 1, 1) if a == 0 else (-1, 1, 1))
-        + shape.strides[a] * along(a, 2, shape.counts[a]) - shape.begins[a] for a in range(2))
+        + shape.strides[a] * along(a, 2, shape.counts[a]) - shape.begin[a] for a in range(2))
     rows, columns = (
         backend.constant(np.broadcast_to(part, (*kernel, *shape.counts)).reshape(
             1, 1, taps, points).astype(dtype)) for part in (rows, columns))

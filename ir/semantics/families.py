@@ -22,12 +22,12 @@ from ir.semantics import (
     sampling,
     sequences,
     signal,
-    windows,
+    taps,
 )
 
 __all__ = [
     "activations", "batch_norm", "bits", "creation", "deformable", "dropout", "elementwise",
     "indexing", "linear_attention", "losses", "movement", "normalization", "quantization",
     "random", "recurrent", "reductions", "resize", "rotary", "sampling", "sequences", "signal",
-    "windows",
+    "taps",
 ]

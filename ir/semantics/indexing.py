@@ -78,9 +78,11 @@ def _scatter_nd(call: OpCall, backend: Backend) -> Runner:
         x, _index_tuple(call, backend, indices, 0), updates, reduction)
 
 
-@semantics("CumSum", host=(1,))
-def _cum_sum(call: OpCall, backend: Backend) -> Runner:
+@semantics("CumSum", "CumProd", host=(1,))
+def _cumulative(call: OpCall, backend: Backend) -> Runner:
     xp, kind = backend.xp, call.out()
+    accumulate, neutral = ((xp.cumulative_sum, xp.zeros_like) if call.node.op_type == "CumSum"
+                           else (xp.cumulative_prod, xp.ones_like))
     axis = int(call.host_number(1)) % len(kind.shape)
     exclusive, reverse = call.integer("exclusive", 0), call.integer("reverse", 0)
     dtype = backend.dtype(kind.dtype)
@@ -88,9 +90,9 @@ def _cum_sum(call: OpCall, backend: Backend) -> Runner:
 
     def run(x: Array, _: None) -> Array:
         source = xp.flip(x, axis=axis) if reverse else x
-        result = xp.cumulative_sum(source, axis=axis, dtype=dtype)
+        result = accumulate(source, axis=axis, dtype=dtype)
         if exclusive:
-            result = xp.concat([xp.zeros_like(result[first]), result[others]], axis=axis)
+            result = xp.concat([neutral(result[first]), result[others]], axis=axis)
         return xp.flip(result, axis=axis) if reverse else result
 
     return run

@@ -8,7 +8,7 @@ from typing import Any
 from ir.semantics.backend import Array, Backend
 from ir.semantics.call import SHORT_FLOATS, OpCall
 from ir.semantics.registry import Runner, semantics
-from ir.semantics.windows import along, powered, safe_root
+from ir.semantics.taps import along, powered, safe_root
 
 
 def _stash(call: OpCall) -> str:

@@ -13,7 +13,8 @@ from ir.semantics.backend import Array, Backend
 from ir.semantics.call import SHORT_FLOATS, OpCall
 from ir.semantics.conversion import convert
 from ir.semantics.registry import Runner, semantics
-from ir.semantics.windows import convolve, window
+from ir.semantics.taps import convolve
+from ir.semantics.window import window
 
 _RANGES = {
     "uint8": (0, 255), "int8": (-128, 127), "uint16": (0, 65535), "int16": (-32768, 32767),
@@ -116,7 +117,7 @@ def _matmul_integer(call: OpCall, backend: Backend) -> Runner:
 
 @semantics("ConvInteger")
 def _conv_integer(call: OpCall, backend: Backend) -> Runner:
-    shape = window(call, call.shape(1)[2:], call.shape(0)[2:])
+    shape = window(call, call.shape(1)[2:])
     view, groups = (-1, *(1,) * (len(call.shape(1)) - 1)), call.integer("group", 1)
 
     def run(x: Array, w: Array, xz: Array | None = None, wz: Array | None = None) -> Array:
@@ -129,7 +130,7 @@ def _conv_integer(call: OpCall, backend: Backend) -> Runner:
 @semantics("QLinearConv")
 def _q_conv(call: OpCall, backend: Backend) -> Runner:
     xp, target = backend.xp, call.out().dtype
-    shape = window(call, call.shape(3)[2:], call.shape(0)[2:])
+    shape = window(call, call.shape(3)[2:])
     rank, groups = len(call.shape(3)), call.integer("group", 1)
     view, channels = (-1, *(1,) * (rank - 1)), (-1, *(1,) * (rank - 2))
 

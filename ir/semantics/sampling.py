@@ -14,7 +14,7 @@ from homespun.errors import Code, HomespunError
 from ir.semantics.backend import Array, Backend
 from ir.semantics.call import SHORT_FLOATS, OpCall
 from ir.semantics.registry import Runner, semantics
-from ir.semantics.windows import along
+from ir.semantics.taps import along
 
 _CUBIC = -0.75
 """Keys 1981, "Cubic convolution interpolation for digital image processing": the free parameter."""

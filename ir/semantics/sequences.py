@@ -11,7 +11,7 @@ from ir.semantics.backend import Array, Backend
 from ir.semantics.call import OpCall
 from ir.semantics.creation import fixed
 from ir.semantics.registry import Runner, semantics
-from ir.semantics.windows import along
+from ir.semantics.taps import along
 from ir.tensor_proto import numpy_dtype
 
 
@@ -85,24 +85,6 @@ def _center_crop_pad(call: OpCall, backend: Backend) -> Runner:
         borders.append((before, max(new - old, 0) - before))
     inner = tuple(kept)
     return lambda x, _: backend.pad(x[inner], borders, 0)
-
-
-@semantics("CumProd", host=(1,))
-def _cum_prod(call: OpCall, backend: Backend) -> Runner:
-    xp, kind = backend.xp, call.out()
-    axis = int(call.host_number(1)) % len(kind.shape)
-    exclusive, reverse = call.integer("exclusive", 0), call.integer("reverse", 0)
-    dtype = backend.dtype(kind.dtype)
-    first, others = ((*(slice(None),) * axis, part) for part in (slice(0, 1), slice(0, -1)))
-
-    def run(x: Array, _: None) -> Array:
-        source = xp.flip(x, axis=axis) if reverse else x
-        result = xp.cumulative_prod(source, axis=axis, dtype=dtype)
-        if exclusive:
-            result = xp.concat([xp.ones_like(result[first]), result[others]], axis=axis)
-        return xp.flip(result, axis=axis) if reverse else result
-
-    return run
 
 
 @semantics("TfIdfVectorizer")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from ir.semantics.call import OpCall
 
@@ -20,6 +21,7 @@ class Window:
         end: elements added after it, such that exactly the graph's number of windows fits;
             negative means elements that no window reaches.
         declared_end: end padding as the node declares it (without what `ceil_mode` adds).
+        counts: number of windows.
     """
 
     kernel: tuple[int, ...]
@@ -28,11 +30,20 @@ class Window:
     begin: tuple[int, ...]
     end: tuple[int, ...]
     declared_end: tuple[int, ...]
+    counts: tuple[int, ...]
 
     @property
     def symmetric(self) -> bool:
         """Whether as much is added before as after."""
         return self.begin == self.end
+
+    def taps(self) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
+        """Each place in the window, and what it meets in the padded input, one per window."""
+        for place in product(*map(range, self.kernel)):
+            starts = [at * d for at, d in zip(place, self.dilations, strict=True)]
+            yield place, tuple(
+                slice(start, start + (count - 1) * stride + 1, stride)
+                for start, count, stride in zip(starts, self.counts, self.strides, strict=True))
 
 
 def window(call: OpCall, kernel: Sequence[int]) -> Window:
@@ -54,7 +65,7 @@ def window(call: OpCall, kernel: Sequence[int]) -> Window:
     end = tuple(n - b for n, b in zip(needed, begin, strict=True))
     pads = call.integers("pads") if auto == "NOTSET" else None
     declared = (pads[rank:] if pads else (0,) * rank) if auto in ("NOTSET", "VALID") else end
-    return Window(tuple(kernel), tuple(strides), tuple(dilations), begin, end, declared)
+    return Window(tuple(kernel), tuple(strides), tuple(dilations), begin, end, declared, outputs)
 
 
 def transpose_borders(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from itertools import product
 from math import prod
 
 import jax
@@ -80,22 +79,13 @@ def _max_pool_by_position(
 ) -> Array | tuple[Array, Array]:
     """Compare the elements at each position of all windows; of equal ones the first wins."""
     padded = _padded(x, geometry.begin, geometry.end, low)
-    positions = list(product(*map(range, geometry.kernel)))
-    parts = [padded[(..., *_steps(geometry, position, padded.shape[2:]))]
-             for position in positions]
-    stacked = jnp.stack(parts, axis=-1)
+    positions, places = zip(*geometry.taps(), strict=True)
+    stacked = jnp.stack([padded[(..., *place)] for place in places], axis=-1)
     found = jnp.argmax(stacked, axis=-1)
     largest = jnp.take_along_axis(stacked, found[..., None], axis=-1)[..., 0]
     if not call.wants(1):
         return largest
     return largest, _flat_indices(call, geometry, jnp.asarray(positions)[found])
-
-
-def _steps(geometry: Window, position: tuple[int, ...], extents: Sequence[int]) -> list[slice]:
-    """Along each axis the elements at one position of every window."""
-    axes = zip(position, geometry.dilations, geometry.kernel, geometry.strides, extents,
-               strict=True)
-    return [slice(p * d, extent - (k - 1 - p) * d, s) for p, d, k, s, extent in axes]
 
 
 def _flat_indices(call: Call, geometry: Window, position: Array) -> Array:

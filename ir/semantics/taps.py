@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import product
 from math import prod
 from typing import Any
 
@@ -14,6 +11,7 @@ import numpy.typing as npt
 from ir.semantics.backend import Array, Backend
 from ir.semantics.call import OpCall
 from ir.semantics.registry import Runner, semantics
+from ir.semantics.window import Window, window
 
 
 def along(axis: int, rank: int, extent: int) -> npt.NDArray[np.int64]:
@@ -23,64 +21,10 @@ def along(axis: int, rank: int, extent: int) -> npt.NDArray[np.int64]:
     return np.arange(extent, dtype=np.int64).reshape(view)
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Geometry of a sliding window, one entry per spatial axis.
-
-    Attributes:
-        kernel: window extents.
-        strides: distance of neighbouring windows.
-        dilations: distance of neighbouring taps.
-        begins: elements added before the axis.
-        ends: elements added after it, so that the last window fits.
-        counts: number of windows.
-    """
-
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    begins: tuple[int, ...]
-    ends: tuple[int, ...]
-    counts: tuple[int, ...]
-
-    def taps(self) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
-        """Each place in the window, and what it meets in the padded input, one per window."""
-        for place in product(*(range(extent) for extent in self.kernel)):
-            starts = [at * d for at, d in zip(place, self.dilations, strict=True)]
-            yield place, tuple(
-                slice(start, start + (count - 1) * stride + 1, stride)
-                for start, count, stride in zip(starts, self.counts, self.strides, strict=True))
-
-
-def window(call: OpCall, kernel: Sequence[int], inputs: Sequence[int]) -> Window:
-    """Read a node's window; the type rules proved that it fits.
-
-    Args:
-        call: the node; its first output has the windows as its spatial axes.
-        kernel: window extents.
-        inputs: extents of the spatial axes.
-    """
-    axes, counts = len(kernel), call.out().shape[2:]
-    strides = call.integers("strides") or (1,) * axes
-    dilations = call.integers("dilations") or (1,) * axes
-    spans = [(c - 1) * s + (k - 1) * d + 1
-             for c, s, k, d in zip(counts, strides, kernel, dilations, strict=True)]
-    missing = [max(span - extent, 0) for span, extent in zip(spans, inputs, strict=True)]
-    auto = call.text("auto_pad", "NOTSET")
-    if auto == "NOTSET":
-        begins = (call.integers("pads") or (0,) * axes)[:axes]
-    elif auto == "VALID":
-        begins = (0,) * axes
-    else:
-        begins = tuple(m // 2 if auto == "SAME_UPPER" else m - m // 2 for m in missing)
-    ends = tuple(max(span - extent - begin, 0)
-                 for span, extent, begin in zip(spans, inputs, begins, strict=True))
-    return Window(tuple(kernel), tuple(strides), tuple(dilations), tuple(begins), ends, counts)
-
-
 def padded(backend: Backend, x: Array, shape: Window, value: float = 0) -> Array:
     """Add the border to the spatial axes of [N, C, *spatial]."""
-    borders = [(0, 0), (0, 0), *zip(shape.begins, shape.ends, strict=True)]
+    borders = [(0, 0), (0, 0), *((b, max(e, 0)) for b, e in
+                                 zip(shape.begin, shape.end, strict=True))]
     return backend.pad(x, borders, value) if any(map(any, borders)) else x
 
 
@@ -122,7 +66,7 @@ def powered(backend: Backend, x: Array, power: int) -> Array:
 @semantics("LpPool")
 def _lp_pool(call: OpCall, backend: Backend) -> Runner:
     power = call.integer("p", 2)
-    shape = window(call, call.integers("kernel_shape") or (), call.shape(0)[2:])
+    shape = window(call, call.integers("kernel_shape") or ())
 
     def run(x: Array) -> Array:
         source = powered(backend, padded(backend, x, shape), power)
