@@ -13,11 +13,7 @@ from onnxscript.optimizer import fold_constants_ir
 from onnxscript.rewriter import RewritePass
 from onnxscript.rewriter.rules import common as rules
 
-RANDOM_OPS = frozenset({
-    "Dropout", "Bernoulli", "Multinomial",
-    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
-})
-"""Operators that draw: never folded, never merged with an equal one."""
+from ir.operators import RANDOM_OPERATORS
 
 EXACT_RULES = (
     rules.no_op_cast_rule,
@@ -48,7 +44,7 @@ def simplify(model: ir.Model) -> None:
     for _ in range(_ROUNDS):
         folded = fold_constants_ir(
             model, onnx_shape_inference=True,
-            should_fold=lambda node: False if node.op_type in RANDOM_OPS else None,
+            should_fold=lambda node: False if node.op_type in RANDOM_OPERATORS else None,
         )
         rewritten = RewritePass(EXACT_RULES)(model)
         common.IdentityEliminationPass()(model)
@@ -74,7 +70,7 @@ def tidy(model: ir.Model) -> None:
 
 def _merge_equal_nodes(model: ir.Model) -> None:
     """Compute equal expressions once, except random ones."""
-    draws = [node for node in model.graph if node.op_type in RANDOM_OPS]
+    draws = [node for node in model.graph if node.op_type in RANDOM_OPERATORS]
     # The pass knows no Dropout; a number of its own makes each one differ from the others.
     for number, node in enumerate(draws):
         node.attributes["seed"] = ir.AttrInt64("seed", number)
