@@ -20,11 +20,13 @@ from tests.pipeline import (
     training_spec,
 )
 
-# XLA compiles these small segments in half the time when LLVM optimises less; the bits that the
-# tests compare are those of one process. Read when XLA starts, which no import here causes.
+# XLA compiles these small segments in a fifth of the time when LLVM optimises less and kernels do
+# not go through MLIR; the bits that the tests compare are those of one process. Read when XLA
+# starts, which no import here causes. Tests of real processes (tests/e2e) keep XLA's own emitters.
 os.environ["XLA_FLAGS"] = " ".join([
     os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0",
-    "--xla_llvm_disable_expensive_passes=true", "--xla_cpu_parallel_codegen_split_count=1"])
+    "--xla_llvm_disable_expensive_passes=true", "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_cpu_use_fusion_emitters=false"])
 
 
 class EncoderDecoder(nn.Module):

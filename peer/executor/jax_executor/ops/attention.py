@@ -80,7 +80,8 @@ def _plan(call: Call) -> _Plan:
     left, right = call.integer("left_window_size", -1), call.integer("right_window_size", -1)
     special = (any(call.has(slot) for slot in (3, 4, 6)) or softcap or call.wants(3)
                or not same_size or max(left, right) >= 0
-               or call.type(0).dtype == "float16")  # JAX's has no float16 products on a CPU
+               # JAX's has no float16 products on a CPU; of float64 its softmax is in float32.
+               or call.type(0).dtype in ("float16", "float64"))
     return _Plan(
         heads=heads, groups=groups, flat=flat, causal=bool(call.integer("is_causal", 0)),
         left=left, right=right,
