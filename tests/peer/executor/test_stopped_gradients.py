@@ -1,6 +1,7 @@
 """Models that stop a gradient train as torch trains them, on any cut."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -62,6 +63,20 @@ class Scaled(nn.Module):
         return x.square().mean()
 
 
+class Gated(nn.Module):
+    """SiLU and GELU whose gates are constants for the gradient: not what their kernels compute."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
+
+    def forward(self, x):
+        x = self.layers[0](x)
+        x = self.layers[1](x * torch.sigmoid(x).detach())
+        x = self.layers[2](0.5 * x * (1 + torch.erf(x / 2 ** 0.5).detach()))
+        return x.square().mean()
+
+
 def natively(model, pipeline):
     """Parameters after one step of gradient descent, and the loss."""
     total = 0.0
@@ -75,7 +90,7 @@ def natively(model, pipeline):
             for name, p in model.named_parameters()}, total
 
 
-@pytest.mark.parametrize("kind", [Quantised, Guided, Scaled])
+@pytest.mark.parametrize("kind", [Quantised, Guided, Scaled, Gated])
 def test_gradients_are_torch_s(lab, kind):
     torch.manual_seed(0)
     model = kind()
@@ -96,6 +111,37 @@ def test_gradients_are_torch_s(lab, kind):
     assert len(moved) >= 4
     assert lab.different(trained[0], trained[1]) == []
     assert lab.different(trained[0], trained[2]) == []
+
+
+class Silu(nn.Module):
+    """`y * sigmoid(y)`, as its definition says or with the gate detached."""
+
+    def __init__(self, detached):
+        super().__init__()
+        self.enter, self.leave, self.detached = nn.Linear(6, 6), nn.Linear(6, 6), detached
+
+    def forward(self, x):
+        y = self.enter(x)
+        gate = torch.sigmoid(y)
+        return self.leave(y * (gate.detach() if self.detached else gate)).square().mean()
+
+
+@pytest.mark.parametrize("segments", [1, 3])
+def test_no_kernel_runs_over_a_stopped_value(lab, segments):
+    """A graph may stop what `Sigmoid` itself gives; front ends put an `Identity` behind it."""
+    torch.manual_seed(0)
+    model = Silu(detached=False)
+    job = lab.job_of(copy.deepcopy(model), lambda m, b: m(**b), COLUMNS, 2, clip_norm=0.0,
+                     optimizer=OptimizerSpec(kind="sgd", learning_rate=RATE))
+    (gate,) = (node.outputs[0] for node in job.graph.nodes if node.op_type == "Sigmoid")
+    job.graph = replace(job.graph, stopped=frozenset({gate}))
+    pipeline = lab.Pipeline(job, lab.contiguous_parts(job.graph, segments))
+    loss, _ = pipeline.step(0)
+    model.detached = True
+    expected, native_loss = natively(model, pipeline)
+    assert loss == pytest.approx(native_loss, rel=1e-6)
+    for name, value in pipeline.parameters().items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def detached_in_place(x, w):
