@@ -1,15 +1,14 @@
 """Find what changes a gradient without changing the forward: mark it, or refuse it.
 
 ONNX says what a forward computes, not what its gradient is. So a detached tensor, `no_grad` or a
-hand-written backward must be found here: the exporter drops each without a word. The first two
-become marked nodes, from which `canonical.freeze` makes `Graph.stopped`.
+hand-written backward must be found here, and an embedding's padding row: the exporter drops each
+without a word. All but hand-written ones become marked nodes, from which `canonical.freeze` makes
+`Graph.stopped`.
 """
 
 from __future__ import annotations
 
 import operator
-import re
-from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -17,17 +16,13 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import BackwardCFunction
 
 from homespun.errors import Code, HomespunError
-from ir.frontends.canonical import STOP
+from ir.frontends.torch_embeddings import EMBEDDING, train_embedding
 from ir.frontends.torch_gathers import gathers
+from ir.frontends.torch_nodes import place, stopped
 
 _DETACHES_IN_PLACE = (torch.ops.aten.detach_.default,)
 _DETACHES = (
     torch.ops.aten.detach.default, torch.ops.aten.detach_copy.default, *_DETACHES_IN_PLACE)
-_ONNX_TYPES = {torch.float32: 1, torch.float16: 10, torch.float64: 11, torch.bfloat16: 16}
-"""Float type -> its number in `onnx.TensorProto`."""
-_NO_ATTRIBUTES = (
-    "attr_keys", "attr_types", "attr_pos", "attr_ints", "attr_floats", "attr_strs",
-    "metadata_props_keys", "metadata_props_values")
 
 
 def check_gradient(loss: torch.Tensor, model: torch.nn.Module) -> None:
@@ -71,7 +66,7 @@ def _backward_name(target: torch._ops.OpOverload) -> str:
 
 
 def mark_stopped_gradients(exported: torch.export.ExportedProgram) -> None:
-    """Put a node that the exporter keeps where `detach` or `no_grad` stops a gradient.
+    """Put a node that the exporter keeps where `detach`, `no_grad` or a padding row stops one.
 
     Only what depends on a trainable parameter is marked; elsewhere there is no gradient to stop.
     The graph of `exported` is edited in place.
@@ -79,7 +74,7 @@ def mark_stopped_gradients(exported: torch.export.ExportedProgram) -> None:
     Raises:
         HomespunError: UNSUPPORTED_OP with the line of the model, where a value is detached or
             computed without gradient *and* changed in place: which of its readers see the gradient
-            then depends on memory, which a graph does not have.
+            then depends on memory, which a graph does not have; what `train_embedding` raises.
     """
     signature = exported.graph_signature.inputs_to_parameters
     trained = {
@@ -95,6 +90,8 @@ def mark_stopped_gradients(exported: torch.export.ExportedProgram) -> None:
             elif _is_without_gradient(node):
                 passed = _passed_through(exported, node, depends)
                 depends.update(_stop_results(exported.graph, node, passed))
+            elif node.target is EMBEDDING and node.args[0] in depends:
+                depends.update((node, train_embedding(exported.graph, node)))
             else:
                 depends.add(node)
     exported.graph_module.recompile()
@@ -105,18 +102,12 @@ def _stop(graph: torch.fx.Graph, value: torch.fx.Node) -> None:
     if value.target in _DETACHES_IN_PLACE or _is_changed(value):
         raise HomespunError(
             Code.UNSUPPORTED_OP,
-            f"The model stops a gradient on a tensor that is changed in place{_place(value)}; use "
+            f"The model stops a gradient on a tensor that is changed in place{place(value)}; use "
             "operations that make new tensors.",
         )
-    tensor = value.meta["val"]
-    with graph.inserting_after(value):
-        marked = graph.call_function(
-            torch.ops.onnx_symbolic._symbolic.default,
-            ([value], STOP[1], _ONNX_TYPES[tensor.dtype]),
-            {**{key: [] for key in _NO_ATTRIBUTES}, "shape": list(tensor.shape), "domain": STOP[0],
-             "version": 1})
-    marked.meta["val"] = tensor
-    value.replace_all_uses_with(marked, delete_user_cb=lambda user: user is not marked)
+    readers = tuple(value.users)
+    marked = stopped(graph, value)
+    value.replace_all_uses_with(marked, delete_user_cb=lambda user: user in readers)
 
 
 def _stop_results(
@@ -152,7 +143,7 @@ def _passed_through(
             raise HomespunError(
                 Code.UNSUPPORTED_OP,
                 "The model switches gradients on again, or changes a tensor with a gradient in "
-                f"place, inside of no_grad{_place(node)}; use operations that make new tensors.",
+                f"place, inside of no_grad{place(node)}; use operations that make new tensors.",
             )
     (results,) = inner.output_node().args
     return frozenset(number for number, result in enumerate(results) if result in with_gradient)
@@ -200,14 +191,3 @@ def _is_float(node: torch.fx.Node) -> bool:
     value = node.meta.get("val")
     values = value if isinstance(value, (tuple, list)) else (value,)
     return any(not isinstance(v, torch.Tensor) or v.is_floating_point() for v in values)
-
-
-def _place(node: torch.fx.Node) -> str:
-    """The user's line, from the exporter's stack trace, such as ` (model.py, line 12)`."""
-    lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [
-        (path, line) for path, line in lines
-        if PurePath(path).parent != PurePath(__file__).parent
-        and "torch" not in PurePath(path).parts
-    ]
-    return f" ({PurePath(own[-1][0]).name}, line {own[-1][1]})" if own else ""

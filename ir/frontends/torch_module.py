@@ -59,8 +59,9 @@ def import_module(
     Raises:
         HomespunError: INVALID_ARGUMENT for arguments that cannot work; EXPORT_FAILED with the
             exporter's reason; UNSUPPORTED_OP for what would train differently as a graph:
-            parameters that change in forward, gradients stopped on the way to a trainable
-            parameter, hand-written gradients; LIMIT_EXCEEDED.
+            parameters that change in forward, gradients stopped on tensors that are changed in
+            place, tables with `max_norm`, `scale_grad_by_freq` or `sparse`, hand-written
+            gradients; LIMIT_EXCEEDED.
     """
     state = state_of(model)
     columns = _columns(sample, _device(model), {name for entry in state for name in entry.names})

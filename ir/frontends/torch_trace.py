@@ -28,6 +28,7 @@ from ir.frontends.torch_decompositions import (
     log_sigmoid,
     view,
 )
+from ir.frontends.torch_embeddings import check_embeddings
 from ir.frontends.torch_gathers import gathers
 from ir.frontends.torch_gradients import mark_stopped_gradients
 from ir.frontends.torch_step import Prediction, TrainStep
@@ -87,6 +88,7 @@ def trace(
             exported = torch.export.export(
                 step, columns, strict=False, dynamic_shapes=_dynamic_shapes(axes))
             _drop_assertions(exported)
+            check_embeddings(exported)
             if training:
                 mark_stopped_gradients(exported)
             exported = exported.run_decompositions({**_DECOMPOSITIONS, **gathers()})

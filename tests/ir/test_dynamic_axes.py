@@ -11,6 +11,7 @@ from torch import nn
 from homespun.errors import Code, HomespunError
 from ir.check import check
 from ir.frontends.torch_module import import_module, read_module
+from tests.pipeline import loss_and_gradients
 
 AXES = {"tokens": {0: "batch", 1: "sequence"}}
 
@@ -69,6 +70,42 @@ def test_each_size_computes_what_the_module_does(open_model, batch, length):
     assert value_of(imported, data) == pytest.approx(wanted, rel=1e-5)
     traced = import_module(model, loss, data)
     assert value_of(traced, data) == pytest.approx(wanted, rel=1e-5)
+
+
+class Detached(nn.Module):
+    """Stops gradients of tensors with open axes: detached, without gradient, of a padding row."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(11, 8, padding_idx=0), nn.Linear(8, 8)
+
+    def forward(self, tokens):
+        x = self.embed(tokens)
+        with torch.no_grad():
+            target = self.head(x)
+        y = self.head(x / x.detach().norm(dim=-1, keepdim=True).clamp(min=1.0))
+        return (y - target).square().mean() + (y.sum(1) * y.sum(1).detach()).mean()
+
+
+@pytest.mark.parametrize(("batch", "length"), [(2, 9), (5, 3)])
+def test_gradients_stop_at_each_size(batch, length):
+    torch.manual_seed(0)
+    model = Detached()
+    symbolic = read_module(model, lambda m, b: m(**b), tokens(4, 7), AXES)
+    assert symbolic.inputs == {"tokens": ("batch", "sequence")}
+    imported = symbolic.bind({"batch": batch, "sequence": length})
+    data = tokens(batch, length)
+    assert (data["tokens"] == 0).any()
+    assert {imported.graph.types[name].shape for name in imported.graph.stopped} == {
+        (batch, length, 8), (batch, 8)}
+    native = model(torch.from_numpy(data["tokens"]))
+    native.backward()
+    loss, gradients = loss_and_gradients(imported, data)
+    assert loss == pytest.approx(native.item(), rel=1e-5)
+    for name, parameter in model.named_parameters():
+        np.testing.assert_allclose(
+            gradients[name], parameter.grad.numpy(), rtol=1e-4, atol=1e-6, err_msg=name)
+    assert not gradients["embed.weight"][0].any()
 
 
 def test_a_column_that_is_not_there_is_refused():

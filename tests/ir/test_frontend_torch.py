@@ -434,7 +434,27 @@ def shared_memory() -> nn.Module:
     return model
 
 
+TAGS = {"ids": torch.tensor([1, 2, 1]), "y": torch.tensor([0, 1, 2])}
+
+
+def tagger(frozen: bool = False, **options: object) -> nn.Module:
+    model = nn.Sequential(nn.Embedding(5, 4, **options), nn.Linear(4, 3))
+    model[0].weight.requires_grad_(not frozen)
+    return model
+
+
 REFUSED = {
+    "bounded table": (
+        lambda: tagger(max_norm=1.0), nn.CrossEntropyLoss(), TAGS, Code.UNSUPPORTED_OP,
+        "max_norm"),
+    "frozen bounded table": (
+        lambda: tagger(frozen=True, max_norm=1.0), nn.CrossEntropyLoss(), TAGS,
+        Code.UNSUPPORTED_OP, "max_norm"),
+    "gradient by frequency": (
+        lambda: tagger(scale_grad_by_freq=True), nn.CrossEntropyLoss(), TAGS,
+        Code.UNSUPPORTED_OP, "scale_grad_by_freq"),
+    "sparse gradient": (
+        lambda: tagger(sparse=True), nn.CrossEntropyLoss(), TAGS, Code.UNSUPPORTED_OP, "sparse"),
     "own backward": (SkipMLP, lambda m, b: Rounded.apply(m(b["x"])).mean(), PAIRS,
                      Code.UNSUPPORTED_OP, "Rounded"),
     "weight outside": (SkipMLP, lambda m, b: m(OUTSIDE(b["x"])).mean(), PAIRS,

@@ -62,9 +62,8 @@ def case(request, lab):
     torch.manual_seed(0)
     make, loss = MODELS[request.param]
     model = make()
-    # Token 0 is BERT's padding, whose embedding gets no gradient natively.
-    tokens = 1 + lab.token_columns(VOCABULARY - 1, LENGTH + 1)["tokens"]
-    job = lab.job_of(copy.deepcopy(model), loss, {"tokens": tokens}, 2,
+    # Token 0 is among them: BERT's padding, whose embedding gets no gradient.
+    job = lab.job_of(copy.deepcopy(model), loss, lab.token_columns(VOCABULARY, LENGTH + 1), 2,
                      optimizer=OptimizerSpec(kind="sgd", learning_rate=1.0), clip_norm=0.0)
     return request.param, model, loss, job
 
