@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from math import prod
+from operator import and_
 from typing import Any
 
 import jax
@@ -55,9 +58,10 @@ class JaxBackend:
         self, x: Array, indices: tuple[Array, ...], updates: Array, reduction: str
     ) -> Array:
         """Write at indices, in a copy."""
+        if reduction == "mul":
+            return x * _products(x, indices, updates)
         target = jnp.asarray(x).at[indices]
-        write = {"none": target.set, "add": target.add, "mul": target.multiply,
-                 "min": target.min, "max": target.max}
+        write = {"none": target.set, "add": target.add, "min": target.min, "max": target.max}
         return write[reduction](updates)
 
     def pad(self, x: Array, borders: Sequence[tuple[int, int]], value: Any) -> Array:
@@ -79,3 +83,26 @@ class JaxBackend:
     ) -> tuple[Any, Any]:
         """`jax.lax.scan`: the body is compiled once, however long the loop."""
         return jax.lax.scan(step, start, xs, length)
+
+
+def _products(x: Array, indices: tuple[Array, ...], updates: Array) -> Array:
+    """In the shape of `x`, the product of all updates of one place; 1 where there are none.
+
+    JAX has no gradient of its own multiplying scatter where places repeat. Cost: that of sorting.
+    """
+    leading = x.shape[:len(indices)]
+    places = jnp.ravel_multi_index(indices, leading, mode="clip")
+    is_inside = reduce(and_, ((index >= 0) & (index < extent)
+                              for index, extent in zip(indices, leading, strict=True)))
+    flat = jnp.ravel(jnp.where(is_inside, places, prod(leading)))
+    rows = jnp.reshape(updates, (flat.size, -1))
+    order = jnp.argsort(flat, stable=True)
+    flat, rows = flat[order], rows[order]
+    differs = flat[1:] != flat[:-1]
+    is_first, is_last = jnp.append(True, differs), jnp.append(differs, True)
+    _, running = jax.lax.associative_scan(
+        lambda a, b: (a[0] | b[0], jnp.where(b[0], b[1], a[1] * b[1])),
+        (is_first[:, None], rows))
+    ones = jnp.ones((prod(leading), rows.shape[1]), x.dtype)
+    whole = ones.at[jnp.where(is_last, flat, prod(leading))].set(running, mode="drop")
+    return jnp.reshape(whole, x.shape)
