@@ -208,9 +208,14 @@ def _roi_align(call: OpCall, backend: Backend) -> Runner:
         shape = (regions.shape[0], height, ratio, width, ratio, x.shape[1])
         if largest:
             # The standard takes the largest weighted neighbour, not the largest sample.
-            result = xp.max(xp.reshape(reduce(xp.maximum, terms), shape), axis=(2, 4))
-        else:
-            result = xp.mean(xp.reshape(reduce(lambda a, b: a + b, terms), shape), axis=(2, 4))
+            parts = xp.permute_dims(
+                xp.reshape(reduce(xp.maximum, terms), shape), (0, 5, 1, 3, 2, 4))
+            flat = xp.reshape(parts, (*parts.shape[:4], ratio * ratio))
+            # By position: JAX divides the gradient of a maximum by the number of equal ones, which
+            # is 0 where XLA has rounded the samples anew.
+            chosen = xp.expand_dims(xp.argmax(flat, axis=-1), axis=-1)
+            return xp.squeeze(xp.take_along_axis(flat, chosen, axis=-1), axis=-1)
+        result = xp.mean(xp.reshape(reduce(lambda a, b: a + b, terms), shape), axis=(2, 4))
         return xp.permute_dims(result, (0, 3, 1, 2))
 
     return run
