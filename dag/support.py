@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ir.graph import ITEM_BYTES, Graph, Node
 from ir.operators import OPERATORS, opset_of
 
-COMPLETE_EXECUTORS = ("torch",)
+COMPLETE_EXECUTORS = ("torch", "jax")
 """Executors that run the whole closed list, in training too: what a refusal recommends."""
 
 
