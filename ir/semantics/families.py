@@ -1,6 +1,9 @@
-"""Every operator family, so that importing this module fills the table."""
+"""The table: operator name -> how it computes on any backend. Importing every family fills it."""
 
-from ir.semantics import (
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ir.semantics import (  # each registers its operators when it is imported
     activations,
     batch_norm,
     bits,
@@ -24,10 +27,12 @@ from ir.semantics import (
     signal,
     taps,
 )
+from ir.semantics.registry import REGISTERED, Semantics
 
-__all__ = [
-    "activations", "batch_norm", "bits", "creation", "deformable", "dropout", "elementwise",
-    "indexing", "linear_attention", "losses", "movement", "normalization", "quantization",
-    "random", "recurrent", "reductions", "resize", "rotary", "sampling", "sequences", "signal",
-    "taps",
-]
+FAMILIES = (
+    activations, batch_norm, bits, creation, deformable, dropout, elementwise, indexing,
+    linear_attention, losses, movement, normalization, quantization, random, recurrent,
+    reductions, resize, rotary, sampling, sequences, signal, taps,
+)
+TABLE: Mapping[str, Semantics] = MappingProxyType(REGISTERED)
+"""op_type -> semantics, for every operator that is written on the Array API."""

@@ -1,8 +1,8 @@
-"""The table: operator name -> how it computes on any backend."""
+"""What the table holds per operator, and how a family registers. The table is in `families`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,8 @@ class Semantics:
     draw: Draw | None = None
 
 
-_TABLE: dict[str, Semantics] = {}
+REGISTERED: dict[str, Semantics] = {}
+"""What the families that were imported have registered; `ir.semantics.families.TABLE` is all."""
 
 
 def semantics(
@@ -51,18 +52,10 @@ def semantics(
 
     def register(build: Builder) -> Builder:
         for name in names:
-            assert name not in _TABLE, name
-            _TABLE[name] = Semantics(
+            assert name not in REGISTERED, name
+            REGISTERED[name] = Semantics(
                 build, frozenset(host), static=static, by_mode=by_mode or draw is not None,
                 draw=draw)
         return build
 
     return register
-
-
-def table() -> Mapping[str, Semantics]:
-    """op_type -> semantics, for every operator that is written on the Array API."""
-    import ir.semantics.families as families
-
-    assert families
-    return _TABLE

@@ -19,8 +19,9 @@ from peer.executor.flow import Flow, needed_nodes, separate_leaves
 from peer.executor.gradients import EVERY_CONSUMER
 from peer.executor.jax_executor.backend import JaxBackend
 from peer.executor.jax_executor.failures import node_failures
+from peer.executor.jax_executor.implementations import IMPLEMENTATIONS, is_host_work
 from peer.executor.jax_executor.plan import Drawing, Key, Plan, Step, named_results
-from peer.executor.jax_executor.table import Call, implementations, is_host_work
+from peer.executor.jax_executor.table import Call
 
 
 class Compiler:
@@ -60,7 +61,7 @@ class Compiler:
         return Plan(tuple(steps), constants, drawings)
 
     def _entry(self, node: Node) -> Semantics:
-        entry = implementations().get(node.op_type)
+        entry = IMPLEMENTATIONS.get(node.op_type)
         if entry is None:
             raise HomespunError(
                 Code.UNSUPPORTED_OP,

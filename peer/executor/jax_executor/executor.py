@@ -12,9 +12,9 @@ from dag.cluster import PeerRates
 from homespun.errors import Code, HomespunError
 from ir.operators import OPERATORS, OPSETS
 from peer.executor.base import Array, Capability, SegmentProgram
+from peer.executor.jax_executor.implementations import IMPLEMENTATIONS
 from peer.executor.jax_executor.rates import jax_rates
 from peer.executor.jax_executor.segment import JaxSegment
-from peer.executor.jax_executor.table import implementations
 from peer.hardware import device_name
 
 
@@ -57,7 +57,7 @@ class JaxExecutor:
         name, memory_bytes = _hardware(self._device)
         return Capability(
             executor="jax", device=self._name, device_name=name, memory_bytes=memory_bytes,
-            trainable=True, operators=frozenset(implementations()) & frozenset(OPERATORS),
+            trainable=True, operators=frozenset(IMPLEMENTATIONS) & frozenset(OPERATORS),
             opsets=OPSETS)
 
     def measured_rates(self) -> PeerRates:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from ir.semantics.backend import Backend
 from ir.semantics.call import OpCall
-from ir.semantics.registry import Runner, Semantics, table
+from ir.semantics.registry import Runner, Semantics
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,7 +24,8 @@ class Call(OpCall):
 
 Builder = Callable[[Call], Runner]
 
-_OWN: dict[str, Semantics] = {}
+REGISTERED: dict[str, Semantics] = {}
+"""JAX's own, as far as `ops` is imported; `implementations` has all."""
 
 
 def operator(*names: str, host: tuple[int, ...] = ()) -> Callable[[Builder], Builder]:
@@ -36,23 +36,8 @@ def operator(*names: str, host: tuple[int, ...] = ()) -> Callable[[Builder], Bui
             return build(call)
 
         for name in names:
-            assert name not in _OWN, name
-            _OWN[name] = Semantics(built, frozenset(host))
+            assert name not in REGISTERED, name
+            REGISTERED[name] = Semantics(built, frozenset(host))
         return build
 
     return register
-
-
-@cache
-def implementations() -> Mapping[str, Semantics]:
-    """op_type -> semantics, for every operator that this executor runs."""
-    import peer.executor.jax_executor.ops as families
-
-    assert families
-    return {**table(), **_OWN}
-
-
-def is_host_work(op_type: str) -> bool:
-    """Whether numpy can compute the operator while a segment is loaded."""
-    entry = implementations()[op_type]
-    return op_type not in _OWN and not entry.by_mode

@@ -41,9 +41,10 @@ from peer.executor.torch_executor.adapters import (
 )
 from peer.executor.torch_executor.failures import node_failure
 from peer.executor.torch_executor.fusion import fused_nodes
+from peer.executor.torch_executor.implementations import IMPLEMENTATIONS
 from peer.executor.torch_executor.plan import Plan, SlotKey, Step
 from peer.executor.torch_executor.run_state import RunState
-from peer.executor.torch_executor.table import Call, Implementation, Runner, implementations
+from peer.executor.torch_executor.table import Call, Implementation, Runner
 from peer.executor.torch_executor.tensors import row_major, to_numpy, to_torch
 
 _CPU = torch.device("cpu")
@@ -81,7 +82,7 @@ class _Compiler:
         self._program, self._flow, self._device, self._state = program, flow, device, state
         self._graph = program.graph
         self._separate = separate_leaves(program, flow)
-        self._table = implementations()
+        self._table = IMPLEMENTATIONS
         self._nodes = fused_nodes(self._graph)
         self._producer = {name: node for node in self._graph.nodes for name in node.outputs if name}
         self._constants: dict[str, Tensor] = {}

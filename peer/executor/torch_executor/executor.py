@@ -15,9 +15,9 @@ from peer.executor.base import Array, Capability, SegmentProgram
 from peer.executor.torch_executor.dtype_gaps import narrower_slots
 from peer.executor.torch_executor.failures import failures
 from peer.executor.torch_executor.fusion import FUSED_OPERATORS
+from peer.executor.torch_executor.implementations import IMPLEMENTATIONS
 from peer.executor.torch_executor.rates import torch_rates
 from peer.executor.torch_executor.segment import TorchSegment
-from peer.executor.torch_executor.table import implementations
 from peer.hardware import device_name
 
 
@@ -55,7 +55,7 @@ class TorchExecutor:
         return Capability(
             executor="torch", device=str(self._device), device_name=name,
             memory_bytes=memory_bytes, trainable=True,
-            operators=frozenset(implementations()) - FUSED_OPERATORS,
+            operators=frozenset(IMPLEMENTATIONS) - FUSED_OPERATORS,
             opsets=OPSETS, slots=narrower_slots())
 
     def measured_rates(self) -> PeerRates:

@@ -7,9 +7,8 @@ all shape arithmetic happens in the first of the two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -82,7 +81,8 @@ class Implementation:
     lays_out: bool = False
 
 
-_TABLE: dict[str, Implementation] = {}
+REGISTERED: dict[str, Implementation] = {}
+"""Torch's own, as far as `ops` is imported; `implementations` has all."""
 
 
 def operator(
@@ -99,23 +99,10 @@ def operator(
 
     def register(build: Builder) -> Builder:
         for name in names:
-            assert name not in _TABLE, name
-            _TABLE[name] = Implementation(
+            assert name not in REGISTERED, name
+            REGISTERED[name] = Implementation(
                 build, frozenset(host), strided=strided or moves or lays_out, moves=moves,
                 once=once, dense=dense, static=static, lays_out=lays_out)
         return build
 
     return register
-
-
-@cache
-def implementations() -> Mapping[str, Implementation]:
-    """op_type -> implementation, for every operator that this executor runs.
-
-    Torch's own come first; what has none runs as `ir.semantics` says.
-    """
-    import peer.executor.torch_executor.ops as families
-    from peer.executor.torch_executor.shared import shared_implementations
-
-    assert families
-    return {**shared_implementations(), **_TABLE}

@@ -218,9 +218,9 @@ def _program(graph):
 @cache
 def _table():
     """Torch runs the whole list, so its table says what must be known before the run."""
-    from peer.executor.torch_executor.table import implementations
+    from peer.executor.torch_executor.implementations import IMPLEMENTATIONS
 
-    return implementations()
+    return IMPLEMENTATIONS
 
 
 @cache

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from ir.graph import Node, TensorType
-from ir.semantics.registry import table
+from ir.semantics.families import TABLE
 from peer.executor.torch_executor.backend import TorchBackend
+from peer.executor.torch_executor.implementations import IMPLEMENTATIONS
 from peer.executor.torch_executor.run_state import RunState
-from peer.executor.torch_executor.table import Call, implementations
+from peer.executor.torch_executor.table import Call
 
 CPU = torch.device("cpu")
 SHAPES = [(4, 3), (4, 3, 5), (2, 3, 4, 5), (2, 3, 2, 3, 2)]
@@ -34,8 +35,8 @@ def inputs_of(shape, dtype=torch.float64):
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_kernel_equals_shared_semantics(shape, training, momentum):
     call, inputs = call_of(shape, training, momentum), inputs_of(shape)
-    fast = implementations()["BatchNormalization"].build(call)(*inputs)
-    plain = table()["BatchNormalization"].build(call, TorchBackend(CPU))(*inputs)
+    fast = IMPLEMENTATIONS["BatchNormalization"].build(call)(*inputs)
+    plain = TABLE["BatchNormalization"].build(call, TorchBackend(CPU))(*inputs)
     for found, expected in zip(fast, plain, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
@@ -43,7 +44,7 @@ def test_kernel_equals_shared_semantics(shape, training, momentum):
 @pytest.mark.parametrize("training", [True, False])
 def test_gradient(training):
     x, scale, bias, mean, variance = inputs_of((3, 2, 4))
-    run = implementations()["BatchNormalization"].build(call_of((3, 2, 4), training))
+    run = IMPLEMENTATIONS["BatchNormalization"].build(call_of((3, 2, 4), training))
     leaves = [value.requires_grad_() for value in (x, scale, bias)]
     assert torch.autograd.gradcheck(lambda *given: run(*given, mean, variance)[0], leaves)
 
@@ -56,7 +57,7 @@ def test_equals_torch(training):
                             "running_var": variance, "num_batches_tracked": torch.tensor(0)})
     expected = module.train(training)(x)
     call = call_of((4, 3, 5, 5), training, dtype="float32")
-    y, found_mean, found_variance = implementations()["BatchNormalization"].build(call)(
+    y, found_mean, found_variance = IMPLEMENTATIONS["BatchNormalization"].build(call)(
         x, scale, bias, mean, variance)
     torch.testing.assert_close(y, expected)
     if training:
@@ -71,7 +72,7 @@ def test_equals_torch(training):
 
 
 def test_one_sample_per_channel_has_no_variance():
-    run = implementations()["BatchNormalization"].build(call_of((1, 3), True))
+    run = IMPLEMENTATIONS["BatchNormalization"].build(call_of((1, 3), True))
     _, mean, variance = run(*inputs_of((1, 3)))
     assert mean.isfinite().all()
     assert not variance.any()

@@ -9,8 +9,8 @@ import torch
 
 from homespun.errors import HomespunError
 from ir.semantics.call import OpCall
+from ir.semantics.families import TABLE
 from ir.semantics.numpy_backend import NumpyBackend
-from ir.semantics.registry import table
 from peer.executor.torch_executor.backend import TorchBackend
 from peer.executor.torch_executor.tensors import to_numpy
 from tests.peer.executor.expected_failures import SEMANTICS_FAILURES
@@ -24,7 +24,7 @@ TORCH_ONLY_STORES = {"uint16", "uint32", "uint64"}
 def results(case, name):
     """What the table gives for a case, as numpy arrays."""
     backend, graph, node = BACKENDS[name], case.program.graph, case.node
-    entry = table()[node.op_type]
+    entry = TABLE[node.op_type]
     known = [graph.constants.get(value) for value in node.inputs]
     call = OpCall(
         node=node, inputs=tuple(graph.types.get(value) for value in node.inputs),
@@ -55,7 +55,7 @@ def failure(case, name):
 
 
 @pytest.mark.parametrize("name", sorted(BACKENDS))
-@pytest.mark.parametrize("op_type", sorted(table()))
+@pytest.mark.parametrize("op_type", sorted(TABLE))
 def test_node_tests(op_type, name):
     expected = SEMANTICS_FAILURES[name]
     found = {case.name: failure(case, name) for case in single_node_cases(op_type)

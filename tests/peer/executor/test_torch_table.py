@@ -5,8 +5,9 @@ import torch
 
 from ir.operators import OPERATORS
 from peer.executor.torch_executor.fusion import FUSED_OPERATORS
+from peer.executor.torch_executor.implementations import IMPLEMENTATIONS
 from peer.executor.torch_executor.run_state import RunState
-from peer.executor.torch_executor.table import Call, implementations
+from peer.executor.torch_executor.table import Call
 from peer.executor.torch_executor.tensors import to_torch
 from tests.peer.executor.node_tests import single_node_cases
 
@@ -14,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 def test_table_equals_closed_list():
-    assert set(implementations()) - FUSED_OPERATORS == set(OPERATORS)
+    assert set(IMPLEMENTATIONS) - FUSED_OPERATORS == set(OPERATORS)
 
 
 def runner_and_leaves(case):
@@ -32,7 +33,7 @@ def runner_and_leaves(case):
     for slot, leaf in enumerate(leaves):
         if leaf is not None and leaf.is_floating_point() and slot not in inert:
             leaf.requires_grad_()
-    return implementations()[node.op_type].build(call), leaves
+    return IMPLEMENTATIONS[node.op_type].build(call), leaves
 
 
 def uses(roots, leaf):
@@ -50,14 +51,14 @@ def uses(roots, leaf):
     return count
 
 
-CLAIMING = sorted(op_type for op_type, found in implementations().items()
+CLAIMING = sorted(op_type for op_type, found in IMPLEMENTATIONS.items()
                   if op_type in OPERATORS and (found.once or found.dense))
 
 
 @pytest.mark.parametrize("op_type", CLAIMING)
 def test_claims_about_gradients(op_type):
     """`once` and `dense` spare work in every node; a wrong claim would cost bit-identity."""
-    implementation = implementations()[op_type]
+    implementation = IMPLEMENTATIONS[op_type]
     for case in single_node_cases(op_type):
         run, leaves = runner_and_leaves(case)
         result = run(*leaves)

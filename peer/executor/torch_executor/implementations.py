@@ -1,4 +1,4 @@
-"""Operators that torch runs as `ir.semantics` says, where it has no implementation of its own."""
+"""Every operator that torch runs: its own implementation, or else what `ir.semantics` says."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ir.semantics.registry import Semantics, table
+from ir.semantics.families import TABLE
+from ir.semantics.registry import Semantics
+from peer.executor.torch_executor import ops
 from peer.executor.torch_executor.backend import TorchBackend
-from peer.executor.torch_executor.table import Builder, Call, Implementation, Runner
-
-
-def shared_implementations() -> Mapping[str, Implementation]:
-    """op_type -> implementation, for every operator of the shared table."""
-    return {
-        name: Implementation(_builder(entry), entry.host, static=entry.static)
-        for name, entry in table().items()
-    }
+from peer.executor.torch_executor.table import (
+    REGISTERED,
+    Builder,
+    Call,
+    Implementation,
+    Runner,
+)
 
 
 def _builder(entry: Semantics) -> Builder:
@@ -36,3 +36,12 @@ def _builder(entry: Semantics) -> Builder:
         return run
 
     return build
+
+
+assert ops  # importing it registers torch's own
+IMPLEMENTATIONS: Mapping[str, Implementation] = {
+    **{name: Implementation(_builder(entry), entry.host, static=entry.static)
+       for name, entry in TABLE.items()},
+    **REGISTERED,
+}
+"""op_type -> implementation."""
