@@ -15,10 +15,8 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -26,6 +24,7 @@ from dag.support import ExecutorSupport
 from homespun.errors import Code, HomespunError
 from homespun.version import SOFTWARE_VERSION
 from ir.operators import OPERATORS
+from peer import devices
 from peer.executor.installed import check_installed, has_cuda, versions
 
 MEASURE_TIMEOUT_S = 120.0
@@ -76,7 +75,7 @@ def resolve_device(device: str, executor: str = "torch") -> str:
         HomespunError: BAD_CONFIGURATION for text that names no kind of device.
     """
     if device == "auto":
-        return "cuda:0" if has_cuda(executor) and _gpu_names() else "cpu"
+        return "cuda:0" if has_cuda(executor) and devices.gpu_names() else "cpu"
     if device == "cuda":
         return "cuda:0"
     if _DEVICE.fullmatch(device) is None:
@@ -158,22 +157,14 @@ def cache_key(device: str, threads: int, executor: str = "torch") -> dict[str, s
     """Everything that the report depends on, found out without the framework."""
     return {
         "device": device,
-        "device_name": device_name(device),
-        "driver": _driver_version() if device != "cpu" else "",
+        "device_name": devices.device_name(device),
+        "driver": devices.driver_version() if device != "cpu" else "",
         "visible": os.environ.get("CUDA_VISIBLE_DEVICES", "") if device != "cpu" else "",
         "executor": executor,
         "versions": versions(executor),
         "homespun": f"{SOFTWARE_VERSION}, {len(OPERATORS)} operators",
         "threads": str(threads),
     }
-
-
-def device_name(device: str) -> str:
-    """The hardware's own name for a device."""
-    if device == "cpu":
-        return _processor_name()
-    names, number = _gpu_names(), int(device.partition(":")[2])
-    return names[number] if number < len(names) else device
 
 
 def measure_here(device: str, threads: int, executor: str) -> HardwareReport:
@@ -189,7 +180,7 @@ def measure_here(device: str, threads: int, executor: str) -> HardwareReport:
     share = CPU_MEMORY_SHARE if device == "cpu" else GPU_MEMORY_SHARE
     return HardwareReport(
         device=device,
-        device_name=device_name("cpu") if device == "cpu" else capability.device_name,
+        device_name=devices.device_name("cpu") if device == "cpu" else capability.device_name,
         memory_bytes=int(share * capability.memory_bytes),
         matmul_flops_per_s=rates.matmul_flops_per_s,
         attention_flops_per_s=rates.attention_flops_per_s,
@@ -234,58 +225,6 @@ def _cached(cache: Path, key: dict[str, str]) -> HardwareReport | None:
         return _report_from(kept["report"]) if kept["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-def _processor_name() -> str:
-    if sys.platform == "linux":
-        try:
-            with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-                found = re.search(r"^model name\s*:\s*(.+)$", file.read(65536), re.MULTILINE)
-        except OSError:
-            found = None
-        if found:
-            return found.group(1).strip()
-    return platform.processor() or platform.machine() or "cpu"
-
-
-def _gpu_names() -> list[str]:
-    """Names of the NVIDIA devices; none without a driver."""
-    return _ask_nvml(lambda nvml: [
-        _text(nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(number)))
-        for number in range(nvml.nvmlDeviceGetCount())]) or []
-
-
-def device_memory_bytes(device: str) -> int:
-    """Memory of `cuda:N` in total, as the driver says; 0 if it does not."""
-    number = int(device.partition(":")[2])
-    return _ask_nvml(lambda nvml: int(
-        nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(number)).total)) or 0
-
-
-def _driver_version() -> str:
-    return _ask_nvml(lambda nvml: _text(nvml.nvmlSystemGetDriverVersion())) or ""
-
-
-def _ask_nvml(question: Callable[[Any], Any]) -> Any:
-    """Ask the driver; None if there is none or it does not answer."""
-    try:
-        import pynvml
-    except ImportError:
-        return None
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        return question(pynvml)
-    except pynvml.NVMLError:
-        return None
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _text(name: str | bytes) -> str:
-    return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 
 def main(arguments: list[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from dag.support import everything
 from homespun.errors import Code, HomespunError
 from ir.operators import OPERATORS, OPSETS
-from peer import hardware
+from peer import devices, hardware
 from peer.executor import installed
 from peer.executor.registry import create
 from peer.hardware import HardwareReport, hardware_report, measure, resolve_device
@@ -81,12 +81,12 @@ def test_devices(monkeypatch):
     assert resolve_device("cpu") == "cpu"
     assert resolve_device("cuda") == "cuda:0"
     assert resolve_device("cuda:3") == "cuda:3"
-    monkeypatch.setattr(hardware, "_gpu_names", lambda: ["Some GPU"])
+    monkeypatch.setattr(devices, "gpu_names", lambda: ["Some GPU"])
     monkeypatch.setattr(installed, "_version", lambda _: "2.13.0+cpu")
     assert resolve_device("auto") == "cpu"
     monkeypatch.setattr(installed, "_version", lambda _: "2.13.0")
     assert resolve_device("auto") == "cuda:0"
-    monkeypatch.setattr(hardware, "_gpu_names", list)
+    monkeypatch.setattr(devices, "gpu_names", list)
     assert resolve_device("auto") == "cpu"
 
 

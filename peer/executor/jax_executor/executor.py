@@ -11,11 +11,11 @@ import psutil
 from dag.cluster import PeerRates
 from homespun.errors import Code, HomespunError
 from ir.operators import OPERATORS, OPSETS
+from peer.devices import device_name
 from peer.executor.base import Array, Capability, SegmentProgram
 from peer.executor.jax_executor.implementations import IMPLEMENTATIONS
 from peer.executor.jax_executor.rates import jax_rates
 from peer.executor.jax_executor.segment import JaxSegment
-from peer.hardware import device_name
 
 
 class JaxExecutor:

@@ -9,12 +9,12 @@ import psutil
 
 from dag.cluster import PeerRates
 from homespun.errors import Code, HomespunError
+from peer.devices import device_memory_bytes, device_name
 from peer.executor.base import Array, Capability, SegmentProgram
 from peer.executor.onnxruntime_executor.probe import probed_slots, readable_opsets
 from peer.executor.onnxruntime_executor.rates import onnxruntime_rates
 from peer.executor.onnxruntime_executor.segment import OnnxRuntimeSegment
 from peer.executor.onnxruntime_executor.session import Place
-from peer.hardware import device_memory_bytes, device_name
 
 
 class OnnxRuntimeExecutor:

@@ -11,6 +11,7 @@ import torch
 from dag.cluster import PeerRates
 from homespun.errors import Code, HomespunError
 from ir.operators import OPSETS
+from peer.devices import device_name
 from peer.executor.base import Array, Capability, SegmentProgram
 from peer.executor.torch_executor.dtype_gaps import narrower_slots
 from peer.executor.torch_executor.failures import failures
@@ -18,7 +19,6 @@ from peer.executor.torch_executor.fusion import FUSED_OPERATORS
 from peer.executor.torch_executor.implementations import IMPLEMENTATIONS
 from peer.executor.torch_executor.rates import torch_rates
 from peer.executor.torch_executor.segment import TorchSegment
-from peer.hardware import device_name
 
 
 class TorchExecutor:
