@@ -22,8 +22,11 @@ check: setup  ## style, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# One compute thread per test process: two that share a core slow each other down tenfold.
+test: export OMP_NUM_THREADS ?= 1
 test: check  ## everything that must hold before a change is merged
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --dist worksteal -m "not e2e"
+	$(BIN)/python -m pytest -m e2e
 
 fuzz: setup  ## fuzz every parser of outside bytes, SECONDS each (Linux)
 	set -e; for target in graph frame tensors join_key; do \
