@@ -97,17 +97,15 @@ def _family(entry: Entry) -> str:
 
 def _row(entry: Entry, found: Measurement) -> str:
     state = f"{found.state_error:.0e}" if found.updates else ""
-    inference = "" if found.inference_error is None else f"{found.inference_error:.0e}"
-    seconds = "" if found.import_seconds is None else f"{found.import_seconds:.1f}"
     skips = f", {found.skips} over a segment" if found.skips else ""
     return (
         f"| {entry.name} | {entry.source} "
         f"| {found.parameters:,}; {found.nodes} ({found.operators}) "
         f"| {found.boundary_tensors}{skips} | {found.updates or ''} | {found.loss_error:.0e} "
         f"| {found.gradient_error:.0e} | {state} | {found.evaluation_error:.0e} "
-        f"| {inference} | {entry.tolerance:.0e} | {'same' if found.same_bits else 'differ'} "
+        f"| {found.inference_error:.0e} | {entry.tolerance:.0e} | {'same' if found.same_bits else 'differ'} "
         f"| {found.training_memory}, {found.inference_memory} "
-        f"| {found.flops}, {found.native_flops} | {seconds} |")
+        f"| {found.flops}, {found.native_flops} | {found.import_seconds:.1f} |")
 
 
 def _notes(entry: Entry) -> str:

@@ -95,8 +95,8 @@ class Measurement:
         state_error: largest over the updated buffers, after the last step.
         evaluation_error: of the loss in evaluation mode, after the last step.
         same_bits: whether one segment gave the losses and the state of three.
-        inference_error: largest of an output without a loss; None where it was not compared.
-        import_seconds: processor time of the import, one thread; None where it was not taken.
+        inference_error: largest of an output without a loss.
+        import_seconds: processor time of the import, one thread.
         training_memory: predicted over measured peak of the whole model as one segment.
         inference_memory: the same for a forward that keeps nothing.
         flops: predicted over counted operations of one forward with the loss, of our executor.
@@ -115,9 +115,9 @@ class Measurement:
     state_error: float
     evaluation_error: float
     same_bits: bool
-    inference_error: float | None = None
-    import_seconds: float | None = None
-    training_memory: float | None = None
-    inference_memory: float | None = None
-    flops: float | None = None
-    native_flops: float | None = None
+    inference_error: float
+    import_seconds: float
+    training_memory: float
+    inference_memory: float
+    flops: float
+    native_flops: float

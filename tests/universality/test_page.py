@@ -36,6 +36,7 @@ def test_results_are_those_of_the_catalogue(universality_doc):
 def test_stored_results_hold(universality_doc, entry):
     found = universality_doc.load(entry)
     errors = (found.loss_error, found.gradient_error, found.state_error, found.evaluation_error,
-              found.inference_error or 0.0)
+              found.inference_error)
     assert max(errors) <= entry.tolerance
     assert found.same_bits
+    assert abs(found.flops - 1) <= 0.05
