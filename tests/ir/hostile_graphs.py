@@ -63,6 +63,13 @@ def hostile_model(seed: int) -> tuple[str, str, onnx.ModelProto]:
     return wrong, node.name if said is None else said, model
 
 
+def spoiled(wrong: str, nodes: int, draw: random.Random) -> onnx.ModelProto:
+    """A graph of a size with one thing wrong near its end, where it takes longest to find."""
+    model = sound_model(draw, nodes)
+    CHANGES[wrong](model, model.graph.node[-5], draw)
+    return model
+
+
 def _insert(model: onnx.ModelProto, before: onnx.NodeProto, new: onnx.NodeProto) -> None:
     nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in model.graph.node]
     place = [n.name for n in nodes].index(before.name)

@@ -1,4 +1,4 @@
-"""Ten thousand hostile graphs: none is admitted, each is refused fast, small and by name."""
+"""Ten thousand hostile graphs: none is admitted, each is refused by name and in little memory."""
 
 import random
 import subprocess
@@ -15,8 +15,8 @@ from ir.admission import admit
 from tests.ir.hostile_graphs import CHANGES, hostile_model, sound_model
 
 GRAPHS = 10_000
-SECONDS_PER_MIB = 0.1
-"""Of processor time; a graph below one mebibyte may take as long as one of that size."""
+SECONDS_MAX = 1.0
+"""Of processor time, for a graph of 2,000 nodes: ten times what an idle machine takes."""
 MEMORY_BYTES = 64 * 2**20
 CODES = (Code.INVALID_GRAPH, Code.UNSUPPORTED_OP, Code.LIMIT_EXCEEDED)
 
@@ -48,16 +48,6 @@ def test_none_is_admitted_and_each_is_refused_by_name():
     assert set(seen) == set(CHANGES)
 
 
-def seconds(data):
-    """Processor time of a refusal: the best of three, as others use the machine too."""
-    times = []
-    for _ in range(3):
-        began = time.process_time()
-        refusal(data)
-        times.append(time.process_time() - began)
-    return min(times)
-
-
 @cache
 def largest():
     """kind -> the largest graph of that kind."""
@@ -70,11 +60,12 @@ def largest():
 
 
 @pytest.mark.parametrize("wrong", sorted(CHANGES))
-def test_each_is_refused_fast(wrong):
-    """The largest graph of each kind among the first seeds."""
+def test_none_takes_long(wrong):
+    """A guard against what grows faster than the graph; benchmarks/admission.py has the figures."""
     data = largest()[wrong]
-    allowed = SECONDS_PER_MIB * max(1.0, len(data) / 2**20)
-    assert seconds(data) < allowed, f"{len(data)} bytes"
+    began = time.process_time()
+    refusal(data)
+    assert time.process_time() - began < SECONDS_MAX, f"{len(data)} bytes"
 
 
 MEASURE = """
