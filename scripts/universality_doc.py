@@ -103,7 +103,8 @@ def _row(entry: Entry, found: Measurement) -> str:
         f"| {found.parameters:,}; {found.nodes} ({found.operators}) "
         f"| {found.boundary_tensors}{skips} | {found.updates or ''} | {found.loss_error:.0e} "
         f"| {found.gradient_error:.0e} | {state} | {found.evaluation_error:.0e} "
-        f"| {found.inference_error:.0e} | {entry.tolerance:.0e} | {'same' if found.same_bits else 'differ'} "
+        f"| {found.inference_error:.0e} | {entry.tolerance:.0e} "
+        f"| {'same' if found.same_bits else 'differ'} "
         f"| {found.training_memory}, {found.inference_memory} "
         f"| {found.flops}, {found.native_flops} | {found.import_seconds:.1f} |")
 
