@@ -15,6 +15,10 @@ _DISTRIBUTIONS: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "null": (),
 }
 """Executor -> packages that its speed and its operators depend on."""
+_REQUIREMENTS: Mapping[str, str] = {
+    "torch": "torch", "jax": "'homespun[jax]'", "onnxruntime": "'homespun[onnxruntime]'",
+}
+"""Executor -> what pip is to install; those in brackets are extras of pyproject.toml."""
 
 
 def versions(executor: str) -> str:
@@ -38,7 +42,7 @@ def check_installed(executor: str) -> None:
         raise HomespunError(
             Code.BAD_CONFIGURATION,
             f"Executor '{executor}' is not installed here; run: pip install "
-            f"'homespun[{executor}]'.", executor=executor)
+            f"{_REQUIREMENTS[executor]}.", executor=executor)
 
 
 def has_cuda(executor: str) -> bool:

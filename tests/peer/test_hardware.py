@@ -1,16 +1,21 @@
 import json
+import tomllib
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from dag.support import everything
 from homespun.errors import Code, HomespunError
 from ir.operators import OPERATORS, OPSETS
 from peer import devices, hardware
+from peer.cli.join import join
 from peer.executor import installed
 from peer.executor.registry import create
 from peer.hardware import HardwareReport, hardware_report, measure, resolve_device
 
+ROOT = Path(__file__).resolve().parents[2]
 REPORT = HardwareReport(
     device="cpu", device_name="test", memory_bytes=1 << 30, matmul_flops_per_s=1e9,
     attention_flops_per_s=1e9, memory_bytes_per_s=1e9, platform="Linux x86_64", threads=1,
@@ -126,11 +131,24 @@ def test_unknown_executors(tmp_path, executor):
     assert "torch" in caught.value.message
 
 
-def test_an_executor_that_is_not_installed_says_what_to_install(tmp_path, monkeypatch):
+@pytest.mark.parametrize("executor", [name for name in installed.NAMES if name != "null"])
+def test_an_executor_that_is_not_installed_says_what_to_install(tmp_path, monkeypatch, executor):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     monkeypatch.setattr(installed, "_version", lambda _: "")
     with pytest.raises(HomespunError) as caught:
-        hardware_report("cpu", 1, tmp_path / "a.json", "torch")
-    assert "pip install 'homespun[torch]'" in caught.value.message
+        hardware_report("cpu", 1, tmp_path / "a.json", executor)
+    assert caught.value.code == Code.BAD_CONFIGURATION
+    wanted = f"'homespun[{executor}]'" if executor in project["optional-dependencies"] else executor
+    assert f"pip install {wanted}." in caught.value.message
+
+
+def test_joining_with_an_executor_that_is_not_installed_reaches_nobody(tmp_path, monkeypatch):
+    monkeypatch.setattr(installed, "_version", lambda _: "")
+    result = CliRunner().invoke(join, [
+        "127.0.0.1:9", "--key", "none", "--executor", "jax", "--dir", str(tmp_path)])
+    assert result.exit_code == 78
+    assert "pip install 'homespun[jax]'" in result.output
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_child_that_dies_is_reported(monkeypatch):
