@@ -38,7 +38,7 @@ demo: setup  ## a broker and four peers on this machine train a small model
 proto: setup  ## compile proto/ into homespun/v1
 	$(BIN)/python scripts/proto.py
 
-docs: setup  ## regenerate the generated pages of docs/
+docs: setup  ## regenerate the generated pages of docs/ from stored results; --measure takes those again
 	set -e; for script in scripts/*_doc.py; do $(BIN)/python $$script; done
 
 bench-help:  ## how to run the benchmarks

@@ -33,7 +33,8 @@ class Imported:
     """A model as data.
 
     Attributes:
-        graph_bytes: ONNX, opset 23, no weights, no external data. Equal models give equal bytes.
+        graph_bytes: ONNX, flat and static, no weights, no external data. Equal models give equal
+            bytes.
         graph: the same, loaded: `ir.serde.load(graph_bytes)`.
         parameters: the whole state in `state_dict` order, also tensors that the graph does not
             use (they stay as they are and are part of the result).

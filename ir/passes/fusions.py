@@ -1,7 +1,7 @@
 """The rewrites that put one standard operator in place of several, in the order in which they run.
 
 Each is exact in exact arithmetic, keeps every parameter, and leaves what it does not recognise.
-docs/fusions.md says what each one saves.
+docs/fusions.md lists them, with where to read what each one saves.
 """
 
 from __future__ import annotations

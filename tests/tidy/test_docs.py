@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"),
+                *(ROOT / "benchmarks").rglob("*.md")])
+DECISIONS = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _PATH = re.compile(
     r"`((?:homespun|broker|peer|dag|ir|proto|docs|scripts|tests)/[\w./-]*)`")
@@ -53,6 +55,15 @@ def test_a_broken_link_is_seen(tmp_path: Path) -> None:
     page.write_text("# One\n[a](#one) [b](#two) [c](gone.md) [d](https://example.org)\n",
                     encoding="utf-8")
     assert broken_links(page) == ["#two", "gone.md"]
+
+
+def test_decisions_are_numbered_without_gap_and_listed() -> None:
+    index = (ROOT / "docs" / "adr" / "README.md").read_text(encoding="utf-8")
+    for number, page in enumerate(DECISIONS, start=1):
+        title = page.read_text(encoding="utf-8").splitlines()[0]
+        assert page.name.startswith(f"{number:04}-")
+        assert title.startswith(f"# {number:04}: ")
+        assert f"| [{number:04}]({page.name}) | " in index
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])

@@ -47,7 +47,7 @@ class JaxExecutor:
 
     @property
     def numeric_class(self) -> str:
-        """Build, device and threads; and that a cut may change bits (docs/adr/0018)."""
+        """Build, device and threads; and that a cut may change bits (docs/adr/0017)."""
         name, _ = _hardware(self._device)
         return (f"jax {jax.__version__}, {self._device.platform} {name}, {self._threads} threads, "
                 "compiled per segment")
