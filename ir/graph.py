@@ -93,7 +93,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
-    """A whole model: parameters are inputs, never initializers (DESIGN: names survive).
+    """A whole model: parameters are inputs, never initializers, so that names survive.
 
     Attributes:
         opset: version of the default ONNX domain that the nodes follow: 23, or the lowest up to 28

@@ -25,7 +25,7 @@ _COMMANDS = {
 )
 @click.version_option(package_name="homespun", prog_name="broker")
 def cli() -> None:
-    """Run a network of peers that train models together.
+    """Run a network of peers that train and run models together.
 
     \b
     Example:

@@ -25,7 +25,7 @@ _COMMANDS = {
 )
 @click.version_option(package_name="homespun", prog_name="homespun")
 def cli() -> None:
-    """Train models on GPUs that people already own.
+    """Train and run models on GPUs that people already own.
 
     Results go to standard output, notes and errors to standard error. Exit codes: 0 ok, 1 failed,
     2 usage, 3 not found, 4 denied, 5 unreachable, 6 conflict, 7 cannot be placed, 8 cancelled.

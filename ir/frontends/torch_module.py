@@ -2,7 +2,7 @@
 
 The exporter's default optimisation merges parameters of equal value and renames transposed ones,
 so it stays off: every tensor of the state is lifted to a graph input first, then the graph is
-simplified and fused, then the inputs get their `state_dict` names (DESIGN, section 4).
+simplified and fused, then the inputs get their `state_dict` names.
 """
 
 from __future__ import annotations

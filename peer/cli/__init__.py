@@ -21,7 +21,7 @@ _COMMANDS = {
 )
 @click.version_option(package_name="homespun", prog_name="peer")
 def cli() -> None:
-    """Lend this machine to a network of peers that train models together.
+    """Lend this machine to a network of peers that train and run models together.
 
     \b
     Example:
