@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from homespun.column_binding import bind_columns, rows_of
+from homespun.column_binding import bind_columns, read_model, rows_of
 from homespun.connection import Connection, open_connection
 from homespun.dataset import Dataset, read_columns, read_dataset
 from homespun.job import Job
@@ -29,6 +29,7 @@ from homespun.wire import from_message
 if TYPE_CHECKING:
     import torch
 
+    from homespun.column_binding import Readable
     from homespun.identity.directory import Credentials
     from ir.frontends.imported import Imported
 
@@ -159,7 +160,7 @@ class Client:
 
     def submit_graph(
         self,
-        graph: bytes | Path | str,
+        graph: Readable,
         *,
         data: Mapping[str, Any],
         optimizer: Optimizer,
@@ -175,8 +176,9 @@ class Client:
 
         Args:
             graph: ONNX bytes or file: inputs are the data columns, initializers are the parameters.
-                Symbolic axes are bound from the columns; axis 0 is the microbatch, and where it is
-                a number, that many samples are taken at a time.
+                Or what a front end gave, such as `ir.frontends.jax_function`. Open axes are bound
+                from the columns; axis 0 is the microbatch, and where it is a number, that many
+                samples are taken at a time.
             data: as for `train`.
             optimizer: as for `train`.
             steps: as for `train`.
@@ -194,13 +196,11 @@ class Client:
         Raises:
             HomespunError: INVALID_GRAPH, UNSUPPORTED_OP, and as `train`.
         """
-        from ir.frontends.onnx_file import read_onnx
-
         asked = TrainingOptions(
             optimizer=optimizer, steps=steps, batch_size=batch_size, **options)
         dataset = read_dataset(data, validation)
         training_spec(asked, dataset)  # refuse what is wrong before a large file is read
-        model = read_onnx(graph, loss_output, loss=loss, target=target)
+        model = read_model(graph, loss_output, loss, target)
         rows = rows_of(model)
         if asked.microbatches is None and rows and batch_size % rows == 0:
             asked = replace(asked, microbatches=batch_size // rows)
@@ -211,7 +211,7 @@ class Client:
 
     def infer(
         self,
-        model: torch.nn.Module | bytes | Path | str,
+        model: torch.nn.Module | Readable,
         data: Mapping[str, Any],
         *,
         batch_size: int | None = None,
@@ -223,7 +223,8 @@ class Client:
 
         Args:
             model: a torch module, traced in evaluation mode; it returns a tensor, or a tuple or
-                dict of tensors. Or ONNX bytes or file; open axes are bound from the columns.
+                dict of tensors. Or ONNX bytes or file, or what a front end gave; open axes are
+                bound from the columns.
             data: column name -> numpy array or torch tensor, rows first. Columns that are named
                 like all parameters of a module's `forward` are given by name, others in order.
             batch_size: rows that go through the model at a time, >= 1. The last rows may be fewer.
@@ -244,10 +245,8 @@ class Client:
         size = min(DEFAULT_INFERENCE_ROWS, dataset.rows) if batch_size is None else batch_size
         # Refuse what is wrong before a large model is read.
         wish = inference_wish(dataset, size, precision, name, peers)
-        if isinstance(model, bytes | Path | str):
-            from ir.frontends.onnx_file import read_onnx
-
-            graph = read_onnx(model)
+        if not callable(model):
+            graph = read_model(model)
             if batch_size is None:
                 size = rows_of(graph) or size
                 wish = inference_wish(dataset, size, precision, name, peers)
