@@ -49,7 +49,8 @@ def rows_of(model: SymbolicModel | Imported) -> int | None:
 
     if isinstance(model, Imported):
         graph = model.graph
-        extents = {graph.types[name].shape[:1] for name in graph.inputs}
+        extents: set[tuple[int | str, ...]] = {
+            graph.types[name].shape[:1] for name in graph.inputs}
     else:
         extents = {axes[:1] for axes in model.inputs.values()}
     rows = extents.pop() if len(extents) == 1 else ()
