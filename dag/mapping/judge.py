@@ -157,7 +157,7 @@ def loads(problem: MappingProblem, device: IntArray) -> FloatArray:
     """Load of each device, [devices]. Cost: O(nodes + edges log edges)."""
     graph, devices = problem.graph, problem.devices
     node_s = _on_own_device(problem, graph.compute_s + graph.backward_s, device)
-    load: FloatArray = np.bincount(device, weights=node_s, minlength=devices.count)
+    load = np.bincount(device, weights=node_s, minlength=devices.count).astype(np.float64)
     if devices.serial and graph.edges:
         tensor, target = _sent(graph, device, devices.count)
         source = device[graph.tensor_source[tensor]]
