@@ -202,14 +202,20 @@ def value(problem: MappingProblem, mapping: Mapping) -> float:
     """The objective of a mapping: its makespan by its start times, or its largest load."""
     if problem.objective != LATENCY:
         return float(loads(problem, mapping.device).max())
-    return makespan(problem, mapping.device, running_order(problem.graph, mapping.start_s))[0]
+    order = running_order(problem, mapping.device, mapping.start_s)
+    return makespan(problem, mapping.device, order)[0]
 
 
-def running_order(graph: CostGraph, start_s: FloatArray) -> IntArray:
-    """Nodes by start time, ties topologically: a topological order if the starts respect edges."""
+def running_order(problem: MappingProblem, device: IntArray, start_s: FloatArray) -> IntArray:
+    """Nodes by start time: a topological order, if the starts respect the edges.
+
+    Of those that start together the shorter go first, because those that take no time may start
+    with another one; then topologically.
+    """
+    graph = problem.graph
     place = np.empty(graph.nodes, dtype=np.int64)
     place[graph.topological] = np.arange(graph.nodes)
-    return np.lexsort((place, start_s)).astype(np.int64)
+    return np.lexsort((place, node_seconds(problem, device), start_s)).astype(np.int64)
 
 
 def _on_own_device(problem: MappingProblem, table: FloatArray, device: IntArray) -> FloatArray:

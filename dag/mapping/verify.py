@@ -95,14 +95,16 @@ def _turns(mapping: Mapping, problem: MappingProblem) -> Iterator[Defect]:
     busy_until = [0.0] * problem.devices.count
     place = {int(node): number for number, node in enumerate(problem.graph.topological)}
     starts = mapping.start_s.tolist()
-    for node in sorted(range(problem.graph.nodes), key=lambda n: (starts[n], place[n])):
+    taken = [
+        _seconds(problem, node, device) for node, device in enumerate(mapping.device.tolist())]
+    for node in sorted(range(problem.graph.nodes), key=lambda n: (starts[n], taken[n], place[n])):
         device = int(mapping.device[node])
         if starts[node] < busy_until[device] * (1 - RELATIVE):
             yield Defect(
                 subject=problem.graph.ids[node], rule="overlap",
                 text=f"Node '{problem.graph.ids[node]}' starts at {starts[node]:g} s, while "
                 f"'{problem.devices.ids[device]}' is busy until {busy_until[device]:g} s.")
-        busy_until[device] = starts[node] + _seconds(problem, node, device)
+        busy_until[device] = starts[node] + taken[node]
 
 
 def _seconds(problem: MappingProblem, node: int, device: int) -> float:
