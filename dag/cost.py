@@ -1,7 +1,8 @@
 """What a segment costs on a peer: seconds from measured rates, bytes of device memory.
 
-A node's time is the larger of its operations over the peer's rate for its class and its bytes over
-the peer's memory bandwidth, plus what starting it takes. Memory is weights, gradients, optimizer
+A node's time is the larger of its operations over the peer's rate for its class and dtype and its
+bytes over the peer's memory bandwidth, plus what starting it takes, times what real tasks have
+taught about this kind of work. Memory is weights, gradients, optimizer
 state, the activations of the microbatches in flight, boundary buffers and the largest node's
 working set. Inference has only forward times, weights, buffers and the values that live at
 once. Counts are exact (integers); seconds are floats.
@@ -16,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dag.cluster import (
+    BACKWARD,
     DEFAULT_BANDWIDTH_BYTES_PER_S,
     DEFAULT_LATENCY_S,
+    FORWARD,
     Cluster,
     Link,
     PeerRates,
@@ -27,15 +30,13 @@ from dag.schedule import DEFERRED_MICROBATCHES_MAX
 from ir.cost import NodeCost, backward_cost, node_cost
 from ir.cut import replicable
 from ir.gradient import differentiable_values, gives_gradient
-from ir.graph import INFER, TRAIN, Graph
+from ir.graph import INFER, TRAIN, Graph, Node
 from ir.memory import deferred_bytes, footprint, saved_bytes
 from ir.operators import OpClass
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
 
 NORM_BYTES_MAX = 2**19
 """The piece of a gradient that an executor measures at a time, in float64."""
-NODE_OVERHEAD_S = 10e-6
-"""Starting one operator from an interpreter: of the order of a kernel launch on any machine."""
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -136,10 +137,26 @@ def _live_bytes(graph: Graph) -> tuple[int, ...]:
     return tuple(accumulate(change))[:len(graph.nodes)]
 
 
-def node_seconds(costs: GraphCosts, rates: PeerRates, recompute: bool) -> FloatArray:
-    """Time of every node on a peer: shape [2, nodes], forward and backward, seconds."""
-    forward = np.array([_seconds(cost, rates) for cost in costs.forward])
-    backward = np.array([_seconds(cost, rates) for cost in costs.backward])
+def node_seconds(
+    costs: GraphCosts, rates: PeerRates, recompute: bool, precision: str = "float32"
+) -> FloatArray:
+    """Time of every node on a peer: shape [2, nodes], forward and backward, seconds.
+
+    Args:
+        costs: the graph.
+        rates: of the peer.
+        recompute: whether backward runs the forward again.
+        precision: of the job, as in `TrainingSpec`.
+    """
+    graph = costs.graph
+    kinds = [
+        (cost.op_class, _operand_dtype(graph, node))
+        for node, cost in zip(graph.nodes, costs.forward, strict=True)]
+    prices = {kind: _Price.of(rates, *kind, precision) for kind in dict.fromkeys(kinds)}
+    forward = np.array([
+        prices[kind].seconds(cost, 0) for kind, cost in zip(kinds, costs.forward, strict=True)])
+    backward = np.array([
+        prices[kind].seconds(cost, 1) for kind, cost in zip(kinds, costs.backward, strict=True)])
     if recompute:
         backward = backward + forward
     return np.stack([forward, backward])
@@ -283,13 +300,56 @@ def link_seconds(link: Link, size_bytes: int) -> float:
     return link.latency_s + size_bytes / link.bandwidth_bytes_per_s
 
 
-def _seconds(cost: NodeCost, rates: PeerRates) -> float:
-    moved_s = (cost.read_bytes + cost.written_bytes) / rates.memory_bytes_per_s
-    if cost.op_class is OpClass.HOST or (moved_s == 0.0 and cost.flops == 0):
-        return 0.0
-    if cost.op_class is OpClass.ATTENTION:
-        return NODE_OVERHEAD_S + max(moved_s, cost.flops / rates.attention_flops_per_s)
-    if cost.op_class in (OpClass.MATMUL, OpClass.CONVOLUTION):
-        # Convolutions run as matrix products; no rate of their own is measured.
-        return NODE_OVERHEAD_S + max(moved_s, cost.flops / rates.matmul_flops_per_s)
-    return NODE_OVERHEAD_S + moved_s
+def _operand_dtype(graph: Graph, node: Node) -> str:
+    """The dtype that decides a node's speed: that of its first operand."""
+    return graph.types[node.inputs[0]].dtype if node.inputs and node.inputs[0] else "float32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Price:
+    """What one kind of node costs on one peer.
+
+    Attributes:
+        flops_per_s: of its class and dtype.
+        moved_share: bytes that the work itself moves, over those of the graph's dtypes.
+        rounding: bytes that rounding operands and widening results moves, likewise.
+        bytes_per_s: memory bandwidth.
+        overheads_s: of starting it, forward and backward.
+        factors: corrections, forward and backward.
+        is_asynchronous: whether starting hides behind work.
+    """
+
+    flops_per_s: float
+    moved_share: float
+    rounding: float
+    bytes_per_s: float
+    overheads_s: tuple[float, float]
+    factors: tuple[float, float]
+    is_asynchronous: bool
+
+    @classmethod
+    def of(cls, rates: PeerRates, op_class: OpClass, dtype: str, precision: str) -> _Price:
+        """In a job of lower precision, dense work rounds its float32 operands first."""
+        is_rounded = precision != dtype == "float32" and op_class in _DENSE
+        return cls(
+            flops_per_s=rates.flops_per_s(op_class, precision if is_rounded else dtype),
+            # Rounding reads four bytes and writes two; widening reads two and writes four.
+            moved_share=0.5 if is_rounded else 1.0, rounding=1.5 if is_rounded else 0.0,
+            bytes_per_s=rates.memory_bytes_per_s,
+            overheads_s=(rates.forward_overhead_s, rates.backward_overhead_s),
+            factors=(rates.correction(FORWARD, op_class), rates.correction(BACKWARD, op_class)),
+            is_asynchronous=rates.is_asynchronous)
+
+    def seconds(self, cost: NodeCost, direction: int) -> float:
+        """Time of one node, 0 forward or 1 backward."""
+        moved_s = (cost.read_bytes + cost.written_bytes) / self.bytes_per_s
+        if cost.op_class is OpClass.HOST or (moved_s == 0.0 and cost.flops == 0):
+            return 0.0
+        work_s = self.rounding * moved_s + max(
+            self.moved_share * moved_s, cost.flops / self.flops_per_s)
+        start_s = self.overheads_s[direction]
+        taken_s = max(start_s, work_s) if self.is_asynchronous else start_s + work_s
+        return self.factors[direction] * taken_s
+
+
+_DENSE = frozenset({OpClass.MATMUL, OpClass.ATTENTION, OpClass.CONVOLUTION})

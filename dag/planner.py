@@ -6,8 +6,9 @@ Pure and deterministic; the broker runs it in a worker thread, outside its core.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import inf, isfinite
+from math import inf
 
+from dag.cluster import problem_with_rates
 from dag.placement import Infeasible, Placement, PlacementProblem, Placer, Refusal
 from dag.placers.chain_dp import ChainDp
 from dag.verify import verify
@@ -71,13 +72,13 @@ def _problem_refusals(problem: PlacementProblem) -> Iterator[Refusal]:
             problem, "count", len(peers), len({peer.peer_id for peer in peers}),
             "A peer is listed twice.")
     for peer in peers:
-        rates = peer.rates
-        speeds = (
-            rates.matmul_flops_per_s, rates.attention_flops_per_s, rates.memory_bytes_per_s)
-        if peer.memory_bytes <= 0 or not all(isfinite(speed) and speed > 0 for speed in speeds):
+        trouble = problem_with_rates(peer.rates)
+        if peer.memory_bytes <= 0:
+            trouble = f"memory_bytes is {peer.memory_bytes}; expected above 0"
+        if trouble:
             yield Refusal(
                 subject=peer.peer_id, rule="rates", wanted=1, had=0,
-                text=f"Peer {peer.peer_id} reports a speed or memory that is not above 0.")
+                text=f"Peer {peer.peer_id} reports the impossible: {trouble}.")
     for link in problem.cluster.links:
         if not (0 <= link.latency_s < inf and link.bandwidth_bytes_per_s > 0):
             yield Refusal(

@@ -71,9 +71,10 @@ class Prediction:
 def estimate(problem: PlacementProblem) -> Estimate:
     """Count a problem. Cost: O(peers * nodes + edges)."""
     costs = graph_costs(problem.graph, problem.job.trainable, problem.job.kind)
-    recompute = problem.job.training.recompute
+    training = problem.job.training
     seconds = {
-        peer.peer_id: node_seconds(costs, peer.rates, recompute) for peer in problem.cluster.peers}
+        peer.peer_id: node_seconds(costs, peer.rates, training.recompute, training.precision)
+        for peer in problem.cluster.peers}
     return Estimate(problem, costs, seconds, Links(problem.cluster))
 
 

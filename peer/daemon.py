@@ -31,7 +31,6 @@ from homespun.identity.guard import PEER_PERMISSIONS, Guard
 from homespun.ids import JobId, PeerId
 from homespun.v1 import session_pb2
 from homespun.version import PROTOCOL_VERSION, SOFTWARE_VERSION
-from homespun.wire import to_message
 from peer.blob_cache import BlobCache
 from peer.clock import MonotonicClock
 from peer.core import commands as do
@@ -42,7 +41,7 @@ from peer.lease_work import LeaseWork, Surroundings
 from peer.links import Link, LinkServer
 from peer.probes import Probes
 from peer.session import Session
-from peer.session_codec import event_of, held_leases, progress_of, report_message
+from peer.session_codec import event_of, hardware_message, held_leases, progress_of, report_message
 from peer.settings import PeerDirectory, PeerSettings
 from peer.status_note import clear_results, remove_status, write_status
 
@@ -172,18 +171,8 @@ class Daemon:
             software_version=SOFTWARE_VERSION,
             name=self._parts.settings.name,
             tensor_address=self._tensor_address,
-            hardware=session_pb2.Hardware(
-                device=hardware.device,
-                device_name=hardware.device_name,
-                memory_bytes=self._parts.settings.memory_bytes or hardware.memory_bytes,
-                matmul_flops_per_s=hardware.matmul_flops_per_s,
-                attention_flops_per_s=hardware.attention_flops_per_s,
-                memory_bytes_per_s=hardware.memory_bytes_per_s,
-                executor=self._parts.settings.executor,
-                platform=hardware.platform,
-                threads=hardware.threads,
-                support=to_message(hardware.support, session_pb2.ExecutorSupport),
-            ),
+            hardware=hardware_message(
+                hardware, self._parts.settings.memory_bytes or hardware.memory_bytes),
             leases=held_leases(self._core.state),
         )
 

@@ -1,4 +1,4 @@
-"""Measure what a device really does: the three rates that the planner divides by.
+"""Measure what a device really does: the rates that the planner divides by.
 
 The executor's framework is imported only in a child process (`python -m peer.hardware`), so that
 the daemon stays small and a broken driver cannot take it down; the child also says what the
@@ -9,17 +9,19 @@ how much memory it has, is asked of psutil and NVML.
 from __future__ import annotations
 
 import json
-import math
 import os
 import platform
 import re
 import subprocess
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
+import structlog
 
+from dag.cluster import PeerRates, problem_with_rates
 from dag.support import ExecutorSupport
 from homespun.errors import Code, HomespunError
 from homespun.version import SOFTWARE_VERSION
@@ -27,8 +29,10 @@ from ir.operators import OPERATORS
 from peer import devices
 from peer.executor.installed import check_installed, has_cuda, versions
 
+log = structlog.get_logger(__name__)
+
 MEASURE_TIMEOUT_S = 120.0
-"""For the child, import of torch included; measuring itself takes about 3 s."""
+"""For the child, import of torch included; measuring itself takes about 10 s."""
 CPU_MEMORY_SHARE = 0.5
 GPU_MEMORY_SHARE = 0.9
 CACHE_BYTES_MAX = 256 * 1024
@@ -43,25 +47,23 @@ class HardwareReport:
         device: `cpu` or `cuda:N`.
         device_name: the hardware's own name.
         memory_bytes: memory offered by default: half of the RAM, 90 % of a GPU's memory.
-        matmul_flops_per_s: dense float32 matrix multiplication, > 0.
-        attention_flops_per_s: fused attention, float32, > 0.
-        memory_bytes_per_s: element-wise work, bytes read plus written, > 0.
+        rates: measured speeds.
         platform: operating system and processor architecture.
         threads: CPU threads that computed.
         executor: name of the executor that was measured.
         support: what it can run.
+        measured_unix_s: when.
     """
 
     device: str
     device_name: str
     memory_bytes: int
-    matmul_flops_per_s: float
-    attention_flops_per_s: float
-    memory_bytes_per_s: float
+    rates: PeerRates
     platform: str
     threads: int
     executor: str
     support: ExecutorSupport
+    measured_unix_s: int
 
 
 def resolve_device(device: str, executor: str = "torch") -> str:
@@ -93,15 +95,16 @@ def resolve_threads(threads: int) -> int:
 
 
 def hardware_report(
-    device: str, threads: int, cache: Path, executor: str = "torch"
+    device: str, threads: int, cache: Path, executor: str = "torch", *, fresh: bool = False
 ) -> HardwareReport:
-    """The report from the cache, or a fresh one if hardware, driver, framework or settings changed.
+    """The report from the cache, or a new one if hardware, driver, framework or settings changed.
 
     Args:
         device: as in `resolve_device`.
         threads: as in `resolve_threads`.
         cache: JSON file to keep the report in. An unreadable one is as good as none.
         executor: name of the executor to measure.
+        fresh: whether to measure whatever the cache has.
 
     Raises:
         HomespunError: as `measure`; BAD_CONFIGURATION if the executor is not installed.
@@ -109,7 +112,7 @@ def hardware_report(
     check_installed(executor)
     found, threads = resolve_device(device, executor), resolve_threads(threads)
     key = cache_key(found, threads, executor)
-    if (known := _cached(cache, key)) is not None:
+    if not fresh and (known := _cached(cache, key)) is not None:
         return known
     try:
         report = measure(found, threads, executor)
@@ -119,9 +122,9 @@ def hardware_report(
         # A driver too old for this framework: nobody asked for the GPU, so do without it.
         report = measure("cpu", threads, executor)
     cache.parent.mkdir(parents=True, exist_ok=True)
-    fresh = cache.with_name(cache.name + ".new")
-    fresh.write_text(json.dumps({"key": key, "report": asdict(report)}), encoding="utf-8")
-    os.replace(fresh, cache)
+    partial = cache.with_name(cache.name + ".new")
+    partial.write_text(json.dumps({"key": key, "report": asdict(report)}), encoding="utf-8")
+    os.replace(partial, cache)
     return report
 
 
@@ -182,11 +185,8 @@ def measure_here(device: str, threads: int, executor: str) -> HardwareReport:
         device=device,
         device_name=devices.device_name("cpu") if device == "cpu" else capability.device_name,
         memory_bytes=int(share * capability.memory_bytes),
-        matmul_flops_per_s=rates.matmul_flops_per_s,
-        attention_flops_per_s=rates.attention_flops_per_s,
-        memory_bytes_per_s=rates.memory_bytes_per_s,
-        platform=f"{platform.system()} {platform.machine()}", threads=threads,
-        executor=executor, support=capability.support)
+        rates=rates, platform=f"{platform.system()} {platform.machine()}", threads=threads,
+        executor=executor, support=capability.support, measured_unix_s=int(time.time()))
 
 
 def _answer_of(child: subprocess.CompletedProcess[str], device: str) -> HardwareReport:
@@ -207,23 +207,26 @@ def _answer_of(child: subprocess.CompletedProcess[str], device: str) -> Hardware
 def _report_from(fields: object) -> HardwareReport:
     """A report from untyped data; ValueError if it is not one."""
     report = msgspec.convert(fields, HardwareReport)
-    rates = (
-        report.matmul_flops_per_s, report.attention_flops_per_s, report.memory_bytes_per_s)
-    if not (
-        all(math.isfinite(rate) and rate > 0 for rate in rates)
-        and report.memory_bytes > 0 and report.threads > 0
-    ):
+    if report.memory_bytes <= 0 or report.threads <= 0:
         raise ValueError("a field has a senseless value")
+    if problem := problem_with_rates(report.rates):
+        raise ValueError(problem)
     return report
 
 
 def _cached(cache: Path, key: dict[str, str]) -> HardwareReport | None:
+    """What was measured before, if nothing that it depends on has changed."""
     try:
-        if cache.stat().st_size > CACHE_BYTES_MAX:
-            return None
-        kept = json.loads(cache.read_text(encoding="utf-8"))
+        with cache.open("rb") as file:
+            data = file.read(CACHE_BYTES_MAX + 1)
+        if len(data) > CACHE_BYTES_MAX:
+            raise ValueError(f"it is larger than {CACHE_BYTES_MAX} bytes")
+        kept = json.loads(data)
         return _report_from(kept["report"]) if kept["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        log.warning("hardware_cache_unusable", path=str(cache), reason=repr(error)[:300])
         return None
 
 

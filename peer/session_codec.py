@@ -5,11 +5,12 @@ from __future__ import annotations
 from dag.job import JobSpec
 from homespun.errors import Code, HomespunError
 from homespun.v1 import session_pb2
-from homespun.wire import from_message
+from homespun.wire import from_message, to_message
 from ir.segment import Segment
 from peer.core import commands as do
 from peer.core import events as ev
 from peer.core.state import LeaseRecord, PeerState
+from peer.hardware import HardwareReport
 
 
 def event_of(message: session_pb2.BrokerMessage, at_ns: int) -> ev.AnyEvent | None:
@@ -99,6 +100,24 @@ def report_message(report: do.SendReport) -> session_pb2.PeerMessage:
         case do.ReleasedBody():
             message.released.SetInParent()
     return session_pb2.PeerMessage(report=message)
+
+
+def hardware_message(report: HardwareReport, memory_bytes: int) -> session_pb2.Hardware:
+    """What a peer says of its machine; a broker of the first release reads three rates only."""
+    rates = report.rates
+    return session_pb2.Hardware(
+        device=report.device,
+        device_name=report.device_name,
+        memory_bytes=memory_bytes,
+        matmul_flops_per_s=rates.matmul_flops_per_s,
+        attention_flops_per_s=rates.attention_flops_per_s,
+        memory_bytes_per_s=rates.memory_bytes_per_s,
+        executor=report.executor,
+        platform=report.platform,
+        threads=report.threads,
+        support=to_message(report.support, session_pb2.ExecutorSupport),
+        rates=to_message(rates, session_pb2.Rates),
+    )
 
 
 def held_leases(state: PeerState) -> list[session_pb2.HeldLease]:

@@ -8,8 +8,6 @@ everybody suspect with a longer grace: the silence was the broker's own.
 
 from __future__ import annotations
 
-from math import isfinite
-
 from broker.core import limits
 from broker.core.commands import AcknowledgeReports, DisconnectPeer, RevokeSegment
 from broker.core.events import (
@@ -43,6 +41,7 @@ from broker.core.state import (
     Turn,
     cluster_changed,
 )
+from dag.cluster import problem_with_rates
 from homespun.errors import Code
 
 PAST_START = ("running", "storing", "finished", "closing")
@@ -150,11 +149,8 @@ def _problem_with_hardware(hardware: PeerHardware) -> tuple[Code, str] | None:
     if hardware.memory_bytes <= 0:
         return Code.INVALID_ARGUMENT, (
             f"hardware.memory_bytes is {hardware.memory_bytes}; expected at least 1.")
-    for name in ("matmul_flops_per_s", "attention_flops_per_s", "memory_bytes_per_s"):
-        rate = getattr(hardware.rates, name)
-        if not isfinite(rate) or rate <= 0:
-            return Code.INVALID_ARGUMENT, (
-                f"hardware.{name} is {rate}; expected a finite rate above 0.")
+    if problem := problem_with_rates(hardware.rates):
+        return Code.INVALID_ARGUMENT, f"hardware.rates: {problem}."
     return None
 
 

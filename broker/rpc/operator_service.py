@@ -15,6 +15,7 @@ from broker.driver import Driver
 from homespun.errors import Code, HomespunError
 from homespun.identity import join_key
 from homespun.v1 import operator_pb2, operator_pb2_grpc, session_pb2
+from homespun.wire import to_message
 
 KEY_LIFETIME_MS_MAX = 366 * 86_400_000
 KEY_ROLES = ("peer", "submitter")
@@ -112,6 +113,7 @@ def _peer(peer: views.PeerView) -> operator_pb2.PeerStatus:
             matmul_flops_per_s=hardware.rates.matmul_flops_per_s,
             attention_flops_per_s=hardware.rates.attention_flops_per_s,
             memory_bytes_per_s=hardware.rates.memory_bytes_per_s,
+            rates=to_message(hardware.rates, session_pb2.Rates),
             executor=hardware.executor,
             platform=hardware.platform,
             threads=hardware.threads,

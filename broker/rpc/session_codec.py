@@ -13,7 +13,7 @@ from broker.core.limits import (
     MAX_SLOTS,
     MAX_TEXT,
 )
-from dag.cluster import Link, PeerRates
+from dag.cluster import CORRECTIONS_MAX, DTYPES_MAX, Link, PeerRates
 from dag.support import FIRST_RELEASE, ExecutorSupport
 from homespun.errors import Code, HomespunError
 from homespun.identity.address import split_address
@@ -43,11 +43,7 @@ def connected(
             device=hardware.device,
             device_name=hardware.device_name,
             memory_bytes=hardware.memory_bytes,
-            rates=PeerRates(
-                matmul_flops_per_s=hardware.matmul_flops_per_s,
-                attention_flops_per_s=hardware.attention_flops_per_s,
-                memory_bytes_per_s=hardware.memory_bytes_per_s,
-            ),
+            rates=_rates(hardware),
             executor=hardware.executor,
             platform=hardware.platform,
             threads=hardware.threads,
@@ -61,6 +57,16 @@ def connected(
             for lease in register.leases
         ),
     )
+
+
+def _rates(hardware: session_pb2.Hardware) -> PeerRates:
+    """What a peer measured; one of the first release knows three rates."""
+    if hardware.HasField("rates"):
+        return from_message(hardware.rates, PeerRates)
+    return PeerRates(
+        matmul_flops_per_s=hardware.matmul_flops_per_s,
+        attention_flops_per_s=hardware.attention_flops_per_s,
+        memory_bytes_per_s=hardware.memory_bytes_per_s)
 
 
 def measured(peer_id: str, said: session_pb2.LinkMeasured) -> ev.LinkMeasured:
@@ -137,6 +143,8 @@ def _check_register(register: session_pb2.Register) -> None:
         platform=hardware.platform,
     )
     _check_support(hardware.support)
+    _check_count("narrow dtypes", len(hardware.rates.narrow), DTYPES_MAX)
+    _check_count("corrections", len(hardware.rates.corrections), CORRECTIONS_MAX)
     split_address(register.tensor_address)  # other peers are told to dial it
     if len(register.leases) > MAX_HELD_LEASES:
         raise HomespunError(

@@ -38,7 +38,7 @@ class Register(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., software_version: _Optional[str] = ..., name: _Optional[str] = ..., tensor_address: _Optional[str] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., leases: _Optional[_Iterable[_Union[HeldLease, _Mapping]]] = ..., first_report: _Optional[int] = ...) -> None: ...
 
 class Hardware(_message.Message):
-    __slots__ = ("device", "device_name", "memory_bytes", "matmul_flops_per_s", "attention_flops_per_s", "memory_bytes_per_s", "executor", "platform", "threads", "support")
+    __slots__ = ("device", "device_name", "memory_bytes", "matmul_flops_per_s", "attention_flops_per_s", "memory_bytes_per_s", "executor", "platform", "threads", "support", "rates")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -49,6 +49,7 @@ class Hardware(_message.Message):
     PLATFORM_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
     SUPPORT_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
     device: str
     device_name: str
     memory_bytes: int
@@ -59,7 +60,52 @@ class Hardware(_message.Message):
     platform: str
     threads: int
     support: ExecutorSupport
-    def __init__(self, device: _Optional[str] = ..., device_name: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., matmul_flops_per_s: _Optional[float] = ..., attention_flops_per_s: _Optional[float] = ..., memory_bytes_per_s: _Optional[float] = ..., executor: _Optional[str] = ..., platform: _Optional[str] = ..., threads: _Optional[int] = ..., support: _Optional[_Union[ExecutorSupport, _Mapping]] = ...) -> None: ...
+    rates: Rates
+    def __init__(self, device: _Optional[str] = ..., device_name: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., matmul_flops_per_s: _Optional[float] = ..., attention_flops_per_s: _Optional[float] = ..., memory_bytes_per_s: _Optional[float] = ..., executor: _Optional[str] = ..., platform: _Optional[str] = ..., threads: _Optional[int] = ..., support: _Optional[_Union[ExecutorSupport, _Mapping]] = ..., rates: _Optional[_Union[Rates, _Mapping]] = ...) -> None: ...
+
+class Rates(_message.Message):
+    __slots__ = ("matmul_flops_per_s", "attention_flops_per_s", "memory_bytes_per_s", "convolution_flops_per_s", "narrow", "forward_overhead_s", "backward_overhead_s", "is_asynchronous", "corrections")
+    MATMUL_FLOPS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FLOPS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    CONVOLUTION_FLOPS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    NARROW_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_OVERHEAD_S_FIELD_NUMBER: _ClassVar[int]
+    BACKWARD_OVERHEAD_S_FIELD_NUMBER: _ClassVar[int]
+    IS_ASYNCHRONOUS_FIELD_NUMBER: _ClassVar[int]
+    CORRECTIONS_FIELD_NUMBER: _ClassVar[int]
+    matmul_flops_per_s: float
+    attention_flops_per_s: float
+    memory_bytes_per_s: float
+    convolution_flops_per_s: float
+    narrow: _containers.RepeatedCompositeFieldContainer[DenseRates]
+    forward_overhead_s: float
+    backward_overhead_s: float
+    is_asynchronous: bool
+    corrections: _containers.RepeatedCompositeFieldContainer[Correction]
+    def __init__(self, matmul_flops_per_s: _Optional[float] = ..., attention_flops_per_s: _Optional[float] = ..., memory_bytes_per_s: _Optional[float] = ..., convolution_flops_per_s: _Optional[float] = ..., narrow: _Optional[_Iterable[_Union[DenseRates, _Mapping]]] = ..., forward_overhead_s: _Optional[float] = ..., backward_overhead_s: _Optional[float] = ..., is_asynchronous: _Optional[bool] = ..., corrections: _Optional[_Iterable[_Union[Correction, _Mapping]]] = ...) -> None: ...
+
+class DenseRates(_message.Message):
+    __slots__ = ("dtype", "matmul_flops_per_s", "attention_flops_per_s", "convolution_flops_per_s")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    MATMUL_FLOPS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FLOPS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    CONVOLUTION_FLOPS_PER_S_FIELD_NUMBER: _ClassVar[int]
+    dtype: str
+    matmul_flops_per_s: float
+    attention_flops_per_s: float
+    convolution_flops_per_s: float
+    def __init__(self, dtype: _Optional[str] = ..., matmul_flops_per_s: _Optional[float] = ..., attention_flops_per_s: _Optional[float] = ..., convolution_flops_per_s: _Optional[float] = ...) -> None: ...
+
+class Correction(_message.Message):
+    __slots__ = ("direction", "op_class", "factor")
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    OP_CLASS_FIELD_NUMBER: _ClassVar[int]
+    FACTOR_FIELD_NUMBER: _ClassVar[int]
+    direction: str
+    op_class: str
+    factor: float
+    def __init__(self, direction: _Optional[str] = ..., op_class: _Optional[str] = ..., factor: _Optional[float] = ...) -> None: ...
 
 class ExecutorSupport(_message.Message):
     __slots__ = ("trainable", "opset_min", "opset_max", "operators")

@@ -53,9 +53,9 @@ def run(
     note(
         f"{hardware.device_name} ({hardware.device}, {hardware.threads} threads, "
         f"{hardware.executor}): "
-        f"{hardware.matmul_flops_per_s / 1e9:.0f} GFLOP/s matmul, "
-        f"{hardware.attention_flops_per_s / 1e9:.0f} GFLOP/s attention, "
-        f"{hardware.memory_bytes_per_s / 1e9:.1f} GB/s; lends {format_size(memory_bytes)}."
+        f"{hardware.rates.matmul_flops_per_s / 1e9:.0f} GFLOP/s matmul, "
+        f"{hardware.rates.attention_flops_per_s / 1e9:.0f} GFLOP/s attention, "
+        f"{hardware.rates.memory_bytes_per_s / 1e9:.1f} GB/s; lends {format_size(memory_bytes)}."
     )
     parts = DaemonParts(settings=settings, directory=place, hardware=hardware)
     run_service(Daemon(parts).run())

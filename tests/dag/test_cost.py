@@ -3,10 +3,18 @@ from itertools import pairwise
 
 import pytest
 
-from dag.cluster import Link
+from dag.cluster import (
+    BACKWARD,
+    FORWARD,
+    OVERHEAD_S,
+    Correction,
+    DenseRates,
+    Link,
+    PeerRates,
+)
 from dag.cost import (
-    NODE_OVERHEAD_S,
     Links,
+    graph_costs,
     link_seconds,
     node_seconds,
     optimizer_bytes,
@@ -17,6 +25,8 @@ from dag.cost import (
 from dag.job import OptimizerSpec
 from dag.predict import estimate
 from ir.cut import cut
+from ir.graph import Graph, Node, TensorType
+from ir.operators import OpClass
 
 MIB = 1 << 20
 
@@ -36,15 +46,15 @@ def known(world):
 
 def test_a_product_takes_its_operations_over_the_rate(known):
     seconds = known.seconds["peer_0"]
-    assert seconds[0, 0] == pytest.approx(2 * 128 * 512 * 512 / 1e9 + NODE_OVERHEAD_S)
+    assert seconds[0, 0] == pytest.approx(2 * 128 * 512 * 512 / 1e9 + OVERHEAD_S)
     # Backward of the first product: only the weight wants a gradient; of the second: both.
     assert seconds[1, 0] == pytest.approx(seconds[0, 0])
-    assert seconds[1, 2] == pytest.approx(2 * 2 * 128 * 512 * 512 / 1e9 + NODE_OVERHEAD_S)
+    assert seconds[1, 2] == pytest.approx(2 * 2 * 128 * 512 * 512 / 1e9 + OVERHEAD_S)
 
 
 def test_elementwise_work_takes_its_bytes_over_the_bandwidth(known):
     assert known.seconds["peer_0"][0, 1] == pytest.approx(
-        2 * 128 * 512 * 4 / 1e9 + NODE_OVERHEAD_S)
+        2 * 128 * 512 * 4 / 1e9 + OVERHEAD_S)
 
 
 def test_recomputation_runs_forward_again(known, world):
@@ -52,6 +62,71 @@ def test_recomputation_runs_forward_again(known, world):
     plain = node_seconds(known.costs, rates, False)
     again = node_seconds(known.costs, rates, True)
     assert again[1] == pytest.approx(plain[1] + plain[0])
+
+
+NARROW = DenseRates(
+    dtype="bfloat16", matmul_flops_per_s=8e9, attention_flops_per_s=4e9,
+    convolution_flops_per_s=2e9)
+
+
+def test_rounded_products_run_at_the_narrow_rate_and_pay_for_rounding(known, world):
+    rates = replace(world.peer(0).rates, narrow=(NARROW,))
+    seconds = node_seconds(known.costs, rates, False, "bfloat16")
+    flops, moved = 2 * 128 * 512 * 512, 4 * (2 * 128 * 512 + 512 * 512)
+    assert seconds[0, 0] == pytest.approx(flops / 8e9 + 1.5 * moved / 1e9 + OVERHEAD_S)
+    # Element-wise work keeps the graph's dtype.
+    assert seconds[0, 1] == node_seconds(known.costs, rates, False)[0, 1]
+
+
+def test_a_peer_without_narrow_rates_is_priced_as_float32(known, world):
+    flops, moved = 2 * 128 * 512 * 512, 4 * (2 * 128 * 512 + 512 * 512)
+    seconds = node_seconds(known.costs, world.peer(0).rates, False, "bfloat16")
+    assert seconds[0, 0] == pytest.approx(flops / 1e9 + 1.5 * moved / 1e9 + OVERHEAD_S)
+
+
+def test_starting_has_a_rate_for_each_direction(known, world):
+    free = replace(world.peer(0).rates, forward_overhead_s=0.0, backward_overhead_s=0.0)
+    slow = replace(free, forward_overhead_s=3e-5, backward_overhead_s=7e-5)
+    added = node_seconds(known.costs, slow, False) - node_seconds(known.costs, free, False)
+    assert added[0] == pytest.approx(3e-5)
+    assert added[1] == pytest.approx(7e-5)
+
+
+def test_starting_hides_behind_the_work_of_an_asynchronous_device(known, world):
+    rates = replace(world.peer(0).rates, forward_overhead_s=1e-3, is_asynchronous=True)
+    seconds = node_seconds(known.costs, rates, False)
+    assert seconds[0, 0] == pytest.approx(2 * 128 * 512 * 512 / 1e9)  # longer than starting it
+    assert seconds[0, 1] == 1e-3  # shorter
+
+
+def test_what_real_tasks_taught_is_applied_by_direction_and_class(known, world):
+    rates = world.peer(0).rates
+    learnt = replace(rates, corrections=(
+        Correction(direction=FORWARD, op_class=OpClass.MATMUL, factor=2.0),
+        Correction(direction=BACKWARD, op_class=OpClass.MEMORY, factor=0.5)))
+    ratio = node_seconds(known.costs, learnt, False) / node_seconds(known.costs, rates, False)
+    assert ratio[0, :2] == pytest.approx([2.0, 1.0])
+    assert ratio[1, :2] == pytest.approx([1.0, 0.5])
+
+
+@pytest.mark.parametrize(("dtype", "rate"), [
+    ("float32", 5e9), ("bfloat16", 2e9), ("float16", 5e9)])
+def test_convolutions_have_rates_of_their_own(dtype, rate):
+    rates = PeerRates(
+        matmul_flops_per_s=1e9, attention_flops_per_s=1e9, memory_bytes_per_s=1e15,
+        convolution_flops_per_s=5e9, narrow=(NARROW,), forward_overhead_s=0.0)
+    shapes = {"x": (2, 3, 8, 8), "w": (4, 3, 3, 3), "y": (2, 4, 6, 6)}
+    graph = Graph(
+        opset=23, nodes=(Node(0, "conv", "Conv", ("x", "w"), ("y",)),), inputs=("x",),
+        parameters=("w",), outputs=("y",), constants={},
+        types={name: TensorType(dtype, shape) for name, shape in shapes.items()})
+    seconds = node_seconds(graph_costs(graph, frozenset()), rates, False)
+    assert seconds[0, 0] == pytest.approx(2 * (2 * 4 * 36) * 27 / rate)
+
+
+def test_a_peer_that_never_measured_convolutions_prices_them_as_products(world):
+    rates = world.peer(0).rates
+    assert rates.flops_per_s(OpClass.CONVOLUTION, "float32") == rates.matmul_flops_per_s
 
 
 def test_segment_times_add_up(known):

@@ -11,6 +11,7 @@ import pytest
 from broker.core import views
 from broker.server import BrokerServer
 from broker.settings import BrokerDirectory, BrokerSettings
+from dag.cluster import PeerRates
 from dag.support import everything
 from homespun.errors import Code, HomespunError
 from homespun.identity import directory as identity_directory
@@ -25,8 +26,10 @@ from peer.settings import PeerDirectory, PeerSettings
 
 DEADLINE_S = 200
 HARDWARE = HardwareReport(
-    device="cpu", device_name="test", memory_bytes=1 << 34, matmul_flops_per_s=1e9,
-    attention_flops_per_s=1e9, memory_bytes_per_s=1e9, platform="test", threads=1,
+    device="cpu", device_name="test", memory_bytes=1 << 34, measured_unix_s=0,
+    rates=PeerRates(
+        matmul_flops_per_s=1e9, attention_flops_per_s=1e9, memory_bytes_per_s=1e9),
+    platform="test", threads=1,
     executor="null", support=everything(OPERATORS, OPSETS))
 
 

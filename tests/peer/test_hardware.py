@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from dag.cluster import PeerRates, problem_with_rates
 from dag.support import everything
 from homespun.errors import Code, HomespunError
 from ir.operators import OPERATORS, OPSETS
@@ -17,8 +18,10 @@ from peer.hardware import HardwareReport, hardware_report, measure, resolve_devi
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = HardwareReport(
-    device="cpu", device_name="test", memory_bytes=1 << 30, matmul_flops_per_s=1e9,
-    attention_flops_per_s=1e9, memory_bytes_per_s=1e9, platform="Linux x86_64", threads=1,
+    device="cpu", device_name="test", memory_bytes=1 << 30, measured_unix_s=0,
+    rates=PeerRates(
+        matmul_flops_per_s=1e9, attention_flops_per_s=1e9, memory_bytes_per_s=1e9),
+    platform="Linux x86_64", threads=1,
     executor="torch", support=everything(OPERATORS, OPSETS))
 
 
@@ -32,9 +35,16 @@ def test_measured_rates_make_sense(measured):
     assert measured.device_name
     assert measured.threads == 1
     # Far outside of these, a unit is wrong.
-    assert 1e8 < measured.matmul_flops_per_s < 1e13
-    assert 1e7 < measured.attention_flops_per_s < 1e13
-    assert 1e8 < measured.memory_bytes_per_s < 1e12
+    rates = measured.rates
+    assert 1e8 < rates.matmul_flops_per_s < 1e13
+    assert 1e7 < rates.attention_flops_per_s < 1e13
+    assert 1e7 < rates.convolution_flops_per_s < 1e13
+    assert 1e8 < rates.memory_bytes_per_s < 1e12
+    assert 1e-7 < rates.forward_overhead_s < 1e-2
+    assert 1e-7 < rates.backward_overhead_s < 1e-2
+    assert not rates.is_asynchronous
+    assert [dense.dtype for dense in rates.narrow] == ["bfloat16", "float16"]
+    assert problem_with_rates(rates) == ""
     assert measured.memory_bytes > 1 << 20
     assert measured.executor == "torch"
     assert measured.support == create("torch", "cpu", 1).capability().support
@@ -67,7 +77,8 @@ def test_cache_hit_does_not_measure(tmp_path, monkeypatch):
     lambda text: "[]",
     lambda text: json.dumps({**json.loads(text), "report": {}}),
     lambda text: json.dumps(
-        {**json.loads(text), "report": asdict(replace(REPORT, matmul_flops_per_s=-1.0))}),
+        {**json.loads(text), "report": asdict(replace(
+            REPORT, rates=replace(REPORT.rates, matmul_flops_per_s=-1.0)))}),
     lambda text: json.dumps(
         {**json.loads(text), "report": {**json.loads(text)["report"], "support": {"x": 1}}}),
     lambda text: text + " " * hardware.CACHE_BYTES_MAX,

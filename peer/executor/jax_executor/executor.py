@@ -16,6 +16,7 @@ from peer.executor.base import Array, Capability, SegmentProgram
 from peer.executor.jax_executor.implementations import IMPLEMENTATIONS
 from peer.executor.jax_executor.rates import jax_rates
 from peer.executor.jax_executor.segment import JaxSegment
+from peer.executor.overheads import measured_overheads
 
 
 class JaxExecutor:
@@ -62,7 +63,7 @@ class JaxExecutor:
 
     def measured_rates(self) -> PeerRates:
         """Measure the device through JAX."""
-        return jax_rates(self._device)
+        return jax_rates(self._device, measured_overheads(self))
 
     def load(self, program: SegmentProgram, parameters: Mapping[str, Array]) -> JaxSegment:
         """Compile a segment and place its parameters; see the protocol."""

@@ -15,6 +15,7 @@ from peer.executor.onnxruntime_executor.probe import probed_slots, readable_opse
 from peer.executor.onnxruntime_executor.rates import onnxruntime_rates
 from peer.executor.onnxruntime_executor.segment import OnnxRuntimeSegment
 from peer.executor.onnxruntime_executor.session import Place
+from peer.executor.overheads import measured_overheads
 
 
 class OnnxRuntimeExecutor:
@@ -57,7 +58,8 @@ class OnnxRuntimeExecutor:
 
     def measured_rates(self) -> PeerRates:
         """Measure the device through ONNX Runtime."""
-        return onnxruntime_rates(self._place)
+        return onnxruntime_rates(
+            self._place, measured_overheads(self, trainable=False))
 
     def load(
         self, program: SegmentProgram, parameters: Mapping[str, Array]

@@ -13,6 +13,7 @@ from homespun.errors import Code, HomespunError
 from ir.operators import OPSETS
 from peer.devices import device_name
 from peer.executor.base import Array, Capability, SegmentProgram
+from peer.executor.overheads import measured_overheads
 from peer.executor.torch_executor.dtype_gaps import narrower_slots
 from peer.executor.torch_executor.failures import failures
 from peer.executor.torch_executor.fusion import FUSED_OPERATORS
@@ -60,7 +61,7 @@ class TorchExecutor:
 
     def measured_rates(self) -> PeerRates:
         """Measure the device through torch."""
-        return torch_rates(self._device)
+        return torch_rates(self._device, measured_overheads(self))
 
     def load(self, program: SegmentProgram, parameters: Mapping[str, Array]) -> TorchSegment:
         """Compile a segment and place its parameters; see the protocol."""

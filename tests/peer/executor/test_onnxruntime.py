@@ -195,6 +195,6 @@ def test_measured_through_the_runtime():
     report = measure("cpu", 1, "onnxruntime")
     assert report.executor == "onnxruntime"
     assert not report.support.trainable
-    assert 1e8 < report.matmul_flops_per_s < 1e13
-    assert 1e7 < report.attention_flops_per_s < 1e13
-    assert 1e8 < report.memory_bytes_per_s < 1e12
+    assert 1e8 < report.rates.matmul_flops_per_s < 1e13
+    assert 1e7 < report.rates.attention_flops_per_s < 1e13
+    assert 1e8 < report.rates.memory_bytes_per_s < 1e12
