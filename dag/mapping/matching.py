@@ -12,7 +12,7 @@ Four rules, each safe for all its merges together:
 - `level_mates`: nodes of one level. Edges go down.
 
 The third is the matching of Herrmann, Ozkaya, Ucar, Kaya & Catalyurek 2019 (SIAM J. Sci. Comput.
-41(4), section 4.1.1), with an order in time in place of their test of neighbouring clusters.
+41(4), section 4.1), with an order in time in place of their test of neighbouring clusters.
 
 A rule also respects `Limits`, which it tracks by co-location group: merging two nodes puts their
 groups on one device.
