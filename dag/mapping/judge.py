@@ -53,6 +53,36 @@ def wiring(problem: MappingProblem) -> Wiring:
         devices.serial)
 
 
+class Desk(NamedTuple):
+    """Where a play is written down; used again by the next, so that none allocates.
+
+    Attributes:
+        start: when each node starts, [nodes].
+        end: when it ends, [nodes].
+        free: when each device has ended its last node, [devices].
+        channel: when its channel has ended its last transfer, [devices].
+        arrived: when a tensor reached a device, [slots].
+        played: number of the play that wrote `arrived`, [slots].
+        queue: edges whose tensors a node still needs, [edges].
+    """
+
+    start: FloatArray
+    end: FloatArray
+    free: FloatArray
+    channel: FloatArray
+    arrived: FloatArray
+    played: IntArray
+    queue: IntArray
+
+
+def desk(problem: MappingProblem, slots: int) -> Desk:
+    """An empty desk for plays 1, 2, ..."""
+    nodes, devices = problem.graph.nodes, problem.devices.count
+    return Desk(
+        np.zeros(nodes), np.zeros(nodes), np.zeros(devices), np.zeros(devices), np.zeros(slots),
+        np.zeros(slots, dtype=np.int64), np.zeros(problem.graph.edges, dtype=np.int64))
+
+
 @compiled
 def transfer_s(wires: Wiring, tensor: int, source: int, target: int) -> float:
     """Seconds of a tensor between two different devices."""
@@ -66,28 +96,27 @@ def transfer_s(wires: Wiring, tensor: int, source: int, target: int) -> float:
 
 @compiled
 def play(
-    order: IntArray, device: IntArray, node_s: FloatArray, wires: Wiring,
-    slot: IntArray, arrived: FloatArray, start: FloatArray, end: FloatArray,
+    order: IntArray, device: IntArray, node_s: FloatArray, wires: Wiring, slot: IntArray,
+    desk: Desk, number: int, tail: FloatArray, bound: float,
 ) -> float:
-    """Play one pass through; the makespan.
+    """Play one pass through; the makespan, or infinity once it is clear that it exceeds `bound`.
 
     Args:
         order: nodes, topological.
         device: of each node.
         node_s: seconds of each node on its device.
         wires: edges and links.
-        slot: for each edge the place in `arrived` of (its tensor, its target's device).
-        arrived: written: when each tensor reached each device; as long as there are slots.
-        start: written: when each node starts.
-        end: written: when it ends.
+        slot: for each edge the place in `desk.arrived` of (its tensor, its target's device).
+        desk: written.
+        number: of this play at this desk; another each time.
+        tail: seconds that pass at least between a node's end and the end of all, [nodes].
+        bound: give up beyond it.
 
-    Cost: O(nodes + edges * log in-degree), quadratic in the in-degree at worst.
+    Cost: O(nodes + edges), quadratic in the in-degree over serial channels.
     """
-    devices = wires.latency_s.shape[0]
-    free = np.zeros(devices)
-    channel = np.zeros(devices)
-    arrived[:] = -1.0
-    queue = np.empty(len(slot), dtype=np.int64)
+    free, channel, end = desk.free, desk.channel, desk.end
+    free[:] = 0.0
+    channel[:] = 0.0
     makespan = 0.0
     for node in order:
         at = device[node]
@@ -97,34 +126,36 @@ def play(
             source = wires.edge_source[edge]
             if device[source] == at:
                 ready = max(ready, end[source])
-            elif arrived[slot[edge]] >= 0.0:
-                ready = max(ready, arrived[slot[edge]])
             elif not wires.serial:
-                arrived[slot[edge]] = end[source] + transfer_s(
-                    wires, wires.edge_tensor[edge], device[source], at)
-                ready = max(ready, arrived[slot[edge]])
+                ready = max(ready, end[source] + transfer_s(
+                    wires, wires.edge_tensor[edge], device[source], at))
+            elif desk.played[slot[edge]] == number:
+                ready = max(ready, desk.arrived[slot[edge]])
             else:
                 place = waiting
-                while place > 0 and end[wires.edge_source[queue[place - 1]]] > end[source]:
-                    queue[place] = queue[place - 1]
+                while place > 0 and end[wires.edge_source[desk.queue[place - 1]]] > end[source]:
+                    desk.queue[place] = desk.queue[place - 1]
                     place -= 1
-                queue[place] = edge
+                desk.queue[place] = edge
                 waiting += 1
         for place in range(waiting):
-            edge = queue[place]
-            if arrived[slot[edge]] < 0.0:
+            edge = desk.queue[place]
+            if desk.played[slot[edge]] != number:
                 source = wires.edge_source[edge]
                 there = device[source]
                 begin = max(end[source], max(channel[there], channel[at]))
                 done = begin + transfer_s(wires, wires.edge_tensor[edge], there, at)
                 channel[there] = done
                 channel[at] = done
-                arrived[slot[edge]] = done
-            ready = max(ready, arrived[slot[edge]])
-        start[node] = ready
+                desk.arrived[slot[edge]] = done
+                desk.played[slot[edge]] = number
+            ready = max(ready, desk.arrived[slot[edge]])
+        desk.start[node] = ready
         end[node] = ready + node_s[node]
         free[at] = end[node]
         makespan = max(makespan, end[node])
+        if end[node] + tail[node] > bound:
+            return np.inf
     return makespan
 
 
@@ -141,11 +172,11 @@ def makespan(
     graph = problem.graph
     node_s = node_seconds(problem, device)
     slot, slots = _slots(graph, device)
-    start, end = np.zeros(graph.nodes), np.zeros(graph.nodes)
+    written = desk(problem, slots)
     total = play(
         graph.topological if order is None else order, device, node_s, wiring(problem), slot,
-        np.empty(slots), start, end)
-    return float(total), start
+        written, 1, np.zeros(graph.nodes), np.inf)
+    return float(total), written.start
 
 
 def node_seconds(problem: MappingProblem, device: IntArray) -> FloatArray:
