@@ -129,6 +129,15 @@ class Fields:
             self.refuse(name, number_expected(unit, positive=positive))
         return float(value)  # type: ignore[arg-type]
 
+    def whole(self, name: str, default: int | None = None, *, at_most: int) -> int:
+        """A whole number from 0."""
+        value = self._values.get(name)
+        if value is None and default is not None:
+            return default
+        if type(value) is not int or not 0 <= value <= at_most:
+            self.refuse(name, f"a whole number from 0 to {at_most}")
+        return value
+
     def text(self, name: str, default: str | None = None) -> str:
         """A text that is not empty."""
         value = self._values.get(name)
@@ -149,16 +158,20 @@ class Fields:
         self, name: str, known: frozenset[str], *, at_most: int, at_least: int = 0
     ) -> Iterator[Fields]:
         """The objects of an array; one that is missing is empty."""
+        for number, item in enumerate(self.array(name, at_most=at_most, at_least=at_least)):
+            yield Fields(item, self._source, f"{self.place(name)}[{number}]", known)
+
+    def array(self, name: str, *, at_most: int, at_least: int = 0) -> list[object]:
+        """The entries of an array; one that is missing is empty."""
         value = self._values.get(name)
         items = [] if value is None else value
         if type(items) is not list or len(items) < at_least:
-            self.refuse(name, f"an array of objects, at least {at_least}")
+            self.refuse(name, f"an array of at least {at_least} entries")
         if len(items) > at_most:
             raise _invalid(
                 f"{self._source}: {self.place(name)} has {len(items)} entries; at most {at_most} "
                 "are read. Make it smaller.", field=self.place(name))
-        for number, item in enumerate(items):
-            yield Fields(item, self._source, f"{self.place(name)}[{number}]", known)
+        return items
 
     def entries(self, name: str) -> dict[str, object]:
         """An object whose names are data, such as device ids."""

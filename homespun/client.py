@@ -74,6 +74,11 @@ class Client:
         self._connection = connection
         self._notify: Notify = notify or (lambda text: None)
 
+    @property
+    def connection(self) -> Connection:
+        """The connection itself, for calls that have no method here."""
+        return self._connection
+
     def __repr__(self) -> str:
         return f"Client({self._connection.address!r}, as {self._connection.owner_id!r})"
 

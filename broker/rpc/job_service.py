@@ -15,6 +15,7 @@ from broker.core.commands import Reply
 from broker.core.limits import MAX_COLUMNS, MAX_PARAMETERS
 from broker.core.state import JobState
 from broker.driver import Driver
+from broker.rpc.fleet_codec import fleet_parts
 from broker.rpc.job_codec import metrics_of, status_of
 from broker.telemetry import Telemetry
 from dag.job import JobSpec
@@ -154,6 +155,13 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         """Every loss from a step on."""
         job_id = self._find(request.job_id, identify(context))
         return metrics_of(self._driver.core, job_id, max(0, request.from_step), 0)
+
+    async def GetFleet(  # noqa: N802
+        self, request: jobs_pb2.GetFleetRequest, context: Context
+    ) -> AsyncIterator[jobs_pb2.FleetPart]:
+        """The live peers as the planner knows them, so that a submitter can plan at home."""
+        for part in fleet_parts(views.peers(self._driver.core)):
+            yield part
 
     def _status(self, job_id: str) -> jobs_pb2.JobStatus:
         return status_of(self._view(job_id), self._telemetry)

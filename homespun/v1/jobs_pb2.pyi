@@ -1,4 +1,5 @@
 from homespun.v1 import job_pb2 as _job_pb2
+from homespun.v1 import session_pb2 as _session_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -216,3 +217,49 @@ class ResultPart(_message.Message):
     digest: str
     blob_bytes: int
     def __init__(self, segment: _Optional[int] = ..., digest: _Optional[str] = ..., blob_bytes: _Optional[int] = ...) -> None: ...
+
+class GetFleetRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class FleetPart(_message.Message):
+    __slots__ = ("supports", "peers", "links")
+    SUPPORTS_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
+    supports: _containers.RepeatedCompositeFieldContainer[_session_pb2.ExecutorSupport]
+    peers: _containers.RepeatedCompositeFieldContainer[FleetPeer]
+    links: _containers.RepeatedCompositeFieldContainer[FleetLink]
+    def __init__(self, supports: _Optional[_Iterable[_Union[_session_pb2.ExecutorSupport, _Mapping]]] = ..., peers: _Optional[_Iterable[_Union[FleetPeer, _Mapping]]] = ..., links: _Optional[_Iterable[_Union[FleetLink, _Mapping]]] = ...) -> None: ...
+
+class FleetPeer(_message.Message):
+    __slots__ = ("peer_id", "name", "is_free", "device_name", "memory_bytes", "executor", "rates", "support")
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    IS_FREE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_NAME_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    EXECUTOR_FIELD_NUMBER: _ClassVar[int]
+    RATES_FIELD_NUMBER: _ClassVar[int]
+    SUPPORT_FIELD_NUMBER: _ClassVar[int]
+    peer_id: str
+    name: str
+    is_free: bool
+    device_name: str
+    memory_bytes: int
+    executor: str
+    rates: _session_pb2.Rates
+    support: int
+    def __init__(self, peer_id: _Optional[str] = ..., name: _Optional[str] = ..., is_free: _Optional[bool] = ..., device_name: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., executor: _Optional[str] = ..., rates: _Optional[_Union[_session_pb2.Rates, _Mapping]] = ..., support: _Optional[int] = ...) -> None: ...
+
+class FleetLink(_message.Message):
+    __slots__ = ("source", "target", "latency_s", "bandwidth_bytes_per_s")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_S_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTH_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    target: str
+    latency_s: float
+    bandwidth_bytes_per_s: float
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., latency_s: _Optional[float] = ..., bandwidth_bytes_per_s: _Optional[float] = ...) -> None: ...

@@ -70,6 +70,11 @@ class JobServiceStub:
                 request_serializer=homespun_dot_v1_dot_jobs__pb2.GetMetricsRequest.SerializeToString,
                 response_deserializer=homespun_dot_v1_dot_jobs__pb2.JobMetrics.FromString,
                 _registered_method=True)
+        self.GetFleet = channel.unary_stream(
+                '/homespun.v1.JobService/GetFleet',
+                request_serializer=homespun_dot_v1_dot_jobs__pb2.GetFleetRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_jobs__pb2.FleetPart.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -118,6 +123,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFleet(self, request, context):
+        """what the planner knows of live peers
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -155,6 +167,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.GetMetrics,
                     request_deserializer=homespun_dot_v1_dot_jobs__pb2.GetMetricsRequest.FromString,
                     response_serializer=homespun_dot_v1_dot_jobs__pb2.JobMetrics.SerializeToString,
+            ),
+            'GetFleet': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetFleet,
+                    request_deserializer=homespun_dot_v1_dot_jobs__pb2.GetFleetRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_jobs__pb2.FleetPart.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -347,6 +364,33 @@ class JobService:
             '/homespun.v1.JobService/GetMetrics',
             homespun_dot_v1_dot_jobs__pb2.GetMetricsRequest.SerializeToString,
             homespun_dot_v1_dot_jobs__pb2.JobMetrics.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFleet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/homespun.v1.JobService/GetFleet',
+            homespun_dot_v1_dot_jobs__pb2.GetFleetRequest.SerializeToString,
+            homespun_dot_v1_dot_jobs__pb2.FleetPart.FromString,
             options,
             channel_credentials,
             insecure,
