@@ -1,7 +1,8 @@
 """A whole private network on this machine: a broker and peers as real processes over real mTLS.
 
 For the demo, tutorials, tests and benchmarks. Nothing is simulated and nothing is switched off:
-each process has an identity of its own, made with a join key. Only loopback is used.
+each process has an identity of its own, made with a join key. Only loopback is used, unless sites
+are given.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -31,6 +33,22 @@ START_TIMEOUT_S = 90.0
 COMMAND_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where one process runs, such as a network namespace.
+
+    Attributes:
+        address: the IP address that it listens on and that others reach it at.
+        command: what it is started through: `("ip", "netns", "exec", "attic")`.
+    """
+
+    address: str = HOST
+    command: tuple[str, ...] = ()
+
+
+HERE = Site()
 
 
 class LocalNetwork:
@@ -53,15 +71,19 @@ class LocalNetwork:
             one there: `{"policy": {"reconnect_grace_ms": 2_000}}`.
         environment: variables that every process gets on top of this process's own.
         executors: of the first peers, in order; the others use the default one.
+        sites: where processes run, by name; without one they use loopback here. The broker's has to
+            be reachable from this process.
     """
 
     def __init__(
         self, directory: Path, peers: int, *, threads: int = 1, memory: str | None = None,
         settings: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None, executors: Sequence[str] = (),
+        sites: Mapping[str, Site] | None = None,
     ) -> None:
         self.directory = directory
         self._executors = tuple(executors)
+        self._sites = dict(sites or {})
         self._wanted = peers
         self._threads = threads
         self._memory = memory
@@ -99,7 +121,7 @@ class LocalNetwork:
     @property
     def address(self) -> str:
         """`host:port` of the broker."""
-        return f"{HOST}:{self._port}"
+        return f"{self._site('broker').address}:{self._port}"
 
     @property
     def broker_directory(self) -> Path:
@@ -127,7 +149,7 @@ class LocalNetwork:
         """Start the broker, for the first time or again, and wait until it answers."""
         self._start("broker", ("broker", "serve", str(self.broker_directory)), environment)
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not _answers(self._port):
+        while not _answers(self._site("broker").address, self._port):
             self._check_alive("broker", deadline)
 
     def start_peer(
@@ -178,6 +200,7 @@ class LocalNetwork:
 
     def run(
         self, *command: str, secret: str = "", environment: Mapping[str, str] | None = None,
+        at: Site = HERE,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, such as `run("homespun", "jobs")`, as this network's submitter.
 
@@ -186,10 +209,12 @@ class LocalNetwork:
                 need `--dir`.
             secret: what it reads from standard input.
             environment: variables on top of the network's own.
+            at: where to run it.
         """
         return subprocess.run(
-            _python(command), input=secret, capture_output=True, text=True, encoding="utf-8",
-            timeout=COMMAND_TIMEOUT_S, check=False, env=self._environment(environment),
+            [*at.command, *_python(command)], input=secret, capture_output=True, text=True,
+            encoding="utf-8", timeout=COMMAND_TIMEOUT_S, check=False,
+            env=self._environment(environment),
         )
 
     def join_key(self, role: str, *, reusable: bool = False, expires: str = "1h") -> str:
@@ -204,10 +229,12 @@ class LocalNetwork:
     def join_peer(self, number: int, *flags: str) -> None:
         """Make a peer; `start_peer` starts it. `flags` go to `peer join`."""
         memory = ("--memory", self._memory) if self._memory else ()
+        site = self._site(f"peer-{number}")
         self._checked(
             "peer", "join", self.address, "--key", "-", "--name", f"peer-{number}",
-            "--device", "cpu", "--threads", str(self._threads), "--host", HOST, *memory, *flags,
-            "--dir", str(self.peer_directory(number)), secret=self.join_key("peer"),
+            "--device", "cpu", "--threads", str(self._threads), "--host", site.address,
+            *memory, *flags, "--dir", str(self.peer_directory(number)),
+            secret=self.join_key("peer"), at=site,
         )
 
     def join_submitter(self, credentials: Path) -> None:
@@ -270,7 +297,7 @@ class LocalNetwork:
 
     def _make(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._port, enrolment_port = _free_ports(2)
+        self._port, enrolment_port = _free_ports(self._site("broker").address, 2)
         self._checked(
             "broker", "init", str(self.broker_directory), "--listen", self.address,
             "--enrolment-port", str(enrolment_port), "--no-announce",
@@ -286,9 +313,9 @@ class LocalNetwork:
                 f"--executor={name}" for name in self._executors[number:number + 1]))
         self.join_submitter(self.credentials)
 
-    def _checked(self, *command: str, secret: str = "") -> str:
+    def _checked(self, *command: str, secret: str = "", at: Site = HERE) -> str:
         """Run a command that must succeed and return what it printed."""
-        done = self.run(*command, secret=secret)
+        done = self.run(*command, secret=secret, at=at)
         if done.returncode != 0:
             raise HomespunError(
                 Code.INTERNAL, f"`{' '.join(command)}` ended with {done.returncode}: "
@@ -302,9 +329,12 @@ class LocalNetwork:
         log = (self.directory / f"{name}.log").open("ab")
         self._logs.append(log)
         self._processes[name] = subprocess.Popen(
-            _python(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            env=self._environment(environment),
+            [*self._site(name).command, *_python(command)], stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log, env=self._environment(environment),
         )
+
+    def _site(self, name: str) -> Site:
+        return self._sites.get(name, HERE)
 
     def _environment(self, more: Mapping[str, str] | None) -> dict[str, str]:
         """One thread per pool in the daemons too: two pools on one core slow each other down."""
@@ -356,17 +386,17 @@ def _python(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-P", "-m", *command]
 
 
-def _answers(port: int) -> bool:
+def _answers(host: str, port: int) -> bool:
     with closing(socket.socket()) as probe:
         probe.settimeout(POLL_S)
-        return probe.connect_ex((HOST, port)) == 0
+        return probe.connect_ex((host, port)) == 0
 
 
-def _free_ports(count: int) -> list[int]:
+def _free_ports(host: str, count: int) -> list[int]:
     """Ports that nobody uses at the moment."""
     sockets = [socket.socket() for _ in range(count)]
     for each in sockets:
-        each.bind((HOST, 0))
+        each.bind((host, 0))
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
         each.close()
