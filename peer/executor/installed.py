@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
+import os
 from collections.abc import Mapping
 
 from homespun.errors import Code, HomespunError
@@ -20,11 +22,39 @@ _REQUIREMENTS: Mapping[str, str] = {
 }
 """Executor -> what pip is to install; those in brackets are extras of pyproject.toml."""
 
+PACE_VARIABLE = "HOMESPUN_NULL_PACE"
+"""Speed of the null executor, as a share of its rates; unset: it takes no time."""
+
 
 def versions(executor: str) -> str:
-    """Installed versions of an executor's packages, for a cache key; "" if there are none."""
+    """What an executor's speed depends on besides the machine, for a cache key.
+
+    Installed versions of its packages, "" if there are none; of the null executor its pace.
+    """
+    if executor == "null":
+        return f"pace {pace_asked_for()}"
     found = ((name, _version(name)) for name in _DISTRIBUTIONS[executor])
     return " ".join(f"{name} {version}" for name, version in found if version)
+
+
+def pace_asked_for() -> float | None:
+    """The pace that the environment names.
+
+    Raises:
+        HomespunError: BAD_CONFIGURATION if it is not a number above 0.
+    """
+    text = os.environ.get(PACE_VARIABLE, "")
+    if not text:
+        return None
+    try:
+        pace = float(text)
+    except ValueError:
+        pace = math.nan
+    if not 0 < pace < math.inf:
+        raise HomespunError(
+            Code.BAD_CONFIGURATION,
+            f"{PACE_VARIABLE} is {text[:40]!r}; expected a number above 0, such as 0.05.")
+    return pace
 
 
 def check_installed(executor: str) -> None:

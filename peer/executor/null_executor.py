@@ -20,8 +20,9 @@ from ir.segment import BoundaryKind, BoundaryTensor
 from peer.executor.base import Array, Capability, ForwardResult, SegmentProgram, WorkKey
 
 _MEMORY_BYTES = 1 << 40
-_RATES = PeerRates(
+RATES = PeerRates(
     matmul_flops_per_s=1e12, attention_flops_per_s=1e12, memory_bytes_per_s=1e11)
+"""Of a device that nobody has, about a small GPU."""
 
 
 class NullExecutor:
@@ -41,7 +42,7 @@ class NullExecutor:
 
     def measured_rates(self) -> PeerRates:
         """There is nothing to measure: rates of a machine that nobody has."""
-        return _RATES
+        return RATES
 
     def load(self, program: SegmentProgram, parameters: Mapping[str, Array]) -> NullSegment:
         """Keep the parameters; compile nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peer.executor.base import Executor
-from peer.executor.installed import check_installed
+from peer.executor.installed import check_installed, pace_asked_for
 
 
 def create(name: str, device: str, threads: int) -> Executor:
@@ -21,8 +21,10 @@ def create(name: str, device: str, threads: int) -> Executor:
     check_installed(name)
     if name == "null":
         from peer.executor.null_executor import NullExecutor
+        from peer.executor.paced import PacedExecutor
 
-        return NullExecutor(device)
+        pace = pace_asked_for()
+        return NullExecutor(device) if pace is None else PacedExecutor(device, pace)
     if name == "onnxruntime":
         from peer.executor.onnxruntime_executor import OnnxRuntimeExecutor
 
