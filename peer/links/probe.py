@@ -25,13 +25,15 @@ MAX_PROBE_BYTES = 256 << 20
 """Payload that a server takes in one probe."""
 MAX_PROBE_FRAMES = 4096
 MAX_PROBES = 4
-"""Probes that a server serves at once."""
+"""Probes that a server takes in at once; one is measured at a time, the others wait."""
 PROBE_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 1 << 20
 _FIRST_BURST_BYTES = 256 << 10
 _PINGS = 9
 _LONG_ENOUGH_S = 0.2
-"""A burst that took so long has outgrown round trips and TCP's slow start."""
+_LONG_ENOUGH_TRIPS = 10
+"""A burst that took so long, and so many round trips, has outgrown them and TCP's slow start, which
+takes about log2(line's bytes in flight / 14 KB) of them: at 20 ms one way, 0.2 s was all it."""
 _MORE, _LAST = 0, 1
 
 
@@ -54,8 +56,8 @@ async def measure(
 ) -> Measurement:
     """Measure the path to a peer that runs a `LinkServer`.
 
-    Bursts double from 256 KiB until one takes 0.2 s or all of `probe_bytes` is spent, so a slow
-    path is not flooded.
+    Bursts double from 256 KiB until one takes 0.2 s and ten round trips, or all of `probe_bytes` is
+    spent, so a slow path is not flooded.
 
     Args:
         channel: to the peer.
@@ -85,10 +87,11 @@ async def measure(
 
 async def _bandwidth(burst: _Bursts, trip_s: float, budget_bytes: int) -> float:
     size = min(_FIRST_BURST_BYTES, budget_bytes)
+    enough_s = max(_LONG_ENOUGH_S, _LONG_ENOUGH_TRIPS * trip_s)
     while True:
         took_s = await burst.run(size)
         budget_bytes -= size
-        if took_s > _LONG_ENOUGH_S or budget_bytes < 2 * size:
+        if took_s > enough_s or budget_bytes < 2 * size:
             return size / max(took_s - trip_s, 1e-6)
         size *= 2
 
@@ -126,9 +129,10 @@ class ProbeServer:
     def __init__(self, accept: Callable[[PeerId], bool]) -> None:
         self._accept = accept
         self._running = 0
+        self._turn = asyncio.Lock()
 
     async def serve(self, messages: Messages, peer_id: PeerId) -> None:
-        """Answer one probe.
+        """Answer one probe, when those before it are through: two would share our line.
 
         Raises:
             HomespunError: NOT_ALLOWED, OVERLOADED when too many run, LIMIT_EXCEEDED when the caller
@@ -140,7 +144,7 @@ class ProbeServer:
             raise HomespunError(Code.OVERLOADED, f"{MAX_PROBES} probes run here already.")
         self._running += 1
         try:
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
+            async with self._turn, asyncio.timeout(PROBE_TIMEOUT_S):
                 await _answer(messages, peer_id)
         except TimeoutError:
             raise HomespunError(
