@@ -2,8 +2,10 @@
 
 Graham 1969 (SIAM J. Appl. Math. 17(2)) on unrelated devices: units by falling time, each where the
 largest load grows least. We differ: memory, pins and groups are kept; over serial channels a unit's
-transfers from and to what is already placed count with it; and it is tried on the fastest one, two,
-four and so on devices, because using fewer may save more transfers than it costs time.
+transfers from and to what is already placed count with it, and a topological order is tried too,
+which sees what a unit reads; and it is tried on the fastest one, two, four and so on devices,
+because using fewer may save more transfers than it costs time. Largest bytes first is a third
+order, for where memory is what is short.
 """
 
 from __future__ import annotations
@@ -41,15 +43,20 @@ def balance(problem: MappingProblem) -> Mapping | Unmapped:
     numbers = np.arange(units.count)
     by_load = np.lexsort((numbers, -load_s)).astype(np.int64)
     by_bytes = np.lexsort((numbers, -units.held_bytes - units.temporary_bytes)).astype(np.int64)
+    orders = [by_load, by_bytes]
+    if devices.serial:
+        orders.append(_topological(problem, units))
     links = _links(problem, units)
     best, least = None, np.inf
     for most in _sizes(devices.count):
-        able = np.where(np.isin(np.arange(devices.count), _fastest(units)[:most]), 1.0, np.inf)
-        able = np.where((units.load_s * able).min(axis=1, keepdims=True) < np.inf, able, 1.0)
-        for order in (by_load, by_bytes):
+        used = np.zeros((1, devices.count), dtype=bool)
+        used[0, _fastest(units)[:most]] = True
+        # What only others can run goes there.
+        used = used | ~(used & np.isfinite(units.load_s)).any(axis=1, keepdims=True)
+        for order in orders:
             home = _filled(
-                order, units.load_s * able, units.held_bytes, units.temporary_bytes,
-                devices.memory_bytes, links, wiring(problem))
+                order, np.where(used, units.load_s, np.inf), units.held_bytes,
+                units.temporary_bytes, devices.memory_bytes, links, wiring(problem))
             if (home < 0).any():
                 continue
             device = home[units.label]
@@ -101,6 +108,15 @@ def _links(problem: MappingProblem, units: Units) -> Links:
         np.searchsorted(target[by_reader], steps).astype(np.int64),
         np.argsort(source, kind="stable").astype(np.int64),
         np.searchsorted(np.sort(source), steps).astype(np.int64))
+
+
+def _topological(problem: MappingProblem, units: Units) -> IntArray:
+    """Units by their first node's place, so that a unit comes after what it mostly reads."""
+    order = problem.graph.topological
+    first = np.full(units.count, len(order))
+    np.minimum.at(first, units.label[order], np.arange(len(order)))
+    by_first: IntArray = np.argsort(first).astype(np.int64)
+    return by_first
 
 
 def _sizes(devices: int) -> list[int]:

@@ -51,14 +51,14 @@ def optimum(
     Args:
         problem: small: for latency at most some tens of nodes that the graph leaves unordered.
         seconds: limit of the solver. A search that it ended depends on the machine; it says so.
-        known_s: value of a known mapping. A small one makes the program for latency easier.
+        known_s: value of a known mapping. A small one makes the search shorter.
         gap: relative difference of value and bound that is taken for none.
     """
     units = groups(problem)
     if not np.isfinite(units.load_s).any(axis=1).all():
         return _none(True, np.inf)
     return _latency(problem, units, seconds, known_s, gap) if problem.objective == LATENCY else (
-        _throughput(problem, units, seconds, gap))
+        _throughput(problem, units, seconds, known_s, gap))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -78,11 +78,14 @@ class ThroughputProgram:
     largest: int
 
 
-def throughput_program(problem: MappingProblem, units: Units, scale: float) -> ThroughputProgram:
+def throughput_program(
+    problem: MappingProblem, units: Units, scale: float, *, known_s: float = np.inf
+) -> ThroughputProgram:
     """The program of the smallest largest load, times divided by `scale`."""
     program = Program()
     place = assigned(program, problem, units)
-    largest = int(program.variables(np.full(1, np.inf))[0])
+    most = known_s * (1 + SOLVER_ROUNDING) / scale
+    largest = int(program.variables(np.full(1, most))[0])
     devices = problem.devices.count
     rows: list[list[Term]] = [
         [(largest, 1.0)] + [
@@ -114,10 +117,10 @@ def typical_seconds(table: FloatArray) -> float:
 
 
 def _throughput(
-    problem: MappingProblem, units: Units, seconds: float, gap: float
+    problem: MappingProblem, units: Units, seconds: float, known_s: float, gap: float
 ) -> Optimum:
     scale = typical_seconds(units.load_s)
-    made = throughput_program(problem, units, scale)
+    made = throughput_program(problem, units, scale, known_s=known_s)
     solved, device = _search(problem, units, made.program, made.place, made.largest, seconds, gap)
     if solved.point is None:
         return _none(solved.finished, solved.bound * scale)
