@@ -10,7 +10,7 @@ once. Counts are exact (integers); seconds are floats.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import numpy as np
@@ -160,6 +160,37 @@ def node_seconds(
     if recompute:
         backward = backward + forward
     return np.stack([forward, backward])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkSeconds:
+    """Predicted time of one kind of work in one microbatch.
+
+    Attributes:
+        direction: `FORWARD` or `BACKWARD`.
+        op_class: which nodes.
+        seconds: by the measured rates alone, >= 0.
+    """
+
+    direction: str
+    op_class: OpClass
+    seconds: float
+
+
+def work_seconds(
+    costs: GraphCosts, segment: Segment, rates: PeerRates, training: TrainingSpec
+) -> tuple[WorkSeconds, ...]:
+    """A segment's time by kind of work, as the rates say it without corrections."""
+    plain = replace(rates, corrections=())
+    seconds = node_seconds(costs, plain, training.recompute, training.precision)
+    sums: dict[tuple[str, OpClass], float] = {}
+    for row, direction in enumerate((FORWARD, BACKWARD)):
+        for index in segment.nodes:
+            kind = (direction, costs.forward[index].op_class)
+            sums[kind] = sums.get(kind, 0.0) + float(seconds[row, index])
+    return tuple(
+        WorkSeconds(direction=direction, op_class=op_class, seconds=total)
+        for (direction, op_class), total in sums.items() if total > 0)
 
 
 def segment_seconds(segment: Segment, seconds: FloatArray) -> tuple[float, float]:

@@ -11,13 +11,15 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 
 import grpc
 import msgspec
 import structlog
 
+from dag.cluster import Correction
+from dag.cost import WorkSeconds
 from homespun.blobs.store import BlobStore
 from homespun.directory_lock import locked
 from homespun.errors import Code, HomespunError
@@ -36,7 +38,8 @@ from peer.clock import MonotonicClock
 from peer.core import commands as do
 from peer.core import events as ev
 from peer.core.machine import Peer
-from peer.hardware import HardwareReport
+from peer.core.refinement import refined
+from peer.hardware import HardwareReport, remember
 from peer.lease_work import LeaseWork, Surroundings
 from peer.links import Link, LinkServer
 from peer.probes import Probes
@@ -70,6 +73,8 @@ class Daemon:
         """Prepare; `run` does the work."""
         self._parts = parts
         self._credentials: Credentials = identity_directory.load(parts.directory.identity)
+        self._hardware = parts.hardware
+        self._is_learnt_kept = True
         self._clock = MonotonicClock()
         self._core = Peer()
         self._events: asyncio.Queue[ev.AnyEvent] = asyncio.Queue()
@@ -106,6 +111,7 @@ class Daemon:
         ends = [asyncio.create_task(work.unload(at_once=True)) for work in self._works.values()]
         if ends:
             await asyncio.wait(ends, timeout=SHUT_DOWN_TIMEOUT_S)
+        await self._keep_learnt()
         remove_status(self._parts.directory)
 
     # --- the loop ------------------------------------------------------------------------------
@@ -165,7 +171,7 @@ class Daemon:
     async def register(self) -> session_pb2.Register:
         """First message of a stream."""
         self._tensor_address = await asyncio.to_thread(self._reachable_address)
-        hardware = self._parts.hardware
+        hardware = self._hardware
         return session_pb2.Register(
             protocol_version=PROTOCOL_VERSION,
             software_version=SOFTWARE_VERSION,
@@ -221,8 +227,8 @@ class Daemon:
         return Surroundings(
             peer_id=self._credentials.id,
             executor=self._parts.settings.executor,
-            device=self._parts.hardware.device,
-            threads=self._parts.hardware.threads,
+            device=self._hardware.device,
+            threads=self._hardware.threads,
             cache=BlobCache(
                 BlobStore(self._parts.directory.blobs), self._parts.settings.cache_bytes
             ),
@@ -230,7 +236,26 @@ class Daemon:
             broker_channel=self._broker_channel,
             peer_channel=self._peer_channel,
             post=self._post,
+            rates=lambda: self._hardware.rates,
+            learn=self._learn,
         )
+
+    def _learn(
+        self, predicted: tuple[WorkSeconds, ...], typical_s: Mapping[str, float]
+    ) -> tuple[Correction, ...]:
+        """Correct the rates by what a lease's tasks took; `_keep_learnt` keeps that on disk."""
+        rates = self._hardware.rates
+        corrections = refined(rates.corrections, predicted, typical_s)
+        self._hardware = replace(
+            self._hardware, rates=replace(rates, corrections=corrections),
+            refined_unix_s=int(time.time()))
+        self._is_learnt_kept = False
+        return corrections
+
+    async def _keep_learnt(self) -> None:
+        if not self._is_learnt_kept:
+            self._is_learnt_kept = True
+            await asyncio.to_thread(remember, self._hardware, self._parts.directory.hardware)
 
     def _broker_channel(self) -> grpc.aio.Channel:
         return open_aio_channel(self._credentials, self._credentials.broker_address)
@@ -296,8 +321,8 @@ class Daemon:
                 "pid": os.getpid(),
                 "updated_unix_ms": time.time_ns() // 1_000_000,
                 "name": self._parts.settings.name,
-                "device": self._parts.hardware.device_name,
-                "executor": self._parts.hardware.executor,
+                "device": self._hardware.device_name,
+                "executor": self._hardware.executor,
                 "peer_id": self._credentials.id,
                 "broker": self._credentials.broker_address,
                 "connected": self._is_connected,
@@ -316,4 +341,5 @@ class Daemon:
             await asyncio.to_thread(
                 write_status, self._parts.directory, msgspec.json.encode(status)
             )
+            await self._keep_learnt()
             await asyncio.sleep(STATUS_INTERVAL_S)

@@ -53,6 +53,7 @@ class HardwareReport:
         executor: name of the executor that was measured.
         support: what it can run.
         measured_unix_s: when.
+        refined_unix_s: when real tasks last corrected it; 0 for never.
     """
 
     device: str
@@ -64,6 +65,7 @@ class HardwareReport:
     executor: str
     support: ExecutorSupport
     measured_unix_s: int
+    refined_unix_s: int = 0
 
 
 def resolve_device(device: str, executor: str = "torch") -> str:
@@ -121,11 +123,29 @@ def hardware_report(
             raise
         # A driver too old for this framework: nobody asked for the GPU, so do without it.
         report = measure("cpu", threads, executor)
+    _keep(cache, key, report)
+    return report
+
+
+def remember(report: HardwareReport, cache: Path) -> None:
+    """Keep what tasks have taught about a device for the next start; a full disk costs only that.
+
+    Args:
+        report: with the newest corrections.
+        cache: as in `hardware_report`.
+    """
+    try:
+        _keep(cache, cache_key(report.device, report.threads, report.executor), report)
+    except OSError as error:
+        log.warning("hardware_not_kept", path=str(cache), reason=str(error))
+
+
+def _keep(cache: Path, key: dict[str, str], report: HardwareReport) -> None:
+    """Replace the cache in one step."""
     cache.parent.mkdir(parents=True, exist_ok=True)
     partial = cache.with_name(cache.name + ".new")
     partial.write_text(json.dumps({"key": key, "report": asdict(report)}), encoding="utf-8")
     os.replace(partial, cache)
-    return report
 
 
 def measure(device: str, threads: int, executor: str = "torch") -> HardwareReport:

@@ -9,6 +9,7 @@ from pathlib import Path
 import grpc
 import structlog
 
+from dag.cluster import PeerRates
 from dag.job import PREDICT, JobSpec
 from homespun.blobs.transfer import download_aio
 from homespun.errors import Code, HomespunError
@@ -23,7 +24,7 @@ FETCHES_AT_ONCE = 4
 
 
 def load_request(
-    spec: JobSpec, segment: Segment, cache: BlobCache, result_path: Path
+    spec: JobSpec, segment: Segment, cache: BlobCache, result_path: Path, rates: PeerRates
 ) -> Load:
     """What the executor is told: where everything lies, once it is fetched, and the result goes."""
     path = cache.store.path
@@ -46,6 +47,7 @@ def load_request(
         kind=spec.kind,
         rows=spec.rows(PREDICT),
         result_path=str(result_path),
+        rates=rates,
     )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ import grpc
 import msgspec
 import structlog
 
+from dag.cluster import Correction, PeerRates
+from dag.cost import WorkSeconds
 from homespun.blobs.store import digest_of
 from homespun.blobs.transfer import upload_aio
 from homespun.errors import Code, HomespunError
@@ -62,6 +64,9 @@ class Surroundings:
         broker_channel: opens an mTLS channel to the broker.
         peer_channel: opens an mTLS channel to (address, peer id).
         post: queues an event for the core.
+        rates: the device's, as known now.
+        learn: takes what a microbatch should have taken by kind of work, and what it took by
+            direction; gives the corrections that follow.
     """
 
     peer_id: str
@@ -73,6 +78,8 @@ class Surroundings:
     broker_channel: Callable[[], grpc.aio.Channel]
     peer_channel: Callable[[str, str], grpc.aio.Channel]
     post: Callable[[ev.AnyEvent], None]
+    rates: Callable[[], PeerRates]
+    learn: Callable[[tuple[WorkSeconds, ...], Mapping[str, float]], tuple[Correction, ...]]
 
 
 class LeaseWork:
@@ -91,6 +98,7 @@ class LeaseWork:
         self._process: ExecutorProcess | None = None
         self._neighbours: Neighbours | None = None
         self._times = TimeSheet()
+        self._predicted: tuple[WorkSeconds, ...] = ()
         self._cpu_before_s = time.process_time()
         self._overdue: asyncio.TimerHandle | None = None
         self._is_stored = False
@@ -178,6 +186,7 @@ class LeaseWork:
         self._worker.cancel()
         await asyncio.wait((self._worker,))
         self._log_summary()
+        self._learn()
         try:
             async with asyncio.TaskGroup() as ends:
                 if self._process is not None:
@@ -225,7 +234,8 @@ class LeaseWork:
             ) from error
         await asyncio.to_thread(around.scratch.mkdir, parents=True, exist_ok=True)
         await self._ask(
-            load_request(self._spec, self._program, around.cache, self._result_path()))
+            load_request(
+                self._spec, self._program, around.cache, self._result_path(), around.rates()))
 
     async def _run_task(self, command: do.RunTask) -> None:
         self._times.begin(command.task.kind, time.perf_counter())
@@ -249,7 +259,9 @@ class LeaseWork:
                 log.warning("result_upload_waits", job_id=self.job_id, reason=error.message)
                 await asyncio.sleep(UPLOAD_RETRY_S)  # the transfer has already backed off
         self._is_stored = True
-        self._post(ev.ResultStored, digest=digest, size_bytes=path.stat().st_size)
+        self._post(
+            ev.ResultStored, digest=digest, size_bytes=path.stat().st_size,
+            corrections=self._learn())
 
     async def _send(self, frame: Frame) -> None:
         """Send a frame to the peer of its target segment."""
@@ -289,6 +301,7 @@ class LeaseWork:
         self._answered()
         match message:
             case Loaded():
+                self._predicted = message.predicted
                 self._post(ev.SegmentLoaded)
             case Done():
                 self._count(message)
@@ -349,6 +362,12 @@ class LeaseWork:
         now_s = time.perf_counter()
         if self._times.end(done.task.kind, done.compute_s, done.cpu_s, now_s):
             self._cpu_before_s = time.process_time()
+
+    def _learn(self) -> tuple[Correction, ...]:
+        """Compare what tasks took with what they should have taken; once for each lease."""
+        predicted, self._predicted = self._predicted, ()
+        typical_s = self._times.typical_s()
+        return self._around.learn(predicted, typical_s) if predicted and typical_s else ()
 
     def _log_summary(self) -> None:
         """Say once where the time went, in the daemon's log."""

@@ -97,6 +97,8 @@ def report_message(report: do.SendReport) -> session_pb2.PeerMessage:
         case do.FinishedBody() as finished:
             message.finished.result_digest = finished.result_digest
             message.finished.result_bytes = finished.result_bytes
+            message.finished.corrections.extend(
+                to_message(found, session_pb2.Correction) for found in finished.corrections)
         case do.ReleasedBody():
             message.released.SetInParent()
     return session_pb2.PeerMessage(report=message)

@@ -6,9 +6,17 @@ numbers are of the steps after it.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Mapping
+from statistics import median
 
+from dag.cluster import BACKWARD, FORWARD
 from peer.core.events import TaskKind
+
+RECENT_TASKS = 255
+"""Of each kind: enough for a median, and few bytes however long a job runs."""
+TASKS_MIN = 4
+"""Fewer say nothing typical."""
 
 
 class TimeSheet:
@@ -25,6 +33,7 @@ class TimeSheet:
         self._cpu_s = 0.0
         self._handover_s = 0.0
         self._idle_s: Counter[str] = Counter()
+        self._recent_s: dict[TaskKind, deque[float]] = {}
 
     def begin(self, kind: TaskKind, now_s: float) -> None:
         """A task is handed to the executor."""
@@ -46,6 +55,7 @@ class TimeSheet:
             Whether the first step ended with it, so that counting begins.
         """
         self._compute_s[kind] += compute_s
+        self._recent_s.setdefault(kind, deque(maxlen=RECENT_TASKS)).append(compute_s)
         self._cpu_s += cpu_s
         self._handover_s += now_s - self._began_s - compute_s
         self._ended_s = now_s
@@ -57,9 +67,26 @@ class TimeSheet:
         assert self._first_at_s is not None
         self._first_step_s = now_s - self._first_at_s
         self._compute_s.clear()
+        self._recent_s.clear()
         self._idle_s.clear()
         self._cpu_s = self._handover_s = 0.0
         return True
+
+    def typical_s(self) -> Mapping[str, float]:
+        """Direction -> median seconds of one microbatch, where enough of them ran.
+
+        Weight gradients that were left for later are a part of backward.
+        """
+        medians = {
+            kind: median(times) for kind, times in self._recent_s.items()
+            if len(times) >= TASKS_MIN}
+        typical = {}
+        if TaskKind.FORWARD in medians:
+            typical[FORWARD] = medians[TaskKind.FORWARD]
+        if TaskKind.BACKWARD in medians:
+            typical[BACKWARD] = (
+                medians[TaskKind.BACKWARD] + medians.get(TaskKind.ACCUMULATE, 0.0))
+        return typical
 
     def summary(self) -> dict[str, object]:
         """The sums, in seconds.

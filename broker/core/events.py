@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.core.policy import Policy
-from dag.cluster import Link, PeerRates
+from dag.cluster import Correction, Link, PeerRates
 from dag.job import JobSpec
 from dag.placement import Infeasible, Placement
 from dag.support import FIRST_RELEASE, ExecutorSupport
@@ -214,10 +214,14 @@ class SegmentFailed(PeerReport):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentFinished(PeerReport):
-    """All steps are applied and the segment's parameters are stored as a blob."""
+    """All steps are applied and the segment's parameters are stored as a blob.
+
+    `corrections` is what the peer's tasks have taught about its device, empty for nothing new.
+    """
 
     result_digest: str
     result_bytes: int
+    corrections: tuple[Correction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

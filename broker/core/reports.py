@@ -8,6 +8,7 @@ job: going on would hide lost or doubled work.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite
 
 from broker.core.commands import AcknowledgeReports
@@ -36,6 +37,7 @@ from broker.core.state import (
     PeerRecord,
     Turn,
 )
+from dag.cluster import problem_with_corrections
 from homespun.errors import Code
 from homespun.ids import is_digest
 
@@ -178,7 +180,19 @@ def _finished(
         lease.deadline_ns = None
         lease.result_digest = event.result_digest
         lease.result_bytes = event.result_bytes
+        _learn(turn, peer, event)
         succeed_when_finished(turn, job)
+
+
+def _learn(turn: Turn, peer: PeerRecord, event: SegmentFinished) -> None:
+    """Plan with what the peer's tasks have taught, if it can be true."""
+    if not event.corrections:
+        return
+    if problem := problem_with_corrections(event.corrections):
+        turn.note(peer.peer_id, "corrections_ignored", f"{peer.label}: {problem}.")
+        return
+    rates = replace(peer.hardware.rates, corrections=event.corrections)
+    peer.hardware = replace(peer.hardware, rates=rates)
 
 
 def _released(turn: Turn, peer: PeerRecord, lease: LeaseRecord | None) -> None:

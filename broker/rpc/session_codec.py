@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from broker.core import events as ev
@@ -13,7 +14,7 @@ from broker.core.limits import (
     MAX_SLOTS,
     MAX_TEXT,
 )
-from dag.cluster import CORRECTIONS_MAX, DTYPES_MAX, Link, PeerRates
+from dag.cluster import CORRECTIONS_MAX, DTYPES_MAX, Correction, Link, PeerRates
 from dag.support import FIRST_RELEASE, ExecutorSupport
 from homespun.errors import Code, HomespunError
 from homespun.identity.address import split_address
@@ -121,10 +122,17 @@ def report_event(peer_id: str, report: session_pb2.Report) -> ev.AnyEvent:
                 **base,
                 result_digest=shown(finished.result_digest),
                 result_bytes=finished.result_bytes,
+                corrections=_corrections(finished.corrections),
             )
         case "released":
             return ev.SegmentReleased(**base)
     raise HomespunError(Code.INVALID_ARGUMENT, "a report without a body")
+
+
+def _corrections(said: Sequence[session_pb2.Correction]) -> tuple[Correction, ...]:
+    """Bounded before they are read: whether they make sense is for the core to say."""
+    _check_count("corrections", len(said), CORRECTIONS_MAX)
+    return tuple(from_message(found, Correction) for found in said)
 
 
 def shown(text: str, limit: int = MAX_TEXT) -> str:

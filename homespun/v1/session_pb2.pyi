@@ -248,12 +248,14 @@ class SegmentFailed(_message.Message):
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., blamed_peer: _Optional[str] = ...) -> None: ...
 
 class SegmentFinished(_message.Message):
-    __slots__ = ("result_digest", "result_bytes")
+    __slots__ = ("result_digest", "result_bytes", "corrections")
     RESULT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     RESULT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CORRECTIONS_FIELD_NUMBER: _ClassVar[int]
     result_digest: str
     result_bytes: int
-    def __init__(self, result_digest: _Optional[str] = ..., result_bytes: _Optional[int] = ...) -> None: ...
+    corrections: _containers.RepeatedCompositeFieldContainer[Correction]
+    def __init__(self, result_digest: _Optional[str] = ..., result_bytes: _Optional[int] = ..., corrections: _Optional[_Iterable[_Union[Correction, _Mapping]]] = ...) -> None: ...
 
 class SegmentReleased(_message.Message):
     __slots__ = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dag.cluster import Correction
 from dag.job import JobSpec
 from ir.segment import Segment
 from peer.core.events import Member, Task
@@ -126,6 +127,7 @@ class FinishedBody:
 
     result_digest: str
     result_bytes: int
+    corrections: tuple[Correction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

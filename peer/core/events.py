@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dag.cluster import Correction
 from dag.job import JobSpec
 from ir.segment import Segment
 from peer.core.phases import Mode
@@ -198,10 +199,14 @@ class TaskFinished(SegmentEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultStored(SegmentEvent):
-    """The broker holds the segment's final parameters, or its predictions, as a blob."""
+    """The broker holds the segment's final parameters, or its predictions, as a blob.
+
+    `corrections` is what the segment's tasks taught about this device, empty for nothing new.
+    """
 
     digest: str
     size_bytes: int
+    corrections: tuple[Correction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -194,7 +194,9 @@ class Peer:
         lease = self._of_event(event)
         if lease is not None and lease.phase is LeasePhase.STORING:
             lease.phase = LeasePhase.FINISHED
-            body = do.FinishedBody(result_digest=event.digest, result_bytes=event.size_bytes)
+            body = do.FinishedBody(
+                result_digest=event.digest, result_bytes=event.size_bytes,
+                corrections=event.corrections)
             yield from self._report(lease, body)
 
     def _segment_unloaded(self, event: ev.SegmentUnloaded) -> Commands:

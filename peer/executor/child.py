@@ -124,7 +124,8 @@ def _serve(
                 work.receive(item)
             elif isinstance(item, Load):
                 work = SegmentWork(item, executor, device, threads)
-                outbox.put(control_frame(Loaded(numeric_class=work.numeric_class)))
+                outbox.put(control_frame(Loaded(
+                    numeric_class=work.numeric_class, predicted=work.predicted)))
             elif isinstance(item, Run):
                 assert work is not None, "a task came before the segment was loaded"
                 _run(work, item, outbox)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from dag.cluster import PeerRates
+from dag.cost import WorkSeconds
 from dag.job import TrainingSpec
 from homespun.errors import Code, HomespunError
 from ir.segment import Segment
@@ -41,6 +43,7 @@ class Load:
         kind: of the job, `train` or `infer`.
         rows: to predict, if it is inference; else 0.
         result_path: the file that predictions are written to meanwhile.
+        rates: of the device, to say what the segment should take.
     """
 
     graph_path: str
@@ -52,6 +55,7 @@ class Load:
     kind: str
     rows: int
     result_path: str
+    rates: PeerRates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +72,15 @@ class Export:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """The segment can run."""
+    """The segment can run.
+
+    Attributes:
+        numeric_class: of the executor.
+        predicted: what one microbatch should take, by kind of work.
+    """
 
     numeric_class: str
+    predicted: tuple[WorkSeconds, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dag.cost import graph_costs, work_seconds
 from dag.job import PREDICT
 from homespun.errors import Code, HomespunError
 from homespun.sampling import batch_rows, evaluation_rows, inference_rows
@@ -64,6 +65,8 @@ class SegmentWork:
             trainable=frozenset(request.trainable),
             kind=request.kind,
         )
+        costs = graph_costs(graph, program.trainable, program.kind)
+        self.predicted = work_seconds(costs, program.segment, request.rates, program.training)
         runtime = create(executor, device, threads)
         self.numeric_class = runtime.numeric_class
         self._loaded = runtime.load(program, parameters)

@@ -129,10 +129,16 @@ def test_two_daemons_train_a_job_and_leave_nothing_behind(world):
             assert {s.peer_id for s in job.segments} == {"peer_a", "peer_b"}
             await until(lambda: not a._works and not b._works and not children())
             await until(lambda: views.peer(broker.driver.core, "peer_a").links)
+            # Both sides know what the tasks taught, and the next start will.
+            rates = views.peer(broker.driver.core, "peer_a").hardware.rates
+            assert rates == a._hardware.rates
+            assert {c.direction for c in rates.corrections} == {"forward", "backward"}
+            assert a._hardware.refined_unix_s > 0
         for name in ("peer_a", "peer_b"):
             directory = PeerDirectory(world.folder / name)
             assert not directory.status.exists()
             assert list(directory.results.glob("*")) == []
+            assert '"corrections": [{' in directory.hardware.read_text(encoding="utf-8")
 
     asyncio.run(scenario())
     assert children() == []

@@ -10,6 +10,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
+from dag.cluster import PeerRates
 from homespun.blobs.store import BlobStore
 from homespun.tensor_file import map_tensor
 from ir.segment import ResultTensor
@@ -22,6 +23,8 @@ from peer.frames import Kind, opaque_frame
 from peer.lease_fetch import load_request
 
 DEADLINE_S = 120
+
+RATES = PeerRates(matmul_flops_per_s=1e12, attention_flops_per_s=1e12, memory_bytes_per_s=1e11)
 
 
 class Owner:
@@ -58,7 +61,7 @@ def request_for(tiny, tmp_path):
     store = BlobStore(tmp_path / "blobs")
     for data in tiny.blobs.values():
         store.put(data)
-    return load_request(tiny.spec, tiny.segments[0], BlobCache(store, 0), tmp_path / "out")
+    return load_request(tiny.spec, tiny.segments[0], BlobCache(store, 0), tmp_path / "out", RATES)
 
 
 def forward(microbatch=0):

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dag.cluster import PeerRates, problem_with_rates
+from dag.cluster import Correction, PeerRates, problem_with_rates
 from dag.support import everything
 from homespun.errors import Code, HomespunError
-from ir.operators import OPERATORS, OPSETS
+from ir.operators import OPERATORS, OPSETS, OpClass
 from peer import devices, hardware
 from peer.cli.join import join
 from peer.executor import installed
 from peer.executor.registry import create
-from peer.hardware import HardwareReport, hardware_report, measure, resolve_device
+from peer.hardware import HardwareReport, hardware_report, measure, remember, resolve_device
 
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = HardwareReport(
@@ -91,6 +91,25 @@ def test_spoiled_cache_is_measured_again(tmp_path, monkeypatch, spoil):
     cache.write_text(spoil(cache.read_text()))
     assert hardware_report("cpu", 1, cache) == REPORT
     assert len(calls) == 2
+
+
+def test_a_fresh_measurement_passes_the_cache_by(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(hardware, "measure", lambda *_: calls.append(1) or REPORT)
+    for fresh in (False, True, False):
+        hardware_report("cpu", 1, tmp_path / "hardware.json", fresh=fresh)
+    assert len(calls) == 2
+
+
+def test_what_tasks_taught_is_there_at_the_next_start(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "measure", lambda *_: REPORT)
+    cache = tmp_path / "hardware.json"
+    hardware_report("cpu", 1, cache)
+    learnt = (Correction(direction="forward", op_class=OpClass.MATMUL, factor=1.5),)
+    refined = replace(REPORT, refined_unix_s=7, rates=replace(REPORT.rates, corrections=learnt))
+    remember(refined, cache)
+    assert hardware_report("cpu", 1, cache) == refined
+    remember(refined, tmp_path / "hardware.json" / "no_folder")  # costs no more than the cache
 
 
 def test_devices(monkeypatch):

@@ -7,9 +7,11 @@ import os
 import psutil
 import pytest
 
+from dag.cluster import Correction, PeerRates
 from homespun.blobs.store import BlobStore
 from homespun.errors import Code
 from homespun.identity.channels import open_aio_channel
+from ir.operators import OpClass
 from peer import lease_work as lease_work_module
 from peer.blob_cache import BlobCache
 from peer.core import commands as do
@@ -18,6 +20,8 @@ from peer.core.phases import Mode
 from peer.lease_work import LeaseWork, Surroundings
 
 DEADLINE_S = 120
+RATES = PeerRates(matmul_flops_per_s=1e12, attention_flops_per_s=1e12, memory_bytes_per_s=1e11)
+LEARNT = Correction(direction="forward", op_class=OpClass.MATMUL, factor=1.5)
 LEASE = {"job_id": "job_000001", "segment": 0}
 FORWARD = ev.Task(kind=ev.TaskKind.FORWARD, mode=Mode.TRAIN, step=0)
 
@@ -28,6 +32,7 @@ class World:
     def __init__(self, tmp_path, tiny, network, *, filled=True):
         self.tiny = tiny
         self.events = asyncio.Queue()
+        self.learnt = []
         store = BlobStore(tmp_path / "blobs")
         for data in tiny.blobs.values() if filled else ():
             store.put(data)
@@ -37,7 +42,11 @@ class World:
             cache=BlobCache(store, 1 << 30), scratch=tmp_path / "results",
             broker_channel=lambda: open_aio_channel(credentials, "127.0.0.1:1"),
             peer_channel=lambda address, peer: open_aio_channel(credentials, address, peer),
-            post=self.events.put_nowait)
+            post=self.events.put_nowait, rates=lambda: RATES, learn=self.learn)
+
+    def learn(self, predicted, typical_s):
+        self.learnt.append((predicted, typical_s))
+        return (LEARNT,)
 
     @contextlib.asynccontextmanager
     async def lease(self, token=1):
@@ -183,5 +192,34 @@ def test_unloading_twice_is_no_harm(world):
             await world.next(ev.SegmentLoaded)
             await work.unload()
             await work.unload(at_once=True)
+
+    asyncio.run(scenario())
+
+
+def test_a_lease_teaches_once_what_its_tasks_took(world):
+    async def scenario():
+        async with world.lease() as work:
+            work.load()
+            await world.next(ev.SegmentLoaded)
+            assert {found.direction for found in work._predicted} == {"forward", "backward"}
+            for kind in (ev.TaskKind.FORWARD, ev.TaskKind.BACKWARD):
+                for _ in range(5):
+                    work._times.begin(kind, 0.0)
+                    work._times.end(kind, 0.25, 0.25, 1.0)
+            assert work._learn() == (LEARNT,)
+            assert work._learn() == ()
+        (learnt,) = world.learnt
+        assert sum(found.seconds for found in learnt[0]) > 0
+        assert learnt[1] == {"forward": 0.25, "backward": 0.25}
+
+    asyncio.run(scenario())
+
+
+def test_a_lease_that_ran_too_little_teaches_nothing(world):
+    async def scenario():
+        async with world.lease() as work:
+            work.load()
+            await world.next(ev.SegmentLoaded)
+        assert world.learnt == []
 
     asyncio.run(scenario())

@@ -48,3 +48,20 @@ def test_a_lease_that_never_ran_has_an_empty_sheet():
     assert TimeSheet().summary() == {
         "first_step_s": None, "steps": 0, "compute_s": {}, "executor_cpu_s": 0.0,
         "handover_s": 0.0, "idle_s": {}}
+
+
+def test_a_typical_microbatch_is_a_median_after_the_first_step():
+    sheet = TimeSheet()
+    assert sheet.typical_s() == {}
+    now_s, _ = play(sheet, [(FORWARD, 0.0, 9.0, 0.0)] * 6 + [(UPDATE, 0.0, 1.0, 0.0)], 0.0)
+    assert sheet.typical_s() == {}
+    now_s, _ = play(sheet, [(FORWARD, 0.0, time_s, 0.0) for time_s in (1, 1, 1)], now_s)
+    assert sheet.typical_s() == {}  # three are too few
+    play(sheet, [(FORWARD, 0.0, 50.0, 0.0)], now_s)  # interrupted by other work
+    assert sheet.typical_s() == {"forward": 1}
+
+
+def test_weight_gradients_that_were_left_for_later_are_a_part_of_backward():
+    sheet = TimeSheet()
+    play(sheet, [(BACKWARD, 0.0, 2.0, 0.0), (TaskKind.ACCUMULATE, 0.0, 0.5, 0.0)] * 5, 0.0)
+    assert sheet.typical_s() == {"backward": 2.5}

@@ -184,9 +184,9 @@ class World:
             **{"first_step": first, "count": count,
                "losses": losses if lease.segment.has_loss else (), **values})
 
-    def finish(self, job: str, segment: int) -> Commands:
+    def finish(self, job: str, segment: int, **more: Any) -> Commands:
         return self.report(ev.SegmentFinished, job, segment,
-                           result_digest=digest(900 + segment), result_bytes=300)
+                           result_digest=digest(900 + segment), result_bytes=300, **more)
 
     def held(self, job: str, segment: int, phase: str = "running", **changes: Any) -> ev.HeldLease:
         token = self.tokens[job, segment][1]

@@ -10,6 +10,8 @@ from broker.core import commands as do
 from broker.core import events as ev
 from broker.core import views
 from broker.core.digest import state_digest
+from dag.cluster import Correction
+from ir.operators import OpClass
 
 
 def test_a_job_from_ready_to_its_result(world, only, make):
@@ -219,3 +221,24 @@ def test_a_failure_of_a_finished_segment_is_ignored(world):
     assert views.job(world.broker, job).state == "running"
     world.finish(job, 1)
     assert views.job(world.broker, job).state == "succeeded"
+
+
+def learnt(factor):
+    return (Correction(direction="forward", op_class=OpClass.MATMUL, factor=factor),)
+
+
+def test_what_a_peer_learnt_is_planned_with(world):
+    job = world.running("peer_a")
+    world.steps(job, 0, 0, 3)
+    world.finish(job, 0, corrections=learnt(1.5))
+    assert world.broker.state.peers["peer_a"].hardware.rates.corrections == learnt(1.5)
+
+
+@pytest.mark.parametrize("factor", [0.0, 100.0, nan])
+def test_corrections_that_cannot_be_true_are_ignored(world, only, factor):
+    job = world.running("peer_a")
+    world.steps(job, 0, 0, 3)
+    commands = world.finish(job, 0, corrections=learnt(factor))
+    assert world.state_of(job) == "succeeded"
+    assert "corrections_ignored" in [c.event for c in only(commands, do.Note)]
+    assert world.broker.state.peers["peer_a"].hardware.rates.corrections == ()

@@ -6,6 +6,8 @@ from math import inf, nan
 
 import pytest
 
+from dag.cluster import Correction
+from ir.operators import OpClass
 from peer.core import commands as do
 from peer.core import events as ev
 from peer.core.state import LeasePhase
@@ -42,8 +44,10 @@ def test_life_of_a_lease(small, kinds, bodies):
     assert kinds(small.start()) == ["OpenLinks", "RunTask"]
     assert [small.busy, *(small.done() and small.busy for _ in range(3))] == ["F0", "B0", "M", "U"]
     assert kinds(small.done()) == ["SendReport", "StoreResult"]
-    assert bodies(small.on(ev.ResultStored, digest="d" * 64, size_bytes=5)) == [
-        do.FinishedBody(result_digest="d" * 64, result_bytes=5)]
+    learnt = (Correction(direction="forward", op_class=OpClass.MATMUL, factor=1.5),)
+    assert bodies(small.on(
+        ev.ResultStored, digest="d" * 64, size_bytes=5, corrections=learnt)) == [
+        do.FinishedBody(result_digest="d" * 64, result_bytes=5, corrections=learnt)]
     assert kinds(small.apply(ev.ReportsAcknowledged, through_number=3)) == ["UnloadSegment"]
     assert not small.on(ev.SegmentUnloaded)
     assert small.lease is None
