@@ -12,6 +12,7 @@ from homespun.cli.output import silence_grpc
 _COMMANDS = {
     "join": "peer.cli.join:join",
     "run": "peer.cli.run:run",
+    "rates": "peer.cli.rates:rates",
     "status": "peer.cli.status:status",
 }
 
