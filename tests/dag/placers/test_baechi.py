@@ -7,8 +7,9 @@ their tensor. Answers: that repository's placer, its linear program solved by Hi
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from dag.mapping.build import DeviceCosts, EdgeCosts, LinkCosts, NodeCosts, cost
 from dag.mapping.problem import LATENCY, Mapping, MappingProblem, Unmapped
 from dag.mapping.verify import verify
 from dag.placers.etf import m_etf
+from dag.placers.event_schedule import schedule
 from dag.placers.sct import Relaxed, favourites, m_sct, relaxed
 from dag.placers.topo import breadth_first, m_topo
 from tests.dag.mapping.conftest import random_problem
+from tests.dag.placers.plain_schedule import PlainSchedule
 
 AMPLE = 1e9
 Placer = Callable[[MappingProblem], Mapping | Unmapped]
@@ -154,6 +157,19 @@ def test_serial_channels_send_one_tensor_at_a_time_and_none_twice() -> None:
     assert (found.device.tolist(), found.start_s.tolist()) == ([0, 1, 2, 0, 0], [0, 0, 0, 5, 6])
 
 
+@pytest.mark.parametrize(("serial", "start"), [(False, 4.0), (True, 7.0)])
+def test_all_tensors_of_one_edge_are_sent(serial: bool, start: float) -> None:
+    """0 and 1 end on d0 at 1 and 2; d1 needs 2 s and 3 s of tensors from 0, and 1 s from 1."""
+    on = [DeviceCosts(id=f"d{n}", memory_bytes=AMPLE) for n in range(2)]
+    nodes = [NodeCosts(id=f"{n}", compute_s=1.0, pin=f"d{at}") for n, at in enumerate("001")]
+    edges = [EdgeCosts(src=f"{a}", dst="2", bytes=taken) for a, taken in ((0, 2), (1, 1), (0, 3))]
+    graph, _ = cost_graph(nodes, edges, on)
+    problem = MappingProblem(graph=graph, objective=LATENCY, devices=devices(
+        on, LinkCosts(latency_s=0.0, bandwidth_bytes_per_s=1.0), serial=serial))
+    for placer in (m_etf, m_sct):
+        assert mapped(placer(problem)).start_s.tolist() == [0.0, 1.0, start]
+
+
 def test_topo_fills_equal_shares_in_breadth_first_order() -> None:
     """Orders 0 1 4 2 5 3 with bytes 1 2 1 2 1 1; a share is 8 / 2 + 2 = 6 bytes."""
     problem = FIG1.problem(AMPLE)
@@ -176,15 +192,46 @@ def test_topo_keeps_to_the_memory_there_is() -> None:
 @pytest.mark.parametrize("placer", [m_topo, m_etf, m_sct])
 @pytest.mark.parametrize("seed", range(40))
 def test_random_problems(placer: Placer, seed: int, serial: bool) -> None:
-    problem = random_problem(seed, nodes=14, serial=serial, memory=20.0)
+    problem = random_problem(seed, nodes=14, serial=serial, memory=10.0)
     found = placer(problem)
     if isinstance(found, Unmapped):
         assert "no device has room left" in found.reason
         return
     assert verify(found, problem) == (), f"seed {seed}"
-    again = mapped(placer(random_problem(seed, nodes=14, serial=serial, memory=20.0)))
+    again = mapped(placer(random_problem(seed, nodes=14, serial=serial, memory=10.0)))
     assert np.array_equal(found.device, again.device)
     assert np.array_equal(found.start_s, again.start_s)
+
+
+@pytest.mark.parametrize("serial", [False, True])
+@pytest.mark.parametrize("equal", [False, True])
+@pytest.mark.parametrize("seed", range(30))
+def test_plain_python_makes_the_same_schedule(seed: int, equal: bool, serial: bool) -> None:
+    """With random favourites; where devices are equal also with nodes that take no time."""
+    draw = random.Random(seed)
+    problem = random_problem(seed, nodes=16, serial=serial, memory=(12.0, 100.0)[seed % 2])
+    if equal:
+        link = LinkCosts(latency_s=0.25, bandwidth_bytes_per_s=2.0)
+        on = [DeviceCosts(id=name, memory_bytes=float(problem.devices.memory_bytes[0]))
+              for name in problem.devices.ids]
+        seconds = np.array([[float(draw.choice([0, 1, 1, 2, 3]))] for _ in range(16)])
+        problem = MappingProblem(
+            graph=replace(problem.graph, compute_s=seconds), objective=LATENCY,
+            devices=devices(on, link, serial=serial))
+    graph = problem.graph
+    child = np.full(graph.nodes, -1, dtype=np.int64)
+    for edge in range(graph.edges):
+        if draw.random() < 0.6:
+            child[graph.edge_source[edge]] = graph.edge_target[edge]
+    rank = np.argsort(breadth_first(graph)).tolist()
+    plain = PlainSchedule(problem, rank, child.tolist())
+    plain.run()
+    found = schedule(problem, child, "x")
+    if isinstance(found, Unmapped):
+        assert len(plain.start) < graph.nodes
+        return
+    assert found.device.tolist() == [plain.device[n] for n in range(graph.nodes)], f"seed {seed}"
+    assert found.start_s.tolist() == [plain.start[n] for n in range(graph.nodes)], f"seed {seed}"
 
 
 @pytest.mark.parametrize("placer", [m_topo, m_etf, m_sct])
