@@ -12,6 +12,7 @@ from homespun.cli.output import silence_grpc
 _COMMANDS = {
     "join": "homespun.cli.join:join",
     "submit": "homespun.cli.submit:submit",
+    "plan": "homespun.cli.plan:plan",
     "fleet": "homespun.cli.fleet:fleet",
     "jobs": "homespun.cli.jobs:jobs",
     "job": "homespun.cli.jobs:job",

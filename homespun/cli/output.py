@@ -118,7 +118,11 @@ def print_json(schema: str, value: Mapping[str, object]) -> None:
             `schema_version`.
         value: fields; numbers that are not finite become null (JSON has none).
     """
-    document = {"schema": schema, "schema_version": SCHEMA_VERSION, **value}
+    print_document({"schema": schema, "schema_version": SCHEMA_VERSION, **value})
+
+
+def print_document(document: Mapping[str, object]) -> None:
+    """Write one JSON object, which names its own schema, on one line to stdout."""
     click.echo(json.dumps(_finite(document), ensure_ascii=False, allow_nan=False))
 
 

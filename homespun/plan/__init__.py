@@ -1,0 +1,1 @@
+"""What `homespun plan` does beside planning: reading files, measuring, saying and drawing plans."""
