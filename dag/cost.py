@@ -35,6 +35,11 @@ from ir.memory import deferred_bytes, footprint, saved_bytes
 from ir.operators import OpClass
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
 
+TASK_OVERHEAD_S = 0.65e-3
+"""A task's way from the daemon into its executor process and back, which nothing else overlaps."""
+HANDOVER_BYTES_PER_S = 6e8
+"""How fast tensors pass between the two, hashing included. Both as `benchmarks/handover.py`
+measured them: the quickest tenth of the runs on a 2-core virtual machine."""
 NORM_BYTES_MAX = 2**19
 """The piece of a gradient that an executor measures at a time, in float64."""
 

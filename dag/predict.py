@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from dag.cluster import PeerResources
 from dag.cost import (
+    HANDOVER_BYTES_PER_S,
+    TASK_OVERHEAD_S,
     FloatArray,
     GraphCosts,
     Links,
@@ -94,8 +96,8 @@ def predict(
         segment_seconds(segment, known.seconds[peer.peer_id])
         for segment, peer in zip(segments, peers, strict=True)]
     times = [
-        SegmentTimes(forward_s=span[0], backward_s=span[1], in_flight=limit)
-        for span, limit in zip(spans, limits, strict=True)]
+        _occupied(segment, span, limit, known.problem.job.kind)
+        for segment, span, limit in zip(segments, spans, limits, strict=True)]
     played = timeline(times, _transfers(known, segments, peers), flow)
     placements = tuple(
         SegmentPlacement(
@@ -126,6 +128,25 @@ def _limits(
         for need, wish, memory, peer in zip(needed, wished, memories, peers, strict=True)]
 
 
+def _occupied(
+    segment: Segment, span: tuple[float, float], limit: int, kind: str
+) -> SegmentTimes:
+    """How long a peer is busy with a microbatch: computing, and handing its results over.
+
+    Retiring a microbatch without a gradient takes no task.
+    """
+    leaving = sum(
+        t.type.size_bytes for t in segment.outgoing if t.kind is BoundaryKind.ACTIVATION)
+    gradients = sum(
+        t.type.size_bytes * t.contributions for t in segment.incoming
+        if t.kind is BoundaryKind.ACTIVATION and t.differentiable)
+    return SegmentTimes(
+        forward_s=span[0] + TASK_OVERHEAD_S + leaving / HANDOVER_BYTES_PER_S,
+        backward_s=0.0 if kind == INFER
+        else span[1] + TASK_OVERHEAD_S + gradients / HANDOVER_BYTES_PER_S,
+        in_flight=limit)
+
+
 def _transfers(
     known: Estimate, segments: Sequence[Segment], peers: Sequence[PeerResources]
 ) -> list[Transfer]:
@@ -138,13 +159,17 @@ def _transfers(
     for (source, target), tensors in sorted(pairs.items()):
         there = known.links.between(peers[source].peer_id, peers[target].peer_id)
         back = known.links.between(peers[target].peer_id, peers[source].peer_id)
+        activations = sum(t.type.size_bytes for t in tensors)
         gradients = sum(
             t.type.size_bytes * t.contributions for t in tensors if t.differentiable)
         transfers.append(Transfer(
             source=source, target=target,
-            forward_s=sum(t.type.size_bytes for t in tensors) / there.bandwidth_bytes_per_s,
+            forward_s=activations / there.bandwidth_bytes_per_s,
             backward_s=gradients / back.bandwidth_bytes_per_s,
-            forward_latency_s=there.latency_s, backward_latency_s=back.latency_s))
+            # A tensor has to be with the executor before it is of use.
+            forward_latency_s=there.latency_s + activations / HANDOVER_BYTES_PER_S,
+            backward_latency_s=back.latency_s + gradients / HANDOVER_BYTES_PER_S,
+            is_acknowledged=gradients == 0))
     return transfers
 
 
@@ -173,4 +198,5 @@ def _step_end_seconds(
                     tied_s,
                     link_seconds(there, tensor.type.size_bytes)
                     + (link_seconds(back, gradient) if tensor.differentiable else 0.0))
+    update_s += 2 * TASK_OVERHEAD_S  # measuring the gradients is a task of its own
     return update_s + tied_s + (agree_s if known.training.clip_norm > 0 else 0.0)

@@ -42,7 +42,8 @@ class Transfer:
     """What flows between two segments for each microbatch: activations there, gradients back.
 
     Each direction is a channel of its own that carries one microbatch at a time and overlaps with
-    computing; `latency_s` delays the arrival and occupies nothing.
+    computing; `latency_s` delays the arrival and occupies nothing. Where no gradient comes back the
+    target acknowledges: as soon as its forward is done, not after its own backward.
     """
 
     source: int
@@ -51,6 +52,7 @@ class Transfer:
     backward_s: float
     forward_latency_s: float
     backward_latency_s: float
+    is_acknowledged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,16 +181,17 @@ class _Play:
         self._push(end_s, what, segment, microbatch)
 
     def _send(self, what: str, segment: int, microbatch: int, now: float) -> None:
-        if what == "forward":
+        is_forward = what == "forward"
+        if is_forward:
             for number, link in self._leaving[segment]:
                 free = max(now, self._forward_free[number]) + link.forward_s
                 self._forward_free[number] = free
                 self._push(free + link.forward_latency_s, "activation", link.target, microbatch)
-            return
         for number, link in self._arriving[segment]:
-            free = max(now, self._backward_free[number]) + link.backward_s
-            self._backward_free[number] = free
-            self._push(free + link.backward_latency_s, "gradient", link.source, microbatch)
+            if link.is_acknowledged == is_forward:
+                free = max(now, self._backward_free[number]) + link.backward_s
+                self._backward_free[number] = free
+                self._push(free + link.backward_latency_s, "gradient", link.source, microbatch)
 
     def _push(self, at_s: float, what: str, segment: int, microbatch: int) -> None:
         # The sequence number breaks ties the same way on every machine.

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from dag.cost import TASK_OVERHEAD_S
 from dag.job import PREDICT, ColumnRef, inference_spec
 from dag.placement import Placement
 from dag.planner import plan
@@ -43,7 +44,7 @@ def test_there_is_no_backward_and_no_state(known):
     prediction = predict(known, [segment], peers[:1])
     (placed,) = prediction.segments
     assert placed.backward_s == 0.0
-    assert prediction.step_s == pytest.approx(placed.forward_s)
+    assert prediction.step_s == pytest.approx(placed.forward_s + TASK_OVERHEAD_S)
     # Two weights; the column of a microbatch; two activations alive at once.
     assert placed.memory_bytes == 2 * 1024 * KIB + 256 * KIB + 2 * 256 * KIB
 

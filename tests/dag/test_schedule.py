@@ -1,3 +1,4 @@
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -115,3 +116,13 @@ def test_slack_hides_the_link():
 def test_many_microbatches_are_extrapolated_exactly_in_the_steady_state():
     times, links = chain(4)
     assert timeline(times, links, 1000).pipeline_s == pytest.approx(3.0 * 1003)
+
+
+def test_an_acknowledged_transfer_returns_with_the_forward():
+    # Inference over three peers far apart: the first may go on when its neighbour has used what it
+    # got; that the last one has not is nothing to it.
+    times = [SegmentTimes(forward_s=1.0, backward_s=0.0, in_flight=1) for _ in range(3)]
+    links = [replace(link(i, i + 1, latency_s=2.0), is_acknowledged=True) for i in range(2)]
+    played = timeline(times, links, 10)
+    # Each microbatch: forward, to the neighbour, its forward, back: 1 + 2 + 1 + 2; then the rest.
+    assert played.pipeline_s == pytest.approx(9 * 6.0 + 1.0 + 2.0 + 1.0 + 2.0 + 1.0 + 2.0)
