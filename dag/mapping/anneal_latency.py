@@ -26,14 +26,14 @@ from dag.mapping.moves import (
 )
 from dag.mapping.problem import IntArray, Mapping, MappingProblem
 
-HOT, COLD = 0.004, 0.00004
-"""Temperatures at the start and the end, as shares of the makespan at the start."""
+COOLING = 0.01
+"""The temperature at the end, as a share of that at the start."""
 SORT_EVERY = 256
 """Accepted moves between two sortings of the order by start time."""
 
 
 def anneal_latency(
-    problem: MappingProblem, start: Mapping, visits: int, seed: int
+    problem: MappingProblem, start: Mapping, visits: int, seed: int, hot: float
 ) -> Mapping:
     """Improve a mapping; never returns a worse one.
 
@@ -42,6 +42,8 @@ def anneal_latency(
         start: a feasible mapping.
         visits: budget: nodes and edges that may be visited, each about 10 ns.
         seed: of the random moves.
+        hot: temperature at the start, as a share of the objective then, > 0; about the relative
+            gain that is worth a detour. More visits pay for a hotter start.
 
     Cost: O(visits).
     """
@@ -53,7 +55,8 @@ def anneal_latency(
     state = state_of(problem, search, start.device, order)
     slots = max(1, len(graph.tensor_source)) * problem.devices.count
     device, order = _anneal(
-        np.random.default_rng(seed), search, state, desk(problem, slots), visits, HOT, COLD)
+        np.random.default_rng(seed), search, state, desk(problem, slots), visits, hot,
+        hot * COOLING)
     best, starts = makespan(problem, device, order)
     for _ in range(3):
         # Runs by start time let a gap close that the searched order kept open.

@@ -26,10 +26,12 @@ from dag.mapping.moves import (
 )
 from dag.mapping.problem import FloatArray, IntArray, Mapping, MappingProblem
 
-HOT, COLD = 0.006, 0.00006
-"""Temperatures at the start and the end, as shares of the largest load at the start."""
+COOLING = 0.01
+"""The temperature at the end, as a share of that at the start."""
 EVENNESS = 0.05
 """Weight of the mean load met, beside the largest load."""
+MOVE_VISITS = 20
+"""What choosing and weighing a move costs beside its edges and devices."""
 RECOUNT_EVERY = 4096
 """Moves between two counts of the loads from nothing, which drops rounding errors."""
 
@@ -53,7 +55,7 @@ class Load(NamedTuple):
 
 
 def anneal_throughput(
-    problem: MappingProblem, start: Mapping, visits: int, seed: int
+    problem: MappingProblem, start: Mapping, visits: int, seed: int, hot: float
 ) -> Mapping:
     """Improve a mapping; never returns a worse one.
 
@@ -62,6 +64,8 @@ def anneal_throughput(
         start: a feasible mapping.
         visits: budget: edges and devices that may be visited, each about 10 ns.
         seed: of the random moves.
+        hot: temperature at the start, as a share of the objective then, > 0; about the relative
+            gain that is worth a detour. More visits pay for a hotter start.
 
     Cost: O(visits).
     """
@@ -71,7 +75,8 @@ def anneal_throughput(
     search = search_tables(problem)
     state = state_of(problem, search, start.device, graph.topological)
     device = _anneal(
-        np.random.default_rng(seed), search, state, _load(problem, start.device), visits, HOT, COLD)
+        np.random.default_rng(seed), search, state, _load(problem, start.device), visits, hot,
+        hot * COOLING)
     if loads(problem, device).max() >= loads(problem, start.device).max():
         return start
     return Mapping(
@@ -108,7 +113,7 @@ def _anneal(
         heat = scale * hot * (cold / hot) ** (spent / visits)
         moved = choose_lot(draw.random(), number, draw, search, state)
         target = choose_target(moved, draw, search, state)
-        spent += devices + 8 * moved
+        spent += devices + 8 * moved + MOVE_VISITS
         if target < 0 or not has_room_for_lot(moved, target, search, state):
             continue
         for place in range(moved):

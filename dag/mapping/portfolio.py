@@ -10,17 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
+from itertools import cycle
+from math import sqrt
 
 from dag.mapping.anneal_latency import anneal_latency
 from dag.mapping.anneal_throughput import anneal_throughput
-from dag.mapping.judge import fits, makespan, value
+from dag.mapping.explain import explanation
+from dag.mapping.judge import value
+from dag.mapping.large import best_single, plan_large
 from dag.mapping.problem import LATENCY, Mapping, MappingProblem, Unmapped
 from dag.mapping.shortage import shortages
 from dag.mapping.verify import verify
+from dag.placers.balance import balance
+from dag.placers.etf import m_etf
 from dag.placers.heft import heft, ranked, upward_rank
+from dag.placers.ideals import ideals
 from dag.placers.packing import packing
+from dag.placers.pipedream import pipedream
+from dag.placers.sct import m_sct
+from dag.placers.topo import m_topo
 
 MappingPlacer = Callable[[MappingProblem], Mapping | Unmapped]
 
@@ -28,11 +36,18 @@ EFFORTS = {"quick": 0.1, "normal": 1.0, "thorough": 10.0}
 """Share of the normal budget of local search."""
 VISITS_PER_ELEMENT = 60_000
 """Normal budget for each node and edge, within bounds; one visit is about 10 ns."""
-VISITS_MIN, VISITS_MAX = 2_000_000, 200_000_000
+VISITS_MIN, VISITS_MAX = 20_000_000, 200_000_000
+NODES_MAX, DEVICES_MAX = 3000, 64
+"""Searched directly; larger problems are coarsened and restricted first."""
+NO_ROOM = ("No algorithm found a mapping that fits into the devices' memory, though it would "
+           "suffice in total.",)
 STARTS = 4
 """Different mappings that local search begins with."""
-EXPLORING = 0.4
+EXPLORING = 0.5
 """Share of the budget for all of them; the rest goes to the best of what came out."""
+HOT, WARM, COOL = 0.5, 0.1, 0.02
+"""Temperatures of local search over the square root of the nodes: one node is a large part of a
+small problem, and leaving a trap costs as much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +77,7 @@ class Report:
         candidates: every algorithm's offer, the best first.
         single: position of the best device alone and its value; None if no device holds all.
         refusals: why nothing is feasible, a sentence each; empty if something is.
+        explanation: what limits the answer, and why devices are idle; a sentence each.
     """
 
     best: Mapping | None
@@ -69,45 +85,75 @@ class Report:
     candidates: tuple[Candidate, ...]
     single: tuple[int, float] | None
     refusals: tuple[str, ...]
+    explanation: tuple[str, ...] = ()
 
 
 def best_mapping(problem: MappingProblem, effort: float = 1.0, seed: int = 0) -> Report:
-    """Solve a mapping problem.
+    """Solve a mapping problem of any size.
 
     Args:
-        problem: with a table of nodes and devices that fits into memory.
+        problem: the problem.
         effort: share of the normal budget of local search, >= 0.
         seed: of local search.
 
-    Cost: O(nodes * devices + budget).
+    Cost: O(nodes * devices + budget) up to `NODES_MAX` nodes and `DEVICES_MAX` devices; beyond
+    them that of `dag.mapping.large.plan_large`.
     """
     if refusals := shortages(problem):
-        return Report(best=None, value_s=None, candidates=(), single=None, refusals=refusals)
+        return _nothing(refusals)
+    is_small = problem.graph.nodes <= NODES_MAX and problem.devices.count <= DEVICES_MAX
+    return _searched(problem, effort, seed) if is_small else _large(problem, effort, seed)
+
+
+def _large(problem: MappingProblem, effort: float, seed: int) -> Report:
+    def inner(part: MappingProblem) -> Mapping | Unmapped:
+        found = _searched(part, effort, seed)
+        return found.best or Unmapped(algorithm="portfolio", reason=found.refusals[0])
+
+    return _report(problem, [plan_large(problem, inner), best_single(problem)], None)
+
+
+def _searched(problem: MappingProblem, effort: float, seed: int) -> Report:
     offers = [placer(problem) for placer in placers(problem)]
-    alone = _alone(problem)
-    found = [offer for offer in offers if isinstance(offer, Mapping)]
-    if alone is not None:
-        found.append(alone)
-    sound = [mapping for mapping in found if not verify(mapping, problem)]
-    values = {id(mapping): value(problem, mapping) for mapping in sound}
-    sound.sort(key=lambda mapping: values[id(mapping)])
-    if not sound:
-        return Report(
-            best=None, value_s=None, single=None, candidates=_candidates(offers, [], {}),
-            refusals=("No algorithm found a mapping that fits into the devices' memory, though "
-                      "it would suffice in total.",))
-    best = _improved(problem, sound, alone, effort, seed)
-    values[id(best)] = value(problem, best)
-    if best is not sound[0]:
+    alone = best_single(problem)
+    sound = _sound(problem, [*offers, alone])
+    best = _improved(problem, sound, alone, effort, seed) if sound else None
+    return _report(problem, [*offers, alone], best)
+
+
+def _report(
+    problem: MappingProblem, offers: Sequence[Mapping | Unmapped], best: Mapping | None
+) -> Report:
+    """Judge all offers; the answer is `best` or the best of them."""
+    sound = _sound(problem, offers)
+    if best is not None and not any(best is offer for offer in sound):
         sound.insert(0, best)
+    values = {id(mapping): value(problem, mapping) for mapping in sound}
+    candidates = _candidates(offers, sound, values)
+    if not sound:
+        return replace(_nothing(NO_ROOM), candidates=candidates)
+    alone = [offer for offer in sound if offer.algorithm.startswith("single")]
     return Report(
-        best=best, value_s=values[id(best)], candidates=_candidates(offers, sound, values),
-        single=None if alone is None else (int(alone.device[0]), values[id(alone)]), refusals=())
+        best=sound[0], value_s=values[id(sound[0])], candidates=candidates,
+        single=(int(alone[0].device[0]), values[id(alone[0])]) if alone else None,
+        refusals=(), explanation=explanation(problem, sound[0]))
+
+
+def _nothing(refusals: tuple[str, ...]) -> Report:
+    return Report(best=None, value_s=None, candidates=(), single=None, refusals=refusals)
+
+
+def _sound(problem: MappingProblem, offers: Sequence[Mapping | Unmapped]) -> list[Mapping]:
+    """Mappings that pass verification, the best first."""
+    sound = [
+        offer for offer in offers if isinstance(offer, Mapping) and not verify(offer, problem)]
+    return sorted(sound, key=lambda mapping: value(problem, mapping))
 
 
 def placers(problem: MappingProblem) -> Sequence[MappingPlacer]:
     """The constructive algorithms that suit a problem."""
-    return (heft, _heft_least, packing)
+    shared = (m_topo, m_etf, m_sct, heft, _heft_least, pipedream, packing)
+    return shared if problem.objective == LATENCY else (*shared, ideals, balance)
 
 
 def _heft_least(problem: MappingProblem) -> Mapping | Unmapped:
@@ -116,41 +162,27 @@ def _heft_least(problem: MappingProblem) -> Mapping | Unmapped:
     return ranked(problem, rank, "heft-least")
 
 
-def _alone(problem: MappingProblem) -> Mapping | None:
-    """Everything on the best device that holds it."""
-    seconds = problem.seconds() if problem.objective == LATENCY else problem.load_seconds()
-    total = seconds.sum(axis=0)
-    for device in np.argsort(total, kind="stable").tolist():
-        everywhere = np.full(problem.graph.nodes, device, dtype=np.int64)
-        pinned = problem.graph.pin
-        if np.isfinite(total[device]) and fits(problem, everywhere) and bool(
-                ((pinned < 0) | (pinned == device)).all()):
-            _, starts = makespan(problem, everywhere)
-            return Mapping(algorithm="single", device=everywhere, start_s=starts)
-    return None
-
-
 def _improved(
-    problem: MappingProblem, sound: Sequence[Mapping], alone: Mapping | None, effort: float,
+    problem: MappingProblem, sound: Sequence[Mapping], alone: Mapping | Unmapped, effort: float,
     seed: int,
 ) -> Mapping:
     """Local search from several starts, then from the best of what came out."""
     elements = problem.graph.nodes + problem.graph.edges
     budget = effort * min(VISITS_MAX, max(VISITS_MIN, VISITS_PER_ELEMENT * elements))
     starts = _distinct(sound)[:STARTS]
-    if alone is not None and not any(start is alone for start in starts):
+    if isinstance(alone, Mapping) and not any(start is alone for start in starts):
         starts.append(alone)
+    hot, warm, cool = (heat / sqrt(problem.graph.nodes) for heat in (HOT, WARM, COOL))
     search = anneal_latency if problem.objective == LATENCY else anneal_throughput
     ends = [
-        search(problem, start, int(EXPLORING * budget / len(starts)), seed + number)
-        for number, start in enumerate(starts)]
+        search(problem, start, int(EXPLORING * budget / len(starts)), seed + number, heat)
+        for number, (start, heat) in enumerate(zip(starts, cycle((hot, warm)), strict=False))]
     best = min([sound[0], *ends], key=lambda mapping: value(problem, mapping))
-    for number in (1, 2):
+    for number, heat in enumerate((hot, warm, cool)):
         further = search(
-            problem, best, int((1 - EXPLORING) * budget / 2), seed + len(starts) + number)
+            problem, best, int((1 - EXPLORING) * budget / 3), seed + STARTS + number, heat)
         if further is not best:
-            best = replace(further, algorithm=best.algorithm + (
-                "" if best.algorithm.endswith("+anneal") else "+anneal"))
+            best = replace(further, algorithm=f"{best.algorithm.removesuffix('+anneal')}+anneal")
     return best
 
 

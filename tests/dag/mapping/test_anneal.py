@@ -16,7 +16,7 @@ from tests.dag.mapping.conftest import random_problem
 
 def improved(problem: MappingProblem, start: Mapping, visits: int, seed: int) -> Mapping:
     search = anneal_latency if problem.objective == LATENCY else anneal_throughput
-    return search(problem, start, visits, seed)
+    return search(problem, start, visits, seed, 0.2)
 
 
 @pytest.mark.parametrize("serial", [False, True], ids=["overlap", "serial"])
