@@ -40,5 +40,5 @@ def test_the_best_of_all_assignments_is_found(seed: int) -> None:
         for code in range(3**8))
     device = np.zeros(8, dtype=np.int64)
     start = Mapping(algorithm="d0", device=device, start_s=makespan(problem, device)[1])
-    found = improved(problem, start, 400_000, seed)
+    found = improved(problem, start, 4_000_000, seed)
     assert value(problem, found) == pytest.approx(best), f"seed {seed}"
