@@ -142,11 +142,19 @@ class SimulatedPeer:
                 self._send_tensor(lease, target, key)
             is_backward = task.kind is ev.TaskKind.BACKWARD
             deferred = is_backward and work.executor.has_deferred(task)
-            self.world.soon(TASK_MS / 4, lambda: self._tell_core(
+            self.world.after(self.handover_ns(), lambda: self._tell_core(
                 core, lease, ev.TaskFinished, task=task, loss=loss, has_deferred=deferred,
                 squared_norms=norms))
 
-        self.world.soon(TASK_MS * self.slowness, finish)
+        self.world.after(self.task_ns(lease, task), finish)
+
+    def task_ns(self, lease: LeaseKey, task: ev.Task) -> int:
+        """How long the executor takes for a task."""
+        return self.world.delay_ns(TASK_MS * self.slowness)
+
+    def handover_ns(self) -> int:
+        """How much later than a task's tensors its end is known."""
+        return self.world.delay_ns(TASK_MS / 4)
 
     def _send_numbers(self, lease: LeaseKey, command: do.AnyCommand) -> None:
         match command:
@@ -172,10 +180,15 @@ class SimulatedPeer:
         """Send to another segment of the job; links keep the order."""
         work = self.works[lease]
         member = work.members[target]
-        line = work.lines.setdefault(target, Line(self.world, LINK_MS))
         there = self.fabric.peers[member.peer_id]
         to = (lease[0], target, member.token)
-        line.send(lambda: there.receive(to, event_class, fields))
+        self.carry(work, target, fields, lambda: there.receive(to, event_class, fields))
+
+    def carry(
+        self, work: Work, target: int, fields: dict[str, Any], deliver: Deliver
+    ) -> None:
+        """Let something arrive at another segment's peer, after what went there before."""
+        work.lines.setdefault(target, Line(self.world, LINK_MS)).send(deliver)
 
     def receive(self, lease: LeaseKey, event_class: type, fields: dict[str, Any]) -> None:
         """Something arrives over a link; it waits until our end is open."""
