@@ -13,10 +13,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from dag.mapping.judge import transfers_seconds
+from dag.mapping.memory import ROUNDING
 from dag.mapping.problem import LATENCY, FloatArray, IntArray, MappingProblem
 from dag.mapping.units import Units, groups
 from dag.placers.exact import throughput_program, typical_seconds
-from dag.placers.exact_latency import heads
+from dag.placers.exact_latency import heads, tails
 
 LINEAR_CELLS = 20_000
 """Variables up to which a linear program is solved."""
@@ -37,7 +38,8 @@ def lower_bound(problem: MappingProblem, *, linear_cells: int = LINEAR_CELLS) ->
         work = units.forward_s
         if not np.isfinite(work).any(axis=1).all():
             return float(np.inf)
-        return max(longest_path(problem, units), shared_work(work))
+        return max(
+            longest_path(problem, units), shared_work(work), _apart_or_alone(problem, units))
     if not np.isfinite(units.load_s).any(axis=1).all():
         return float(np.inf)
     indivisible = float(units.load_s.min(axis=1).max(initial=0.0))
@@ -96,6 +98,45 @@ def longest_path(problem: MappingProblem, units: Units) -> float:
     return float(ends.min(axis=1).max(initial=0.0))
 
 
+def _apart_or_alone(problem: MappingProblem, units: Units) -> float:
+    """Makespan at least, if all units hang together: of one device, or with a tensor sent.
+
+    With two devices in use some edge is between them, and the longest path through that edge takes
+    at least its nodes' least times and the tensor's least transfer.
+    """
+    graph, devices = problem.graph, problem.devices
+    label = units.label
+    crossing = np.flatnonzero(label[graph.edge_source] != label[graph.edge_target])
+    alone = single_device(problem, units, units.forward_s)
+    if not _connected(units):
+        return 0.0
+    if devices.count < 2 or not len(crossing):
+        return alone
+    least = np.where(np.isfinite(units.forward_s)[label], problem.seconds(), np.inf).min(axis=1)
+    before, after = heads(problem, least) + least, tails(problem, least) + least
+    through = before[graph.edge_source[crossing]] + after[graph.edge_target[crossing]]
+    through += _least_transfers(problem)[graph.edge_tensor[crossing]]
+    return min(alone, float(through.min()))
+
+
+def single_device(problem: MappingProblem, units: Units, seconds: FloatArray) -> float:
+    """Time of all units on the best device that holds them; infinite if none does."""
+    total = units.held_bytes.sum() + units.temporary_bytes.max(initial=0.0)
+    fits = total <= problem.devices.memory_bytes * ROUNDING
+    return float(np.where(fits, seconds.sum(axis=0), np.inf).min())
+
+
+def _least_transfers(problem: MappingProblem) -> FloatArray:
+    """Seconds of each tensor over the link that suits it best, [tensors]."""
+    graph, devices = problem.graph, problem.devices
+    there, here = np.nonzero(~np.eye(devices.count, dtype=bool))
+    if devices.count**2 * len(graph.tensor_bytes) > PATH_CELLS:
+        return np.where(graph.override_row < 0, devices.latency_s[there, here].min(), 0.0)
+    least: FloatArray = transfers_seconds(
+        problem, np.arange(len(graph.tensor_bytes))[:, None], there, here).min(axis=1)
+    return least
+
+
 def _between(
     problem: MappingProblem, tensor: int, there: IntArray, here: IntArray
 ) -> FloatArray:
@@ -119,9 +160,7 @@ def _relaxed_throughput(problem: MappingProblem, units: Units, cells: int) -> fl
     alone = np.inf
     if devices.serial and _connected(units):
         made.program.at_least([(variable, 1.0) for variable in made.sent], 1.0)
-        whole = units.load_s.sum(axis=0)
-        total = units.held_bytes.sum() + units.temporary_bytes.max(initial=0.0)
-        alone = float(np.where(total <= devices.memory_bytes, whole, np.inf).min())
+        alone = single_device(problem, units, units.load_s)
     solved = made.program.solve(made.largest, UNLIMITED_S, 0.0, relaxed=True)
     # The solver's rows hold to one part in a million, so its bound may be above by as much.
     return min(alone, solved.bound * scale * (1 - 1e-6))

@@ -31,7 +31,7 @@ class LatencyProgram:
         self.scale = min(known_s * (1 + 1e-6), longest_needed(problem, units)) or 1.0
         self._seconds = seconds / self.scale
         least = self._seconds.min(axis=1)
-        self._head, self._tail = heads(problem, least), _tails(problem, least)
+        self._head, self._tail = heads(problem, least), tails(problem, least)
         self.program = Program()
         self.place = assigned(self.program, problem, units)
         self.makespan = int(self.program.variables(np.ones(1))[0])
@@ -211,16 +211,7 @@ def heads(problem: MappingProblem, least: FloatArray) -> FloatArray:
     return head
 
 
-def _uses(task: tuple[int, int, IntArray, int], device: int) -> list[Term]:
-    """Terms that subtract whether a transfer keeps a device's channel busy."""
-    column, target = task[2], task[1]
-    if device != target:
-        return [(int(column[device, target]), -1.0)]
-    return [(int(column[source, target]), -1.0)
-            for source in range(len(column)) if source != target]
-
-
-def _tails(problem: MappingProblem, least: FloatArray) -> FloatArray:
+def tails(problem: MappingProblem, least: FloatArray) -> FloatArray:
     """Longest path after each node, in least times."""
     graph = problem.graph
     tail = np.zeros(graph.nodes)
@@ -229,3 +220,12 @@ def _tails(problem: MappingProblem, least: FloatArray) -> FloatArray:
             target = graph.edge_target[number]
             tail[node] = max(tail[node], tail[target] + least[target])
     return tail
+
+
+def _uses(task: tuple[int, int, IntArray, int], device: int) -> list[Term]:
+    """Terms that subtract whether a transfer keeps a device's channel busy."""
+    column, target = task[2], task[1]
+    if device != target:
+        return [(int(column[device, target]), -1.0)]
+    return [(int(column[source, target]), -1.0)
+            for source in range(len(column)) if source != target]
