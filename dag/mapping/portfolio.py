@@ -15,6 +15,7 @@ from math import sqrt
 
 from dag.mapping.anneal_latency import anneal_latency
 from dag.mapping.anneal_throughput import anneal_throughput
+from dag.mapping.bounds import lower_bound
 from dag.mapping.explain import explanation
 from dag.mapping.judge import value
 from dag.mapping.large import best_single, plan_large
@@ -34,13 +35,15 @@ MappingPlacer = Callable[[MappingProblem], Mapping | Unmapped]
 
 EFFORTS = {"quick": 0.1, "normal": 1.0, "thorough": 10.0}
 """Share of the normal budget of local search."""
-VISITS_PER_ELEMENT = 60_000
+VISITS_PER_ELEMENT = 200_000
 """Normal budget for each node and edge, within bounds; one visit is about 10 ns."""
-VISITS_MIN, VISITS_MAX = 20_000_000, 200_000_000
+VISITS_MIN, VISITS_MAX = 2_000_000, 200_000_000
 NODES_MAX, DEVICES_MAX = 3000, 64
 """Searched directly; larger problems are coarsened and restricted first."""
 NO_ROOM = ("No algorithm found a mapping that fits into the devices' memory, though it would "
            "suffice in total.",)
+PROVEN = 1e-9
+"""So close to a lower bound is equal to it: both are sums that round."""
 STARTS = 4
 """Different mappings that local search begins with."""
 EXPLORING = 0.5
@@ -166,7 +169,12 @@ def _improved(
     problem: MappingProblem, sound: Sequence[Mapping], alone: Mapping | Unmapped, effort: float,
     seed: int,
 ) -> Mapping:
-    """Local search from several starts, then from the best of what came out."""
+    """Local search from several starts, then from the best of what came out.
+
+    None where the best offer is as good as any mapping can be.
+    """
+    if value(problem, sound[0]) <= lower_bound(problem) * (1 + PROVEN):
+        return sound[0]
     elements = problem.graph.nodes + problem.graph.edges
     budget = effort * min(VISITS_MAX, max(VISITS_MIN, VISITS_PER_ELEMENT * elements))
     starts = _distinct(sound)[:STARTS]
