@@ -167,15 +167,18 @@ def _stuck(problem: MappingProblem, node: int, algorithm: str) -> Unmapped:
         reason=f"no device has room left for node '{problem.graph.ids[node]}'")
 
 
-@compiled
 def _run(rules: Rules, costs: GroupCosts, wires: Wiring, state: State) -> None:
-    for node in range(len(state.waiting)):
-        if state.waiting[node] == 0:
-            _make_ready(node, rules, costs, wires, state)
+    """Event after event. Plain Python: compiled callers compile what they call once more."""
+    for node in np.flatnonzero(state.waiting == 0).tolist():
+        _make_ready(node, rules, costs, wires, state)
     now = 0.0
     while now < np.inf:
         _advance(now, rules, costs, wires, state)
-        now = _start_all(now, rules, costs, wires, state)
+        node, at, soonest = _choose(now, rules, state)
+        while node >= 0:
+            _start(node, at, rules, costs, wires, state)
+            node, at, soonest = _choose(now, rules, state)
+        now = soonest
 
 
 @compiled
@@ -208,29 +211,24 @@ def _make_ready(
 
 
 @compiled
-def _start_all(
-    now: float, rules: Rules, costs: GroupCosts, wires: Wiring, state: State
-) -> float:
-    """Start what idle devices can start now; when something can happen next.
+def _choose(now: float, rules: Rules, state: State) -> tuple[int, int, float]:
+    """The node and the idle device to start now, or -1; when else something can happen next.
 
     An idle device is free since now at the latest, so all they can start by now starts now, and
     rank decides, then the device's place.
     """
-    while True:
-        _survey(rules, state)
-        best, best_at, soonest = -1, -1, np.inf
-        for at in range(len(state.free)):
-            if state.running[at] >= 0:
-                soonest = min(soonest, state.free[at])
-                continue
-            node, when = _offer(at, now, rules, state)
-            if when > now:
-                soonest = min(soonest, when)
-            elif best < 0 or rules.rank[node] < rules.rank[best]:
-                best, best_at = node, at
-        if best < 0:
-            return float(soonest)
-        _start(best, best_at, rules, costs, wires, state)
+    _survey(rules, state)
+    best, best_at, soonest = -1, -1, np.inf
+    for at in range(len(state.free)):
+        if state.running[at] >= 0:
+            soonest = min(soonest, state.free[at])
+            continue
+        node, when = _offer(at, now, rules, state)
+        if when > now:
+            soonest = min(soonest, when)
+        elif best < 0 or rules.rank[node] < rules.rank[best]:
+            best, best_at = node, at
+    return best, best_at, float(soonest)
 
 
 @compiled

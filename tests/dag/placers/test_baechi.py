@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from dag.mapping.build import DeviceCosts, EdgeCosts, LinkCosts, NodeCosts, cost_graph, devices
+from dag.mapping.judge import value
 from dag.mapping.problem import LATENCY, Mapping, MappingProblem, Unmapped
 from dag.mapping.verify import verify
 from dag.placers.etf import m_etf
@@ -98,6 +99,7 @@ def test_the_reference_placers_answers(
     found = mapped(placer(problem))
     assert verify(found, problem) == ()
     assert (ends(problem, found), tuple(found.device), tuple(found.start_s)) == answer
+    assert value(problem, found) == answer[0]
 
 
 @pytest.mark.parametrize(
