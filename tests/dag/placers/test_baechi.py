@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from dag.mapping.build import DeviceCosts, EdgeCosts, LinkCosts, NodeCosts, cost_graph, devices
+from dag.mapping.coarsen import places
 from dag.mapping.judge import value
 from dag.mapping.problem import LATENCY, Mapping, MappingProblem, Unmapped
 from dag.mapping.verify import verify
@@ -225,7 +226,7 @@ def test_plain_python_makes_the_same_schedule(seed: int, equal: bool, serial: bo
     for edge in range(graph.edges):
         if draw.random() < 0.6:
             child[graph.edge_source[edge]] = graph.edge_target[edge]
-    rank = np.argsort(breadth_first(graph)).tolist()
+    rank = places(breadth_first(graph)).tolist()
     plain = PlainSchedule(problem, rank, child.tolist())
     plain.run()
     found = schedule(problem, child, "x")
