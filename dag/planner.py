@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from math import inf
 
 from dag.cluster import problem_with_rates
+from dag.pipeline.search import ChainDp
 from dag.placement import Infeasible, Placement, PlacementProblem, Placer, Refusal
-from dag.placers.chain_dp import ChainDp
 from dag.verify import verify
 
 PLACERS: tuple[Placer, ...] = (ChainDp(),)

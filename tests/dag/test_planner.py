@@ -5,12 +5,12 @@ from random import Random
 import pytest
 
 from dag.cluster import Cluster, Link, PeerRates
-from dag.coarsen import coarsen
 from dag.cost import segment_memory
+from dag.pipeline.blocks import coarsen
+from dag.pipeline.ranges import EXACT_BLOCKS, ranges
 from dag.placement import Infeasible, Placement
 from dag.planner import plan
 from dag.predict import estimate, predict
-from dag.ranges import EXACT_BLOCKS, ranges
 from dag.verify import verify
 from ir.cut import cut, replicable
 

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
-from dag.coarsen import cutting_places
 from dag.job import OptimizerSpec
+from dag.pipeline.blocks import cutting_places
 from ir.check import check
 from ir.cut import cut
 from ir.frontends.torch_module import import_inference

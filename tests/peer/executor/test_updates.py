@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from dag.coarsen import cutting_places
 from dag.job import OptimizerSpec
+from dag.pipeline.blocks import cutting_places
 from peer.executor.base import WorkKey
 from tests.pipeline import Pipeline, different, job_of, placed_nodes
 

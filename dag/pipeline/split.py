@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dag.cost import FloatArray
-from dag.ranges import Ranges
+from dag.pipeline.ranges import Ranges
 
 IndexArray = npt.NDArray[np.int64]
 

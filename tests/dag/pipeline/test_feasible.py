@@ -7,9 +7,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from dag.coarsen import coarsen
-from dag.feasible import NAMED_NODES, Feasibility, covering_order
 from dag.job import inference_spec
+from dag.pipeline.blocks import coarsen
+from dag.pipeline.feasible import NAMED_NODES, Feasibility, covering_order
 from dag.placement import Infeasible, Placement
 from dag.planner import plan
 from dag.predict import estimate, predict

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from dag.coarsen import Blocks
 from dag.cost import FloatArray, optimizer_bytes, segment_memory, weight_bytes
 from dag.job import TrainingSpec
+from dag.pipeline.blocks import Blocks
 from dag.schedule import DEFERRED_MICROBATCHES_MAX
 from ir.cut import cut
 

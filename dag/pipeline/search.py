@@ -18,14 +18,14 @@ from itertools import pairwise, permutations
 import numpy as np
 
 from dag.cluster import PeerResources
-from dag.coarsen import Blocks, coarsen
 from dag.cost import FloatArray
-from dag.feasible import Feasibility, covering_order, runnable_ranges
+from dag.pipeline.blocks import Blocks, coarsen
+from dag.pipeline.feasible import Feasibility, covering_order, runnable_ranges
+from dag.pipeline.peer_order import orders, pool
+from dag.pipeline.ranges import Ranges, range_seconds, ranges
+from dag.pipeline.split import Split, SplitProblem, Splitter
 from dag.placement import Infeasible, Placement, PlacementProblem, Refusal
-from dag.placers.peer_order import orders, pool
-from dag.placers.split import Split, SplitProblem, Splitter
 from dag.predict import Estimate, Prediction, estimate, predict
-from dag.ranges import Ranges, range_seconds, ranges
 from ir.cut import cut
 from ir.segment import Segment
 

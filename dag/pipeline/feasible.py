@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dag.cluster import PeerResources
-from dag.coarsen import Blocks
+from dag.pipeline.blocks import Blocks
 from dag.placement import PlacementProblem, Refusal
 from dag.support import COMPLETE_EXECUTORS, Obstacle, SupportIndex
 from ir.cut import replicable

@@ -5,9 +5,9 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from dag.coarsen import coarsen, cutting_places
 from dag.cost import graph_costs
 from dag.job import OptimizerSpec, TrainingSpec
+from dag.pipeline.blocks import coarsen, cutting_places
 from ir.cut import cut
 from ir.graph import Graph, Node, TensorType
 
