@@ -1,6 +1,6 @@
 """Predicted against measured step times: real jobs over emulated networks on this machine.
 
-    python benchmarks/prediction.py [--json] [--only TEXT] [--fresh] [--directory prediction-run]
+    python benchmarks/prediction.py [--json] [--write] [--only TEXT] [--fresh] [--directory DIR]
 
 For each network a broker and peers run as real processes, each in a network namespace of its own
 (`scripts/netlab.py`; loopback without), measure their devices and links as always, and train or run
@@ -15,6 +15,8 @@ cores, and unequal ones, can be tried. Such rows test the model of links, daemon
 the one of computing.
 
 What was measured is kept in the directory; a run that was interrupted goes on where it stopped.
+About ten minutes in all; other work on the machine slows the measured side, not the predicted one,
+so the table says how many cores others kept busy during each row's steps.
 Needs root and /dev/net/tun for every network but loopback; without, only loopback is run.
 """
 
@@ -22,12 +24,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,10 +41,14 @@ if not __package__:  # run as a file: its neighbours are found from the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine_load import LoadWatch
-from benchmarks.prediction_worker import FLEETS, Case
+from benchmarks.prediction_worker import FLEETS, INFERENCE_MICROBATCHES, Case
+from peer.devices import device_name
 from scripts.netlab import AccessLink, NetworkLab, missing
 
 DIRECTORY = Path("prediction-run")
+RESULTS = Path(__file__).resolve().parent / "results" / "2026-11-26-prediction"
+LIMITING_SHARE = 0.7
+"""A peer that is busy for more of the step than this is what limits it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,18 +73,28 @@ NETWORKS: Mapping[str, Network] = {
 
 
 def cases() -> list[Case]:
-    """Everything that is measured, network by network."""
+    """Everything that is measured, network by network, the paced fleet first."""
     found = []
     for network in (LOOPBACK, *NETWORKS):
-        def case(network: str = network, **fields: Any) -> None:
-            found.append(Case(network=network, **fields))
-        paced = {"fleet": "paced"}
-        case(**paced, model="transformer", peers=4, microbatches=8, batch=16)
-        case(**paced, model="mlp", peers=2, microbatches=4, batch=256)
-        case(**paced, model="two-branch", peers=3, microbatches=4, batch=256, clip_norm=1.0)
-        case(**paced, model="cnn", peers=3, microbatches=1, batch=8, kind="infer")
-        case(fleet="torch", model="mlp", peers=2, microbatches=4, batch=256)
-        case(fleet="torch", model="transformer", peers=2, microbatches=8, batch=16)
+        for fleet, model, peers, microbatches, batch, clip_norm in (
+            ("paced", "transformer", 4, 8, 16, 0.0),
+            ("paced", "mlp", 2, 4, 512, 0.0),
+            ("paced", "two-branch", 3, 4, 512, 1.0),
+            ("paced", "cnn", 3, 2, 32, 0.0),
+            ("torch", "transformer", 2, 8, 32, 1.0),
+            ("torch", "mlp", 2, 4, 1024, 0.0),
+        ):
+            found.append(Case(
+                network=network, fleet=fleet, model=model, peers=peers, batch=batch,
+                microbatches=microbatches, clip_norm=clip_norm))
+        found.append(Case(
+            network=network, fleet="paced", model="cnn", peers=3, microbatches=1, batch=16,
+            kind="infer"))
+    found += [
+        Case(network=LOOPBACK, fleet="torch", model=model, peers=peers, microbatches=microbatches,
+             batch=batch)
+        for model, peers, microbatches, batch in (
+            ("cnn", 1, 4, 64), ("two-branch", 1, 2, 1024), ("cnn", 2, 8, 128))]
     return found
 
 
@@ -128,17 +147,45 @@ def _sites(network: str, peers: int) -> Iterator[tuple[list[str], dict[str, Any]
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The table, and the errors over it."""
-    table = []
-    for row in rows:
-        case = Case(**row["case"])
-        step_s = median(row["step_s"])
-        table.append({
-            "name": case.name, **asdict(case), "predicted_s": round(row["predicted_s"], 4),
-            "measured_s": round(step_s, 4), "ratio": round(row["predicted_s"] / step_s, 3),
-            "segments": row["segments"], "foreign_cores": row["foreign_cores"]})
+    table = [_row(row) for row in rows]
     errors = [abs(row["ratio"] - 1) for row in table]
-    return {"rows": table, "median_error": round(median(errors), 4),
-            "worst_error": round(max(errors), 4)}
+    return {
+        "machine": {
+            "processor": device_name("cpu"), "cores": os.cpu_count(), "system": platform.platform(),
+            "python": platform.python_version(), "torch": version("torch")},
+        "rows": table, "median_error": round(median(errors), 4),
+        "worst_error": round(max(errors), 4),
+        "by_fleet": {fleet: {
+            "median_error": round(median(found), 4), "worst_error": round(max(found), 4)}
+            for fleet in FLEETS
+            if (found := [abs(row["ratio"] - 1) for row in table if row["fleet"] == fleet])}}
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+    case, step_s = Case(**row["case"]), median(row["step_s"])
+    return {
+        "name": case.name, **asdict(case), "predicted_s": round(row["predicted_s"], 4),
+        "measured_s": round(step_s, 4), "ratio": round(row["predicted_s"] / step_s, 3),
+        "limit": _limit(row["summaries"], step_s, case), "nodes": row["segments"],
+        "step_s": [round(each, 4) for each in row["step_s"]],
+        "foreign_cores": row["foreign_cores"]}
+
+
+def _limit(summaries: Sequence[Mapping[str, Any]], step_s: float, case: Case) -> str:
+    """What the peers themselves say: how busy the busiest one was, and with what."""
+    if not summaries:
+        return "not told"
+    steps = [summary["steps"] or INFERENCE_MICROBATCHES for summary in summaries]
+    computing = [sum(summary["compute_s"].values()) / count / step_s
+                 for summary, count in zip(summaries, steps, strict=True)]
+    handing = [summary["handover_s"] / count / step_s
+               for summary, count in zip(summaries, steps, strict=True)]
+    busiest = max(range(len(steps)), key=lambda index: computing[index] + handing[index])
+    busy = computing[busiest] + handing[busiest]
+    text = f"segment {busiest} computes {computing[busiest]:.0%}, hands over {handing[busiest]:.0%}"
+    if busy > LIMITING_SHARE or case.peers == 1:
+        return text
+    return f"links and fill: the busiest, {text}"
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -146,14 +193,43 @@ def show(result: Mapping[str, Any]) -> None:
     print(f"{'configuration':<66}{'predicted':>10}{'measured':>10}{'ratio':>7}{'others':>8}")
     for row in result["rows"]:
         print(f"{row['name']:<66}{row['predicted_s']:>10.4f}{row['measured_s']:>10.4f}"
-              f"{row['ratio']:>7.2f}{row['foreign_cores']:>8.2f}")
-    print(f"median error {result['median_error']:.1%}, worst {result['worst_error']:.1%}")
+              f"{row['ratio']:>7.2f}{row['foreign_cores']:>8.2f}  {row['limit']}")
+    print(f"{len(result['rows'])} configurations: median error {result['median_error']:.1%}, worst "
+          f"{result['worst_error']:.1%}")
+    for fleet, found in result["by_fleet"].items():
+        print(f"  {fleet}: median {found['median_error']:.1%}, worst {found['worst_error']:.1%}")
+
+
+def write(result: Mapping[str, Any]) -> None:
+    """Write the results where the repository keeps them."""
+    RESULTS.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    machine = result["machine"]
+    lines = [
+        "# Predicted and measured step times", "",
+        f"`python benchmarks/prediction.py --write` on {machine['cores']} cores of "
+        f"{machine['processor']}, {machine['system']}, torch {machine['torch']}. Median error "
+        f"**{result['median_error']:.1%}**, worst **{result['worst_error']:.1%}** over "
+        f"{len(result['rows'])} configurations.", "",
+        "Peers of fleet `torch` compute for real; those of fleet `paced` sleep for the modelled "
+        "time, so their rows test links, daemons and schedule, not the model of computing. TCP "
+        "uses reno on every emulated line. Others: cores that other work kept busy meanwhile.", "",
+        "| network | fleet | model | peers | microbatches | batch | predicted s | measured s | "
+        "ratio | others | what limits |", "|---|---|---|---|---|---|---|---|---|---|---|"]
+    for row in result["rows"]:
+        flow = "inference" if row["kind"] == "infer" else row["microbatches"]
+        lines.append(
+            f"| {row['network']} | {row['fleet']} | {row['model']}"
+            f"{', clipped' if row['clip_norm'] else ''} | {row['peers']} | {flow} | "
+            f"{row['batch']} | {row['predicted_s']:.4f} | {row['measured_s']:.4f} | "
+            f"{row['ratio']:.2f} | {row['foreign_cores']:.2f} | {row['limit']} |")
+    RESULTS.with_suffix(".md").write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def main() -> None:
     """Measure what is not measured yet, and print everything."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="end with one JSON object on a line")
+    parser.add_argument("--write", action="store_true", help=f"also write {RESULTS.name}.md, .json")
     parser.add_argument("--only", default="", help="only configurations whose name has this")
     parser.add_argument("--fresh", action="store_true", help="forget earlier measurements")
     parser.add_argument("--directory", type=Path, default=DIRECTORY)
@@ -168,14 +244,17 @@ def main() -> None:
     wanted = [case for case in cases() if options.only in case.name
               and (case.network == LOOPBACK or not lack)]
     todo = [case for case in wanted if case.name not in known]
-    for row in measure(todo, options.directory):
+    print(f"{len(todo)} of {len(wanted)} configurations to measure.", flush=True)
+    for done, row in enumerate(measure(todo, options.directory), 1):
         case = Case(**row["case"])
         known[case.name] = row
         store.write_text(json.dumps(known, indent=1), "utf-8")
-        print(f"{case.name}: predicted {row['predicted_s']:.4f} s, measured "
+        print(f"{done}/{len(todo)}  {case.name}: predicted {row['predicted_s']:.4f} s, measured "
               f"{median(row['step_s']):.4f} s", flush=True)
     result = summary([known[case.name] for case in wanted if case.name in known])
     show(result)
+    if options.write:
+        write(result)
     if options.json:
         print(json.dumps(result))
 

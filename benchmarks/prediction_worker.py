@@ -129,12 +129,18 @@ class Bench:
             self._joined += 1
             self._network.wait_for_peers(number + 1)
             self._network.wait_until(self._is_measured, "every link is measured")
-        for peer in self._live():
-            for link in peer["links"]:
-                print("link", link, file=sys.stderr)
+        print(f"{fleet} peers are ready: lines of {self._bandwidths()} MB/s", file=sys.stderr)
 
     def _live(self) -> list[dict[str, Any]]:
         return [peer for peer in self._network.peers() if peer["state"] == "live"]
+
+    def _bandwidths(self) -> str:
+        """Of every measured line between live peers, for the log."""
+        live = self._live()
+        ids = {peer["peer_id"] for peer in live}
+        return ", ".join(
+            f"{link['bandwidth_bytes_per_s'] / 1e6:.3g}" for peer in live for link in peer["links"]
+            if link["to_peer"] in ids)
 
     def _is_measured(self) -> bool:
         live = self._live()
@@ -145,15 +151,13 @@ class Bench:
     def _measure(self, client: Client, case: Case) -> Measured:
         job = _submit(client, case)
         if case.kind == "infer":
-            status, times = _follow(job)
+            status, times, steps = _follow(job)
         else:
             status = job.wait(JOB_TIMEOUT_S)
             times = [metric.unix_ms / 1000 for metric in job.metrics().steps][WARM_UP_STEPS - 1:]
+            steps = [after - before for before, after in pairwise(times)]
         if (error := status.error()) is not None:
             raise error
-        steps = [after - before for before, after in pairwise(times)]
-        if case.kind == "infer":
-            steps = [(times[-1] - times[0]) / (INFERENCE_MICROBATCHES - 1)]
         return Measured(
             case=case, predicted_s=status.predicted_step_s, step_s=tuple(steps),
             began_unix_s=times[0], ended_unix_s=times[-1],
@@ -189,18 +193,15 @@ def _submit(client: Client, case: Case) -> Job:
         name=case.name[:100])
 
 
-def _follow(job: Job) -> tuple[JobStatus, list[float]]:
-    """Follow an inference job: when its first and its last microbatch were reported."""
-    times: list[float] = []
+def _follow(job: Job) -> tuple[JobStatus, list[float], list[float]]:
+    """Follow an inference job: its first and last report after warm-up, and the mean between."""
+    seen: list[tuple[float, int]] = []
     for update in job.updates(timeout_s=JOB_TIMEOUT_S):
-        if update.status.steps_done > 0 and not times:
-            times.append(time.time())
-            first = update.status.steps_done
-        if update.status.steps_done >= update.status.steps_total and len(times) == 1:
-            times.append(time.time())
-    if first != 1:
-        print(f"the first report was of {first} microbatches", file=sys.stderr)
-    return update.status, times
+        done = update.status.steps_done
+        if done >= WARM_UP_STEPS and (not seen or done > seen[-1][1]):
+            seen.append((time.time(), done))
+    (began_s, first), (ended_s, last) = seen[0], seen[-1]
+    return update.status, [began_s, ended_s], [(ended_s - began_s) / (last - first)]
 
 
 def main() -> None:
