@@ -41,7 +41,7 @@ GRAIN = 2.0
 WORTH = 0.1
 """A rule that removes a smaller share of the nodes is followed by the next one."""
 RELAXATIONS = 8
-"""How often the limits are doubled when all rules together remove less than that."""
+"""How often the limits are raised when all rules together remove less than that."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -200,6 +200,7 @@ def _dag(source: IntArray, target: IntArray, weight: FloatArray, nodes: int) -> 
 def _merged(state: _State, target: int) -> IntArray:
     """Rounds of merges until `target` nodes are left or nothing more can be merged; the parts."""
     relaxed = 0
+    everything = np.array([state.limits.work.sum(), state.limits.held.sum()])
     while len(state.work) > target:
         before = len(state.work)
         for rule in range(5):
@@ -208,9 +209,10 @@ def _merged(state: _State, target: int) -> IntArray:
                 break
         if len(state.work) > (1.0 - WORTH) * before:
             relaxed += 1
-            if relaxed > RELAXATIONS:
+            unbound = bool((state.limits.most >= everything).all())
+            if relaxed > RELAXATIONS or (unbound and len(state.work) == before):
                 break
-            state.limits.most[:] *= 2.0
+            state.limits.most[:] *= 2.0 if len(state.work) < before else 4.0
     return state.part
 
 
@@ -233,7 +235,8 @@ def _applied(state: _State, rule: int, spare: int) -> _State:
         kin = _nearest(dag)
         ordered = np.lexsort((kin, level)).astype(np.int64)
         parent = level_mates(level, kin, ordered, limits, spare, rule == 4)
-    return _shrunk(state, _roots(parent))
+    head = _roots(parent)
+    return state if bool((head == np.arange(len(head))).all()) else _shrunk(state, head)
 
 
 def _nearest(dag: Dag) -> IntArray:

@@ -19,7 +19,6 @@ from dag.mapping.judge import (
     makespan,
     node_seconds,
     peak_bytes,
-    running_order,
     transfer_s,
     value,
     wiring,
@@ -64,24 +63,36 @@ def _rescheduled(problem: MappingProblem, mapping: Mapping, name: str) -> Mappin
     if on.count == 1:
         return mapping
     wires, free = wiring(problem), free_nodes(problem)
-    turn = places(graph.topological)
     device = mapping.device
     for number in range(PASSES):
-        rank = _to_exit(
-            graph.topological, device, node_seconds(problem, device), graph.first_out,
-            graph.out_edges, graph.edge_target, wires, graph.edge_tensor)
-        order = np.lexsort((turn, -rank)).astype(np.int64)
+        rank = exit_rank(problem, device)
+        order = np.lexsort((places(graph.topological), -rank)).astype(np.int64)
         if number:
             device = _rehomed(
                 order, device, rank, free, graph.compute_s, on.column, on.speed,
                 graph.first_out, graph.out_edges, graph.edge_target,
                 graph.persistent_bytes + graph.output_bytes, graph.temporary_bytes,
                 on.memory_bytes, peak_bytes(problem, device), wires)
-        total, start = makespan(problem, device, order)
-        if total < best_s and fits(problem, device):
-            start = makespan(problem, device, running_order(problem, device, start))[1]
-            best, best_s = Mapping(algorithm=name, device=device, start_s=start), total
+        better = Mapping(
+            algorithm=name, device=device, start_s=makespan(problem, device, order)[1])
+        better_s = value(problem, better)
+        if better_s < best_s and fits(problem, device):
+            best, best_s = better, better_s
     return best
+
+
+def exit_rank(problem: MappingProblem, device: IntArray) -> FloatArray:
+    """Longest path from each node to an exit on these devices, its own time included, [nodes]."""
+    graph = problem.graph
+    return _to_exit(
+        graph.topological, device, node_seconds(problem, device), graph.first_out,
+        graph.out_edges, graph.edge_target, wiring(problem), graph.edge_tensor)
+
+
+def rank_order(problem: MappingProblem, device: IntArray) -> IntArray:
+    """Nodes by decreasing `exit_rank`: a topological order in which what is urgent runs first."""
+    rank = exit_rank(problem, device)
+    return np.lexsort((places(problem.graph.topological), -rank)).astype(np.int64)
 
 
 @compiled
@@ -89,7 +100,6 @@ def _to_exit(
     topological: IntArray, device: IntArray, node_s: FloatArray, first_out: IntArray,
     out_edges: IntArray, edge_target: IntArray, wires: Wiring, edge_tensor: IntArray,
 ) -> FloatArray:
-    """Longest path from each node to an exit on these devices, its own time included, [nodes]."""
     rank = np.zeros(len(node_s))
     for place in range(len(topological) - 1, -1, -1):
         node = topological[place]
