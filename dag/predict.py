@@ -26,7 +26,15 @@ from dag.cost import (
 )
 from dag.job import TrainingSpec
 from dag.placement import PlacementProblem, SegmentPlacement
-from dag.schedule import SegmentTimes, Timeline, Transfer, in_flight, timeline
+from dag.schedule import (
+    SegmentTimes,
+    TaskSpan,
+    Timeline,
+    Transfer,
+    in_flight,
+    task_spans,
+    timeline,
+)
 from ir.graph import INFER
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
 
@@ -98,7 +106,7 @@ def predict(
     times = [
         _occupied(segment, span, limit, known.problem.job.kind)
         for segment, span, limit in zip(segments, spans, limits, strict=True)]
-    played = timeline(times, _transfers(known, segments, peers), flow)
+    played = timeline(times, transfers(known, segments, peers), flow)
     placements = tuple(
         SegmentPlacement(
             segment=segment, peer_id=peer.peer_id, in_flight=limit,
@@ -147,9 +155,10 @@ def _occupied(
         in_flight=limit)
 
 
-def _transfers(
+def transfers(
     known: Estimate, segments: Sequence[Segment], peers: Sequence[PeerResources]
 ) -> list[Transfer]:
+    """What flows between each pair of segments for one microbatch, `segments[i]` on `peers[i]`."""
     pairs: dict[tuple[int, int], list[BoundaryTensor]] = {}
     for segment in segments:
         for tensor in segment.outgoing:
@@ -200,3 +209,15 @@ def _step_end_seconds(
                     + (link_seconds(back, gradient) if tensor.differentiable else 0.0))
     update_s += 2 * TASK_OVERHEAD_S  # measuring the gradients is a task of its own
     return update_s + tied_s + (agree_s if known.training.clip_norm > 0 else 0.0)
+
+
+def task_spans_of(
+    known: Estimate, placed: Sequence[SegmentPlacement], peers: Sequence[PeerResources]
+) -> tuple[TaskSpan, ...]:
+    """When each task of a predicted step runs, `placed[i]` on `peers[i]`; as `task_spans`."""
+    kind = known.problem.job.kind
+    times = [
+        _occupied(one.segment, (one.forward_s, one.backward_s), one.in_flight, kind)
+        for one in placed]
+    return task_spans(
+        times, transfers(known, [one.segment for one in placed], peers), known.problem.job.flow)

@@ -117,6 +117,26 @@ def timeline(
         pipeline_s=pipeline_s, bubble=max(0.0, bubble), busy_s=busy, peak_in_flight=peaks)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpan:
+    """One task of a step, as played: `forward` or `backward` of one microbatch of a segment."""
+
+    segment: int
+    direction: str
+    microbatch: int
+    begin_s: float
+    end_s: float
+
+
+def task_spans(
+    times: Sequence[SegmentTimes], transfers: Sequence[Transfer], microbatches: int
+) -> tuple[TaskSpan, ...]:
+    """When each task of a step runs, by begin; of the first `SIMULATED_MICROBATCHES` alone."""
+    play = _Play(times, transfers, min(microbatches, SIMULATED_MICROBATCHES))
+    play.run()
+    return tuple(play.spans)
+
+
 class _Play:
     """Event-driven simulation of one step; single use."""
 
@@ -141,6 +161,7 @@ class _Play:
         self._peak = [0] * count
         self._events: list[tuple[float, int, str, int, int]] = []
         self._sequence = 0
+        self.spans: list[TaskSpan] = []
 
     def run(self) -> tuple[float, tuple[int, ...]]:
         """Time of the last event, and the peaks."""
@@ -168,17 +189,22 @@ class _Play:
             self._gradients[segment][backward] == len(self._leaving[segment])
         ):
             self._next_backward[segment] += 1
-            self._start("backward", segment, backward, now + times.backward_s)
+            self._start("backward", segment, backward, now, times.backward_s)
         elif forward < self._microbatches and forward - backward < times.in_flight and (
             self._activations[segment][forward] == len(self._arriving[segment])
         ):
             self._next_forward[segment] += 1
             self._peak[segment] = max(self._peak[segment], forward + 1 - backward)
-            self._start("forward", segment, forward, now + times.forward_s)
+            self._start("forward", segment, forward, now, times.forward_s)
 
-    def _start(self, what: str, segment: int, microbatch: int, end_s: float) -> None:
+    def _start(
+        self, what: str, segment: int, microbatch: int, now: float, takes_s: float
+    ) -> None:
         self._computing[segment] = True
-        self._push(end_s, what, segment, microbatch)
+        self.spans.append(TaskSpan(
+            segment=segment, direction=what, microbatch=microbatch, begin_s=now,
+            end_s=now + takes_s))
+        self._push(now + takes_s, what, segment, microbatch)
 
     def _send(self, what: str, segment: int, microbatch: int, now: float) -> None:
         is_forward = what == "forward"

@@ -135,7 +135,7 @@ def submit(
         name=wish.name,
         graph_digest=sender.send(imported.graph_bytes),
         graph_bytes=len(imported.graph_bytes),
-        parameters=tuple(_parameter_ref(p, sender) for p in _needed_parameters(imported, wish)),
+        parameters=tuple(_parameter_ref(p, sender) for p in needed_parameters(imported, wish)),
         columns=tuple(_column_refs(dataset, imported.graph.inputs, sender)),
         training=wish.training,
         peers=wish.peers,
@@ -175,7 +175,7 @@ class _Sender:
         self._notify(f"Stored {self._blobs} blobs, {format_size(self._bytes)}, in {took}.")
 
 
-def _needed_parameters(imported: Imported, wish: Wish) -> Iterable[ImportedParameter]:
+def needed_parameters(imported: Imported, wish: Wish) -> Iterable[ImportedParameter]:
     """The whole state is part of a training result; to run a model takes what its graph reads."""
     if wish.kind == TRAIN:
         return imported.parameters
