@@ -164,14 +164,14 @@ def transfers(
         for tensor in segment.outgoing:
             if tensor.kind is BoundaryKind.ACTIVATION:
                 pairs.setdefault((tensor.source, tensor.target), []).append(tensor)
-    transfers = []
+    found = []
     for (source, target), tensors in sorted(pairs.items()):
         there = known.links.between(peers[source].peer_id, peers[target].peer_id)
         back = known.links.between(peers[target].peer_id, peers[source].peer_id)
         activations = sum(t.type.size_bytes for t in tensors)
         gradients = sum(
             t.type.size_bytes * t.contributions for t in tensors if t.differentiable)
-        transfers.append(Transfer(
+        found.append(Transfer(
             source=source, target=target,
             forward_s=activations / there.bandwidth_bytes_per_s,
             backward_s=gradients / back.bandwidth_bytes_per_s,
@@ -179,7 +179,7 @@ def transfers(
             forward_latency_s=there.latency_s + activations / HANDOVER_BYTES_PER_S,
             backward_latency_s=back.latency_s + gradients / HANDOVER_BYTES_PER_S,
             is_acknowledged=gradients == 0))
-    return transfers
+    return found
 
 
 def _step_end_seconds(

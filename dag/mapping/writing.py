@@ -44,10 +44,10 @@ def plan_value(
 
 
 def explanation(problem: MappingProblem, report: Report) -> tuple[str, ...]:
-    """Sentences: what one device would do; where nothing is feasible, why not."""
+    """Sentences: what one device would do, what limits, why devices idle; or what is missing."""
     if report.best is None:
         return report.refusals
-    return (_alone(problem, report),)
+    return (_alone(problem, report), *report.explanation)
 
 
 def objective_name(problem: MappingProblem) -> str:

@@ -130,6 +130,19 @@ def test_other_impossible_requests(tmp_path, change, objective):
     assert value["explanation"]
 
 
+def test_an_idle_device_has_its_reason_with_figures(tmp_path):
+    graph, cluster = toy(1e9)
+    cluster["devices"] += [
+        {"id": "far", "memory_bytes": 1e9}, {"id": "small", "memory_bytes": 0.5}]
+    cluster["links"] = [
+        {"src": a, "dst": b, "latency_s": 50, "bandwidth_bytes_per_s": 1}
+        for name in ("d0", "d1") for a, b in ((name, "far"), ("far", name))]
+    lines = planned(tmp_path, graph, cluster)["explanation"]
+    assert any(line.startswith("'far' left idle: adding it would raise the makespan from 8 s to ")
+               for line in lines)
+    assert any(line.startswith("'small' left idle: ") for line in lines)
+
+
 def test_a_graph_without_work_has_finite_figures(tmp_path):
     graph = {"schema": "homespun.cost-graph/1", "nodes": [{"id": "a", "compute_s": 0}]}
     for objective in ("latency", "throughput"):
