@@ -3,7 +3,7 @@
 Seconds and bytes of the cost graph are those of one microbatch here; `output_bytes` is what a node
 keeps of each until its backward, and a stage keeps what it received besides. Transfers overlap with
 computing, and a device's line carries activations onward and gradients back, one after the other.
-For each number of stages `dag.placers.split` finds the cut with the fastest bottleneck; a closed
+For each number of stages `dag.pipeline.split` finds the cut with the fastest bottleneck; a closed
 form says how long a step takes, and the number with the shortest is chosen.
 
 The form is FusionAI's (Tang et al. 2023, arXiv:2309.01172: once through, then the slowest stage or
@@ -22,10 +22,10 @@ from itertools import pairwise, permutations
 import numpy as np
 
 from dag.mapping.problem import FloatArray, IntArray, MappingProblem
+from dag.pipeline.ranges import Ranges
+from dag.pipeline.split import Split, SplitProblem, Splitter
 from dag.placement import Refusal
 from dag.placers.ideals import along_links
-from dag.placers.split import Split, SplitProblem, Splitter
-from dag.ranges import Ranges
 from homespun.errors import Code, HomespunError
 
 HELD_FORWARD = 2
