@@ -209,6 +209,29 @@ def segment_seconds(segment: Segment, seconds: FloatArray) -> tuple[float, float
     return float(total[0]), float(total[1])
 
 
+def deferred_seconds(
+    costs: GraphCosts, segment: Segment, seconds: FloatArray, recompute: bool
+) -> float:
+    """The part of a microbatch's backward that an executor may leave for later.
+
+    That is, the weight gradients of the products that `ir.memory.deferred_bytes` names; each takes
+    as many operations as the product itself.
+
+    Args:
+        costs: the graph.
+        segment: one whose gradient another segment waits for.
+        seconds: `node_seconds` of the segment's peer.
+        recompute: as given to `node_seconds`.
+    """
+    total = 0.0
+    for index in segment.nodes:
+        if costs.deferred[index]:
+            forward, backward = costs.forward[index].flops, costs.backward[index].flops
+            done = backward + (forward if recompute else 0)
+            total += float(seconds[1, index]) * min(1.0, forward / max(1, done))
+    return total
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentMemory:
     """Device memory of a segment, in bytes.
@@ -262,8 +285,6 @@ def segment_memory(
     norm = max((_norm_bytes(types[name].size_bytes) for name in own_trainable), default=0)
     peak = one.inference if costs.kind == INFER else max(one.forward, one.backward, norm)
     constants = {name for index in segment.nodes for name in costs.graph.nodes[index].inputs}
-    is_awaited = any(
-        t.differentiable for t in segment.incoming if t.kind is BoundaryKind.ACTIVATION)
     return SegmentMemory(
         weights=sum(weight_bytes(types[name].size_bytes, training) for name in used) + sum(
             array.nbytes for name, array in costs.graph.constants.items() if name in constants),
@@ -274,8 +295,13 @@ def segment_memory(
         per_microbatch=arriving + data + kept,
         buffers=arriving + 2 * leaving,
         workspace=peak - kept,
-        deferred=DEFERRED_MICROBATCHES_MAX * one.deferred if is_awaited else 0,
+        deferred=DEFERRED_MICROBATCHES_MAX * one.deferred if is_awaited(segment) else 0,
     )
+
+
+def is_awaited(segment: Segment) -> bool:
+    """Whether another segment waits for a gradient of this one."""
+    return any(t.differentiable for t in segment.incoming if t.kind is BoundaryKind.ACTIVATION)
 
 
 def _norm_bytes(size_bytes: int) -> int:

@@ -17,7 +17,9 @@ from dag.cost import (
     GraphCosts,
     Links,
     SegmentMemory,
+    deferred_seconds,
     graph_costs,
+    is_awaited,
     link_seconds,
     node_seconds,
     segment_memory,
@@ -37,6 +39,9 @@ from dag.schedule import (
 )
 from ir.graph import INFER
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
+
+DEFERRING_EXECUTORS = frozenset({"torch"})
+"""Those that split a backward (docs/adr/0013-weight-gradients-later.md)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,8 +109,8 @@ def predict(
         segment_seconds(segment, known.seconds[peer.peer_id])
         for segment, peer in zip(segments, peers, strict=True)]
     times = [
-        _occupied(segment, span, limit, known.problem.job.kind)
-        for segment, span, limit in zip(segments, spans, limits, strict=True)]
+        _occupied(known, segment, peer, span, limit)
+        for segment, peer, span, limit in zip(segments, peers, spans, limits, strict=True)]
     played = timeline(times, transfers(known, segments, peers), flow)
     placements = tuple(
         SegmentPlacement(
@@ -137,22 +142,28 @@ def _limits(
 
 
 def _occupied(
-    segment: Segment, span: tuple[float, float], limit: int, kind: str
+    known: Estimate, segment: Segment, peer: PeerResources, span: tuple[float, float], limit: int
 ) -> SegmentTimes:
     """How long a peer is busy with a microbatch: computing, and handing its results over.
 
-    Retiring a microbatch without a gradient takes no task.
+    Retiring a microbatch without a gradient takes no task, and deferring takes one more.
     """
     leaving = sum(
         t.type.size_bytes for t in segment.outgoing if t.kind is BoundaryKind.ACTIVATION)
+    forward_s = span[0] + TASK_OVERHEAD_S + leaving / HANDOVER_BYTES_PER_S
+    if known.problem.job.kind == INFER:
+        return SegmentTimes(forward_s=forward_s, backward_s=0.0, in_flight=limit)
     gradients = sum(
         t.type.size_bytes * t.contributions for t in segment.incoming
         if t.kind is BoundaryKind.ACTIVATION and t.differentiable)
+    deferred_s = 0.0
+    if peer.executor in DEFERRING_EXECUTORS and is_awaited(segment):
+        deferred_s = deferred_seconds(
+            known.costs, segment, known.seconds[peer.peer_id], known.training.recompute)
     return SegmentTimes(
-        forward_s=span[0] + TASK_OVERHEAD_S + leaving / HANDOVER_BYTES_PER_S,
-        backward_s=0.0 if kind == INFER
-        else span[1] + TASK_OVERHEAD_S + gradients / HANDOVER_BYTES_PER_S,
-        in_flight=limit)
+        forward_s=forward_s, in_flight=limit,
+        backward_s=span[1] - deferred_s + TASK_OVERHEAD_S + gradients / HANDOVER_BYTES_PER_S,
+        deferred_s=deferred_s + TASK_OVERHEAD_S if deferred_s else 0.0)
 
 
 def transfers(
@@ -215,9 +226,8 @@ def task_spans_of(
     known: Estimate, placed: Sequence[SegmentPlacement], peers: Sequence[PeerResources]
 ) -> tuple[TaskSpan, ...]:
     """When each task of a predicted step runs, `placed[i]` on `peers[i]`; as `task_spans`."""
-    kind = known.problem.job.kind
     times = [
-        _occupied(one.segment, (one.forward_s, one.backward_s), one.in_flight, kind)
-        for one in placed]
+        _occupied(known, one.segment, peer, (one.forward_s, one.backward_s), one.in_flight)
+        for one, peer in zip(placed, peers, strict=True)]
     return task_spans(
         times, transfers(known, [one.segment for one in placed], peers), known.problem.job.flow)

@@ -1,9 +1,10 @@
 """How microbatches flow through a DAG of segments: how many are in flight, how long a step takes.
 
 The rule every peer follows (`peer.core`): forwards in microbatch order, backwards in microbatch
-order, backward before forward when both are ready, and at most `in_flight` microbatches between
-forward and backward. On a chain that is 1F1B (Narayanan et al. 2021, arXiv:2104.04473, section
-2.2); here it is stated for any DAG. `timeline` plays that rule through in virtual time.
+order, backward before forward when both are ready, deferred weight gradients when neither is, and
+at most `in_flight` microbatches between forward and backward. On a chain that is 1F1B (Narayanan et
+al. 2021, arXiv:2104.04473, section 2.2); here it is stated for any DAG. `timeline` plays that rule
+through in virtual time.
 """
 
 from __future__ import annotations
@@ -28,13 +29,16 @@ class SegmentTimes:
 
     Attributes:
         forward_s: one microbatch forward, >= 0.
-        backward_s: one microbatch backward, >= 0.
+        backward_s: one microbatch backward, without `deferred_s`, >= 0.
         in_flight: most microbatches between forward and backward, >= 1.
+        deferred_s: weight gradients of one microbatch that may follow its backward later, as no
+            other segment waits for them, >= 0; 0 where they are part of it.
     """
 
     forward_s: float
     backward_s: float
     in_flight: int
+    deferred_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,7 @@ class Timeline:
     """One step, played through.
 
     Attributes:
-        pipeline_s: from the first forward to the last backward.
+        pipeline_s: from the first forward to the last backward, deferred weight gradients included.
         bubble: share of peer time spent idle, in [0, 1).
         busy_s: computing time of each segment.
         peak_in_flight: most microbatches that each segment held.
@@ -111,7 +115,7 @@ def timeline(
         half = played // 2
         earlier_s, _ = _Play(times, transfers, half).run()
         pipeline_s += (pipeline_s - earlier_s) / (played - half) * (microbatches - played)
-    busy = tuple(microbatches * (t.forward_s + t.backward_s) for t in times)
+    busy = tuple(microbatches * (t.forward_s + t.backward_s + t.deferred_s) for t in times)
     bubble = 1.0 - sum(busy) / (len(times) * pipeline_s) if pipeline_s > 0 else 0.0
     return Timeline(
         pipeline_s=pipeline_s, bubble=max(0.0, bubble), busy_s=busy, peak_in_flight=peaks)
@@ -119,7 +123,7 @@ def timeline(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSpan:
-    """One task of a step, as played: `forward` or `backward` of one microbatch of a segment."""
+    """One task of one microbatch of a segment, as played: forward, backward or accumulate."""
 
     segment: int
     direction: str
@@ -157,6 +161,7 @@ class _Play:
         self._gradients = [[0] * microbatches for _ in range(count)]
         self._next_forward = [0] * count
         self._next_backward = [0] * count
+        self._deferred = [0] * count
         self._computing = [False] * count
         self._peak = [0] * count
         self._events: list[tuple[float, int, str, int, int]] = []
@@ -177,6 +182,8 @@ class _Play:
             else:
                 self._computing[segment] = False
                 self._send(what, segment, microbatch, now)
+                self._deferred[segment] += (
+                    what == "backward" and self._times[segment].deferred_s > 0)
             self._start_next(segment, now)
         return now, tuple(self._peak)
 
@@ -184,8 +191,12 @@ class _Play:
         if self._computing[segment]:
             return
         forward, backward = self._next_forward[segment], self._next_backward[segment]
-        times = self._times[segment]
-        if backward < forward and (
+        times, deferred = self._times[segment], self._deferred[segment]
+        if deferred and (
+            backward == self._microbatches or deferred > DEFERRED_MICROBATCHES_MAX
+        ):
+            self._accumulate(segment, now)
+        elif backward < forward and (
             self._gradients[segment][backward] == len(self._leaving[segment])
         ):
             self._next_backward[segment] += 1
@@ -196,6 +207,14 @@ class _Play:
             self._next_forward[segment] += 1
             self._peak[segment] = max(self._peak[segment], forward + 1 - backward)
             self._start("forward", segment, forward, now, times.forward_s)
+        elif deferred:
+            self._accumulate(segment, now)
+
+    def _accumulate(self, segment: int, now: float) -> None:
+        """The oldest deferred weight gradients."""
+        oldest = self._next_backward[segment] - self._deferred[segment]
+        self._deferred[segment] -= 1
+        self._start("accumulate", segment, oldest, now, self._times[segment].deferred_s)
 
     def _start(
         self, what: str, segment: int, microbatch: int, now: float, takes_s: float
@@ -207,6 +226,8 @@ class _Play:
         self._push(now + takes_s, what, segment, microbatch)
 
     def _send(self, what: str, segment: int, microbatch: int, now: float) -> None:
+        if what == "accumulate":
+            return
         is_forward = what == "forward"
         if is_forward:
             for number, link in self._leaving[segment]:

@@ -58,9 +58,10 @@ class Record:
     ended_s: dict[Moment, float] = field(default_factory=dict)
 
     def pipeline_s(self, step: int = 0) -> float:
-        """From the start to the last backward of a step."""
+        """From the start to the last backward of a step, or the weight gradients after it."""
+        last = (ev.TaskKind.BACKWARD, ev.TaskKind.ACCUMULATE)
         return max(at_s for (kind, _, of), at_s in self.ended_s.items()
-                   if kind is ev.TaskKind.BACKWARD and of == step)
+                   if kind in last and of == step)
 
     def updated_s(self, step: int, segment: int) -> float:
         """From the start to a segment's update."""
@@ -86,6 +87,7 @@ class TimedPeer(SimulatedPeer):
         took_s = {
             ev.TaskKind.FORWARD: self._times.forward_s,
             ev.TaskKind.BACKWARD: self._times.backward_s,
+            ev.TaskKind.ACCUMULATE: self._times.deferred_s,
             ev.TaskKind.UPDATE: self._update_s,
         }.get(task.kind, 0.0)
         ends_ns = self.world.now_ns + round(took_s * SECOND)

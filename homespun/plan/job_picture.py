@@ -43,7 +43,7 @@ def _rows(plan: JobPlan, names: list[str]) -> list[Row]:
     for span in task_spans_of(plan.known, plan.prediction.segments, plan.peers):
         bars[span.segment].append(Bar(
             begin_s=span.begin_s, end_s=span.end_s, fill=colour(span.segment),
-            faint=span.direction == "backward",
+            faint=span.direction != "forward",
             label=f"microbatch {span.microbatch} {span.direction}: "
             f"{seconds(span.end_s - span.begin_s)}"))
     busy = plan.prediction.timeline.busy_s

@@ -14,6 +14,7 @@ from dag.cluster import (
 )
 from dag.cost import (
     Links,
+    deferred_seconds,
     graph_costs,
     link_seconds,
     node_seconds,
@@ -55,6 +56,17 @@ def test_a_product_takes_its_operations_over_the_rate(known):
 def test_elementwise_work_takes_its_bytes_over_the_bandwidth(known):
     assert known.seconds["peer_0"][0, 1] == pytest.approx(
         2 * 128 * 512 * 4 / 1e9 + OVERHEAD_S)
+
+
+def test_half_of_a_products_backward_may_wait(known):
+    # Cut after the first product: the second segment has the other one, and both gradients of it.
+    seconds = known.seconds["peer_0"]
+    _, last = segments_of(known, 1)
+    product_s = seconds[1, 2]
+    assert deferred_seconds(known.costs, last, seconds, False) == pytest.approx(product_s / 2)
+    again = seconds + [[0.0], [1.0]] * seconds[0]  # with `recompute`, the forward comes on top
+    assert deferred_seconds(known.costs, last, again, True) == pytest.approx(
+        (product_s + seconds[0, 2]) / 3)
 
 
 def test_recomputation_runs_forward_again(known, world):

@@ -126,3 +126,15 @@ def test_an_acknowledged_transfer_returns_with_the_forward():
     played = timeline(times, links, 10)
     # Each microbatch: forward, to the neighbour, its forward, back: 1 + 2 + 1 + 2; then the rest.
     assert played.pipeline_s == pytest.approx(9 * 6.0 + 1.0 + 2.0 + 1.0 + 2.0 + 1.0 + 2.0)
+
+
+def test_deferred_weight_gradients_fill_the_bubble():
+    # Two equal segments; the second one's backward is half weight gradients.
+    whole, links = chain(2)
+    halved = [whole[0], replace(whole[1], backward_s=1.0, deferred_s=1.0)]
+    before, after = timeline(whole, links, 8), timeline(halved, links, 8)
+    assert after.busy_s == before.busy_s
+    # The first gradient comes a second earlier, and so does everything; what is deferred at the end
+    # is done while the first segment works on the last gradient.
+    assert before.pipeline_s == pytest.approx(27.0)
+    assert after.pipeline_s == pytest.approx(26.0)

@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from dag.cost import is_awaited
 from dag.schedule import SegmentTimes, Transfer, in_flight, timeline
 from sim.timed import Fleet, play
 from sim.topologies import Edge, segments_of, spec_of
@@ -26,7 +27,9 @@ def random_fleet(draw, segments, edges, microbatches):
     limits = in_flight(segments, microbatches, slack=draw.randrange(2))
     times = [
         SegmentTimes(forward_s=draw.uniform(0.01, 1.0), backward_s=draw.uniform(0.01, 2.0),
-                     in_flight=limit) for limit in limits]
+                     in_flight=limit,
+                     deferred_s=draw.uniform(0.01, 1.0) if is_awaited(segment) else 0.0)
+        for segment, limit in zip(segments, limits, strict=True)]
     transfers = [
         Transfer(
             source=edge.source, target=edge.target, forward_s=draw.uniform(0.0, 1.0),
