@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from dag.cluster import Cluster
 from dag.job import JobSpec
@@ -72,20 +71,37 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What one algorithm offered for a job.
+
+    Attributes:
+        algorithm: its name.
+        step_s: predicted step of its best plan; None if it has none that can run.
+        reason: why it is not the plan; "" for the one that is.
+    """
+
+    algorithm: str
+    step_s: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """An accepted plan. Peers that are not in it stay idle, each with its `Refusal`.
 
     Attributes:
         segments: in segment order.
-        algorithm: name of the placer that found it.
+        algorithm: name of what found it.
         step_s: predicted time of one step; for inference of one microbatch in the steady flow.
         idle: why each unused peer is unused.
+        candidates: what every algorithm offered, the best first.
     """
 
     segments: tuple[SegmentPlacement, ...]
     algorithm: str
     step_s: float
     idle: tuple[Refusal, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +116,3 @@ class Infeasible:
     refusals: tuple[Refusal, ...]
     missing_bytes: int
 
-
-class Placer(Protocol):
-    """A placement algorithm: pure, deterministic."""
-
-    name: str
-
-    def place(self, problem: PlacementProblem) -> Placement | Infeasible:
-        """Place the whole job, or say why it cannot be placed."""
-        ...

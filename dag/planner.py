@@ -1,47 +1,33 @@
-"""Answer a placement problem: ask every placer, verify what they say, take the best.
+"""Answer a placement problem, and verify the answer before anyone sees it.
 
-Pure and deterministic; the broker runs it in a worker thread, outside its core.
+Pure and deterministic; the broker runs it in a process of its own, outside its core.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import inf
 
 from dag.cluster import problem_with_rates
-from dag.pipeline.search import ChainDp
-from dag.placement import Infeasible, Placement, PlacementProblem, Placer, Refusal
+from dag.pipeline.search import plan_pipeline
+from dag.placement import Infeasible, Placement, PlacementProblem, Refusal
 from dag.verify import verify
 
-PLACERS: tuple[Placer, ...] = (ChainDp(),)
 MAX_PEERS_WANTED = 256
 
 
-def plan(problem: PlacementProblem, placers: Sequence[Placer] = PLACERS) -> Placement | Infeasible:
+def plan(problem: PlacementProblem) -> Placement | Infeasible:
     """Plan a job.
 
     Args:
         problem: a checked graph, the job, and the peers.
-        placers: the algorithms to ask.
 
     Returns:
-        The verified placement with the shortest predicted step, or why there is none. Of several
-        infeasible answers the one that lacks the fewest bytes.
+        The verified placement with the shortest predicted step, or why there is none.
     """
     if refusals := tuple(_problem_refusals(problem)):
         return Infeasible(refusals=refusals, missing_bytes=0)
-    answers = [placer.place(problem) for placer in placers]
-    checked = [_verified(answer, problem) for answer in answers]
-    found = [answer for answer in checked if isinstance(answer, Placement)]
-    if found:
-        return min(found, key=lambda placement: placement.step_s)
-    refused = [answer for answer in checked if isinstance(answer, Infeasible)]
-    return min(refused, key=lambda answer: answer.missing_bytes)
-
-
-def _verified(
-    answer: Placement | Infeasible, problem: PlacementProblem
-) -> Placement | Infeasible:
+    answer = plan_pipeline(problem)
     if isinstance(answer, Placement) and (refusals := verify(answer, problem)):
         return Infeasible(refusals=refusals, missing_bytes=0)
     return answer

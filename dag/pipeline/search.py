@@ -1,74 +1,82 @@
-"""`ChainDp`: the graph as a chain of blocks, split over an ordered subset of unequal peers.
+"""Plan a job: offers of several algorithms, all predicted alike, the best improved and returned.
 
 The step of a pipeline takes about `(microbatches - 1) * bottleneck + one pass through everything`.
 For each of a few orders of the peers, dynamic programming finds for every number of segments the
-split with the smallest bottleneck, then the shortest pass under bounds a little above it; the most
-promising splits are cut for real and predicted by `dag.predict`, and the best of those wins. The
-idea of balancing a pipeline by dynamic programming is PipeDream's (Narayanan et al. 2019, section
-3.1); we differ: no replication, unequal peers and links, memory as a hard constraint, fill and
-drain counted.
+split with the smallest bottleneck, then the shortest pass under bounds a little above it. Balancing
+a pipeline by dynamic programming is PipeDream's idea (Narayanan et al. 2019, section 3.1); we
+differ: no replication, unequal peers and links, memory as a hard constraint, fill and drain
+counted. Baechi's algorithms and HEFT map the same blocks; what they say is used where it makes
+segments. The most promising are cut for real and predicted by `dag.predict`; local search improves
+the best, then idle peers are added while that helps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise, permutations
 
 import numpy as np
 
-from dag.cluster import PeerResources
 from dag.cost import FloatArray
+from dag.mapping.candidates import chosen_devices
+from dag.mapping.problem import Mapping, MappingProblem
+from dag.pipeline.block_problem import block_problem
 from dag.pipeline.blocks import Blocks, coarsen
-from dag.pipeline.feasible import Feasibility, covering_order, runnable_ranges
-from dag.pipeline.peer_order import orders, pool
-from dag.pipeline.ranges import Ranges, range_seconds, ranges
-from dag.pipeline.split import Split, SplitProblem, Splitter
-from dag.placement import Infeasible, Placement, PlacementProblem, Refusal
-from dag.predict import Estimate, Prediction, estimate, predict
-from ir.cut import cut
-from ir.segment import Segment
+from dag.pipeline.chain_model import model_seconds, split_problem
+from dag.pipeline.feasible import Feasibility, covering_order
+from dag.pipeline.local_search import improved
+from dag.pipeline.peer_order import MAX_PEERS, orders, pool
+from dag.pipeline.ranges import ranges
+from dag.pipeline.reasons import (
+    IdlePeers,
+    no_cut,
+    out_of_memory,
+    too_few_cuts,
+    too_few_peers,
+)
+from dag.pipeline.split import Split, Splitter
+from dag.pipeline.trials import Pipeline, Trials, contiguous, mapped
+from dag.placement import Candidate, Infeasible, Placement, PlacementProblem
+from dag.placers.etf import m_etf
+from dag.placers.heft import heft
+from dag.placers.sct import m_sct
+from dag.placers.topo import m_topo
+from dag.predict import Estimate, estimate
 
 PREDICTED_CANDIDATES = 8
+IMPROVED_STARTS = 3
+"""Splits that local search begins with."""
+IMPROVED_NODES = 400_000
+"""Nodes of all segments that local search cuts from each start: its budget."""
 SLACK_FACTORS = (1.0, 1.1, 1.5, float("inf"))
 """How far above the smallest bottleneck a split with a shorter pass may go."""
 MEMORY_ROUNDS = 4
 """Searches with tightened memory after a candidate turned out larger than the tables said."""
+SINGLE, SPLIT = "single", "split"
+MAPPERS = (m_topo, m_etf, m_sct, heft)
+
+Offer = tuple[str, Pipeline | None, str]
+"""An algorithm, its pipeline, and why it has none."""
 
 
-class ChainDp:
-    """Balanced contiguous partition for throughput. Follows `dag.placement.Placer`."""
+def plan_pipeline(problem: PlacementProblem) -> Placement | Infeasible:
+    """Plan the whole job, or say why it cannot be planned.
 
-    name = "chain_dp"
-
-    def place(self, problem: PlacementProblem) -> Placement | Infeasible:
-        """Place the whole job, or say why it cannot be placed.
-
-        Never predicts a longer step than the best single peer that holds the job (unless the job
-        asks for more peers). Cost: O(orders * peers**2 * blocks**2 + candidates * nodes).
-        """
-        if refusal := _count_refusal(problem, len(problem.cluster.peers)):
-            return Infeasible(refusals=(refusal,), missing_bytes=0)
-        feasible = Feasibility(problem)
-        able = [n for n in range(len(problem.cluster.peers)) if feasible.runs_any(n)]
-        if refusals := feasible.impossible():
-            return Infeasible(refusals=refusals, missing_bytes=0)
-        if refusal := _count_refusal(problem, len(able)):
-            return Infeasible(refusals=(refusal, *feasible.disconnected()), missing_bytes=0)
-        return _ChainSearch(estimate(problem), feasible, able).answer()
+    Never predicts a longer step than the best single peer that holds the job (unless the job asks
+    for more peers). Cost: O(orders * peers**2 * blocks**2 + candidates * nodes).
+    """
+    if refusal := too_few_peers(problem, len(problem.cluster.peers)):
+        return Infeasible(refusals=(refusal,), missing_bytes=0)
+    feasible = Feasibility(problem)
+    able = [n for n in range(len(problem.cluster.peers)) if feasible.runs_any(n)]
+    if refusals := feasible.impossible():
+        return Infeasible(refusals=refusals, missing_bytes=0)
+    if refusal := too_few_peers(problem, len(able)):
+        return Infeasible(refusals=(refusal, *feasible.disconnected()), missing_bytes=0)
+    return _Search(estimate(problem), feasible, able).answer()
 
 
-def _count_refusal(problem: PlacementProblem, had: int) -> Refusal | None:
-    wanted, known = max(1, problem.job.peers), len(problem.cluster.peers)
-    if wanted <= had:
-        return None
-    able = "" if had == known else f" and can run a part of it, of {known}"
-    return Refusal(
-        subject=problem.job.name, rule="count", wanted=wanted, had=had,
-        text=f"The job needs {wanted} peers, and {had} are available{able}.")
-
-
-class _ChainSearch:
+class _Search:
     """One search; single use."""
 
     def __init__(self, known: Estimate, feasible: Feasibility, able: Sequence[int]) -> None:
@@ -76,36 +84,46 @@ class _ChainSearch:
         self._feasible = feasible
         self._peers = known.problem.cluster.peers
         self._wanted = known.problem.job.peers
-        self._pool = pool(self._peers, able, feasible.kinds(), self._wanted)
-        self._blocks = _blocks(known, self._pool, feasible.changes())
-        self._runnable = {peer: feasible.blocks(peer, self._blocks) for peer in self._pool}
-        self._cover = covering_order([self._runnable[peer] for peer in self._pool])
-        self._orders = orders(self._peers, self._pool, self._covering())
+        self._blocks = _blocks(known, able, feasible.changes())
         self._ranges = ranges(self._blocks, known.training)
+        runnable = {peer: feasible.blocks(peer, self._blocks) for peer in able}
+        self._mapping = block_problem(known, self._blocks, self._ranges, runnable)
+        self._pool = self._chosen(able)
+        self._runnable = {peer: runnable[peer] for peer in self._pool}
+        self._cover = covering_order([self._runnable[peer] for peer in self._pool])
+        self._orders = orders(
+            self._peers, self._pool, _hop_seconds(self._mapping, self._ranges.live_forward),
+            self._covering())
         self._memory_bytes = [peer.memory_bytes for peer in self._peers]
-        self._problem = self._split_problem()
+        self._problem = split_problem(
+            known, self._blocks, self._ranges, self._runnable, self._memory_bytes)
         self._splitter = Splitter(self._problem)
-        self._extended: dict[tuple[tuple[int, ...], int], Split | None] = {}
-        self._segments: dict[tuple[int, ...], tuple[Segment, ...]] = {}
-        self._predictions: dict[tuple[tuple[int, ...], tuple[int, ...]], Prediction] = {}
+        self._trials = Trials(known, self._blocks)
+        self._extended: dict[tuple[Pipeline, int], Split | None] = {}
 
     def answer(self) -> Placement | Infeasible:
+        problem = self._known.problem
         if self._wanted > self._ranges.count:
-            return Infeasible(missing_bytes=0, refusals=(Refusal(
-                subject=self._known.problem.job.name, rule="count", wanted=self._wanted,
-                had=self._ranges.count,
-                text=f"The job asks for {self._wanted} peers, but its graph can be cut into at "
-                f"most {self._ranges.count} segments."),))
+            return Infeasible(
+                missing_bytes=0, refusals=(too_few_cuts(problem, self._ranges.count),))
         if self._cover is None:
             return Infeasible(refusals=self._feasible.disconnected(), missing_bytes=0)
         for _ in range(MEMORY_ROUNDS):
-            candidates = self._candidates()
-            ranked = self._ranked(candidates)
+            splits = self._splits()
+            ranked = self._ranked(splits)
             if ranked:
-                return self._placement(self._improved(ranked[0]))
-            if not self._tighten(candidates):
+                return self._best(ranked)
+            if not self._tighten(splits):
                 break
         return self._nearest()
+
+    def _chosen(self, able: Sequence[int]) -> tuple[int, ...]:
+        """Peers to consider: all of a few; by links too, where any order of executors will do."""
+        kinds = self._feasible.kinds()
+        most = max(MAX_PEERS, self._wanted)
+        if len(able) <= most or len({kinds[number] for number in able}) > 1:
+            return pool(self._peers, able, kinds, self._wanted)
+        return tuple(sorted(chosen_devices(self._mapping, most).devices[:most].tolist()))
 
     def _covering(self) -> tuple[int, ...]:
         """Peers in an order in which their executors can run everything; empty: any order does."""
@@ -116,16 +134,16 @@ class _ChainSearch:
     def _most(self) -> int:
         return min(len(self._pool), self._ranges.count, self._wanted or len(self._pool))
 
-    def _wants(self, split: Split) -> bool:
-        return not self._wanted or len(split.peers) == self._wanted
+    def _wants(self, segments: int) -> bool:
+        return not self._wanted or segments == self._wanted
 
-    def _candidates(self) -> list[Split]:
+    def _splits(self) -> list[Split]:
         """Distinct splits, the most promising first; each peer alone is one of them."""
         most, splitter = self._most(), self._splitter
         balanced = [
             (self._model_s(split), order, split)
-            for order in self._orders
-            for split in splitter.bottleneck(order, most) if self._wants(split)]
+            for order in self._orders for split in splitter.bottleneck(order, most)
+            if self._wants(len(split.peers))]
         balanced.sort(key=lambda entry: entry[0])
         splits = [split for _, _, split in balanced]
         if self._wanted <= 1:
@@ -136,54 +154,71 @@ class _ChainSearch:
             for factor in SLACK_FACTORS:
                 splits += [
                     split for split in splitter.total(order, len(start.peers), start.value * factor)
-                    if self._wants(split)]
+                    if self._wants(len(split.peers))]
         distinct = {(split.peers, split.bounds): split for split in splits}
         return sorted(distinct.values(), key=self._model_s)
 
     def _model_s(self, split: Split) -> float:
-        """The step by the chain model: steady state, and once through for fill and drain."""
-        table = self._problem
-        spans = [
-            float(table.seconds[peer][first, end])
-            for peer, (first, end) in zip(split.peers, pairwise(split.bounds), strict=True)]
-        crossings = list(zip(pairwise(split.peers), split.bounds[1:-1], strict=True))
-        links = [float(table.occupied[pair][end]) for pair, end in crossings]
-        delays = [float(table.delayed[pair][end]) for pair, end in crossings]
-        steady = (table.microbatches - 1) * max([*spans, *links])
-        return steady + sum(spans) + sum(delays)
+        return model_seconds(self._problem, split)
 
-    def _ranked(self, candidates: Sequence[Split]) -> list[Split]:
-        """Candidates that truly fit, by predicted step. All single peers are tried."""
-        tried = [split for split in candidates if len(split.peers) == 1]
-        for split in candidates:
+    def _step_s(self, split: Split) -> float:
+        return self._trials.step_s(contiguous(split))
+
+    def _ranked(self, splits: Sequence[Split]) -> list[Split]:
+        """Splits that truly fit, by predicted step. All single peers are tried."""
+        tried = [split for split in splits if len(split.peers) == 1]
+        for split in splits:
             if len(tried) >= PREDICTED_CANDIDATES + len(self._pool):
                 break
             if split not in tried:
                 tried.append(split)
-        fitting = [split for split in tried if not self._predict(split).shortage]
+        fitting = [split for split in tried if self._trials.fits(contiguous(split))]
         return sorted(
-            fitting, key=lambda split: (self._predict(split).step_s, len(split.peers), split.peers))
+            fitting, key=lambda split: (self._step_s(split), len(split.peers), split.peers))
 
-    def _predict(self, split: Split) -> Prediction:
-        key = (split.peers, split.bounds)
-        if key not in self._predictions:
-            self._predictions[key] = predict(
-                self._known, self._cut(split.bounds), [self._peers[p] for p in split.peers])
-        return self._predictions[key]
+    def _best(self, ranked: Sequence[Split]) -> Placement:
+        """Improve the best splits, weigh what the mappers say, and explain."""
+        most = IMPROVED_NODES // len(self._known.problem.graph.nodes)
+        refined = [
+            self._extended_split(improved(
+                split, self._problem, self._trials, self._pool, self._wanted, most))
+            for split in ranked[:IMPROVED_STARTS]]
+        split = min(refined, key=self._step_s)
+        offers: list[Offer] = [("split+local-search", contiguous(split), "")]
+        offers += _firsts(ranked)
+        offers += self._mapped()
+        found = [pipeline for _, pipeline, _ in offers if pipeline is not None]
+        best = self._trials.fastest(found)
+        assert best is not None, "the first offer fits"
+        return self._placement(best, offers, split)
 
-    def _cut(self, bounds: tuple[int, ...]) -> tuple[Segment, ...]:
-        if bounds not in self._segments:
-            parts = [self._blocks.part(first, end) for first, end in pairwise(bounds)]
-            job = self._known.problem.job
-            self._segments[bounds] = cut(
-                self._known.problem.graph, parts, job.trainable, job.kind)
-        return self._segments[bounds]
+    def _mapped(self) -> Iterator[Offer]:
+        """What the mappers make of the same blocks, as far as it makes segments."""
+        source = self._mapping.graph.edge_source
+        target = self._mapping.graph.edge_target
+        for mapper in MAPPERS:
+            mapping = mapper(self._mapping)
+            if not isinstance(mapping, Mapping):
+                yield mapping.algorithm, None, mapping.reason
+                continue
+            pipeline = mapped(mapping.device, source, target)
+            if pipeline is None:
+                reason = "its segments would wait for each other in a ring"
+            elif not self._wants(len(pipeline.peers)):
+                reason = (f"it uses {len(pipeline.peers)} peers; the job asks for exactly "
+                          f"{self._wanted}")
+            elif not self._trials.fits(pipeline):
+                reason = "its segments do not fit into their peers' memory"
+            else:
+                yield mapping.algorithm, pipeline, ""
+                continue
+            yield mapping.algorithm, None, reason
 
-    def _tighten(self, candidates: Sequence[Split]) -> bool:
+    def _tighten(self, splits: Sequence[Split]) -> bool:
         """Plan with less memory where a candidate needed more than the tables said."""
         changed = False
-        for split in candidates[:PREDICTED_CANDIDATES]:
-            for segment, missing in self._predict(split).shortage.items():
+        for split in splits[:PREDICTED_CANDIDATES]:
+            for segment, missing in self._trials.predicted(contiguous(split)).shortage.items():
                 peer = split.peers[segment]
                 bound = self._peers[peer].memory_bytes - missing
                 if bound < self._memory_bytes[peer]:
@@ -194,11 +229,11 @@ class _ChainSearch:
             self._splitter = Splitter(self._problem)
         return changed
 
-    def _improved(self, best: Split) -> Split:
+    def _extended_split(self, best: Split) -> Split:
         """Add idle peers one at a time, as long as that makes the step shorter."""
         while not self._wanted:
             longer = [
-                split for peer in self._idle_peers(best)
+                split for peer in self._pool if peer not in best.peers
                 if (split := self._with(best, peer)) and self._step_s(split) < self._step_s(best)]
             if not longer:
                 break
@@ -206,8 +241,8 @@ class _ChainSearch:
         return best
 
     def _with(self, best: Split, peer: int) -> Split | None:
-        """The best plan over the same peers in the same order and one more; None if none fits."""
-        key = (best.peers, peer)
+        """The best split over the same peers in the same order and one more; None if none fits."""
+        key = (contiguous(best), peer)
         if key not in self._extended:
             count = len(best.peers) + 1
             splits = [
@@ -216,135 +251,96 @@ class _ChainSearch:
                     (*best.peers[:place], peer, *best.peers[place:]), count)
                 if len(split.peers) == count]
             splits.sort(key=self._model_s)
-            fitting = (split for split in splits[:2] if not self._predict(split).shortage)
+            fitting = (split for split in splits[:2] if self._trials.fits(contiguous(split)))
             self._extended[key] = min(fitting, key=self._step_s, default=None)
         return self._extended[key]
 
-    def _step_s(self, split: Split) -> float:
-        return self._predict(split).step_s
-
-    def _idle_peers(self, best: Split) -> list[int]:
-        return [peer for peer in self._pool if peer not in best.peers]
-
-    def _placement(self, best: Split) -> Placement:
-        prediction = self._predict(best)
-        idle = tuple(
-            self._idle(peer, best) for peer in range(len(self._peers)) if peer not in best.peers)
+    def _placement(
+        self, best: Pipeline, offers: Sequence[Offer], split: Split
+    ) -> Placement:
+        """The plan, with the reasons; `split` is the best contiguous one, to add peers to."""
+        prediction = self._trials.predicted(best)
+        candidates = self._candidates(best, offers)
+        idle = IdlePeers(
+            self._known.problem, self._feasible, self._pool, self._ranges,
+            lambda peer: None if (longer := self._with(split, peer)) is None
+            else self._step_s(longer))
         return Placement(
-            segments=prediction.segments, algorithm=ChainDp.name, step_s=prediction.step_s,
-            idle=idle)
+            segments=prediction.segments, algorithm=candidates[0].algorithm,
+            step_s=prediction.step_s, candidates=candidates,
+            idle=tuple(
+                idle.reason(
+                    peer, len(best.peers), prediction.step_s,
+                    bool(self._runnable[peer].all()) if peer in self._runnable else False)
+                for peer in range(len(self._peers)) if peer not in best.peers))
 
-    def _idle(self, peer: int, best: Split) -> Refusal:
-        """Why a peer is not in the plan."""
-        subject, used = self._peers[peer], len(best.peers)
-        if not self._feasible.runs_any(peer):
-            return self._feasible.refusal(peer)
-        if self._wanted:
-            return Refusal(
-                subject=subject.peer_id, rule="count", wanted=used + 1, had=used,
-                text=f"The job asks for exactly {used} peer{'' if used == 1 else 's'}; "
-                "others suit it better.")
-        if peer not in self._pool:
-            return Refusal(
-                subject=subject.peer_id, rule="count", wanted=len(self._pool) + 1,
-                had=len(self._pool),
-                text=f"Only the {len(self._pool)} most promising peers were considered.")
-        if used == self._ranges.count:
-            return Refusal(
-                subject=subject.peer_id, rule="count", wanted=used + 1, had=used,
-                text=f"The graph cannot be cut into more than {used} segments.")
-        longer = self._with(best, peer)
-        if longer is None:
-            needed = self._least_bytes()
-            if needed <= subject.memory_bytes and not self._runnable[peer].all():
-                return self._feasible.refusal(peer)
-            return Refusal(
-                subject=subject.peer_id, rule="memory", wanted=needed, had=subject.memory_bytes,
-                text=f"Beside the chosen peers nothing fits into its {subject.memory_bytes} "
-                f"bytes; the smallest part of the graph takes {needed}, more in a pipeline.")
-        return Refusal(
-            subject=subject.peer_id, rule="slower", wanted=self._step_s(best),
-            had=self._step_s(longer),
-            text=f"With it a step would take {self._step_s(longer):.4g} s instead of "
-            f"{self._step_s(best):.4g} s.")
-
-    def _least_bytes(self) -> int:
-        """Memory of the smallest single block."""
-        n = self._ranges.count
-        table = self._ranges.fixed + self._ranges.per_microbatch
-        return int(min(table[i, i + 1] for i in range(n)))
+    def _candidates(
+        self, best: Pipeline, offers: Sequence[Offer]
+    ) -> tuple[Candidate, ...]:
+        made = []
+        best_s = self._trials.step_s(best)
+        for algorithm, pipeline, reason in offers:
+            step_s = None if pipeline is None else self._trials.step_s(pipeline)
+            if step_s is not None and pipeline != best:
+                longer = 100.0 * (step_s / best_s - 1.0)
+                reason = (f"its step is {longer:.3g} % longer" if longer > 0
+                          else "as fast with no fewer peers")
+            made.append(Candidate(algorithm=algorithm, step_s=step_s, reason=reason))
+        # Of several that found the plan the plainest is named: the last in the list of offers.
+        winners = [candidate for candidate in made if candidate.step_s is not None
+                   and not candidate.reason]
+        others = sorted(
+            (candidate for candidate in made if candidate not in winners),
+            key=lambda candidate: (candidate.step_s is None, candidate.step_s or 0.0))
+        rest = [replace(candidate, reason="it found the same plan") for candidate in winners[:-1]]
+        return (winners[-1], *rest, *others)
 
     def _nearest(self) -> Placement | Infeasible:
         """The split with the fewest bytes missing: what to add, and where."""
+        problem = self._known.problem
         splits = [
             split for order in self._orders
-            for split in self._splitter.shortage(order, self._most()) if self._wants(split)]
+            for split in self._splitter.shortage(order, self._most())
+            if self._wants(len(split.peers))]
         if not splits:
+            refusal = no_cut(
+                problem, self._wanted or len(self._pool), len(self._cover or ()))
             return Infeasible(
-                refusals=(self._no_cut(), *self._feasible.disconnected()), missing_bytes=0)
+                refusals=(refusal, *self._feasible.disconnected()), missing_bytes=0)
         nearest = min(splits, key=lambda split: (split.value, len(split.peers)))
-        shortage = self._predict(nearest).shortage
+        shortage = self._trials.predicted(contiguous(nearest)).shortage
         if not shortage:
-            return self._placement(nearest)
-        refusals = [
-            _memory_refusal(self._peers[nearest.peers[segment]], segment, missing)
-            for segment, missing in sorted(shortage.items())]
-        missing_bytes = sum(shortage.values())
-        whole = int(self._ranges.fixed[0, -1] + self._ranges.per_microbatch[0, -1])
-        offered = sum(self._peers[peer].memory_bytes for peer in self._pool)
-        refusals.append(Refusal(
-            subject=self._known.problem.job.name, rule="memory", wanted=whole, had=offered,
-            text=f"The job takes {whole} bytes on one peer, more when cut; the peers offer "
-            f"{offered} bytes together. {missing_bytes} bytes are missing."))
-        return Infeasible(refusals=tuple(refusals), missing_bytes=missing_bytes)
-
-    def _no_cut(self) -> Refusal:
-        """Every node can be run, but not in so many segments."""
-        wanted, had = self._wanted or len(self._pool), len(self._cover or ())
-        return Refusal(
-            subject=self._known.problem.job.name, rule="count", wanted=wanted, had=had,
-            text=f"No cut into exactly {wanted} segments gives each peer only what its executor "
-            f"can run; one into {had} does.")
-
-    def _split_problem(self) -> SplitProblem:
-        occupied, delayed = _link_tables(self._known, self._peers, self._pool, self._ranges)
-        nothing = np.zeros((0, 0))
-        return SplitProblem(
-            ranges=self._ranges,
-            seconds=[
-                np.where(runnable_ranges(self._runnable[number]), range_seconds(
-                    self._blocks, self._known.seconds[peer.peer_id]), np.inf)
-                if number in self._pool else nothing
-                for number, peer in enumerate(self._peers)],
-            occupied=occupied, delayed=delayed, memory_bytes=tuple(self._memory_bytes),
-            microbatches=self._known.problem.job.flow)
+            found = contiguous(nearest)
+            return self._placement(found, [(SPLIT, found, "")], nearest)
+        missing = [
+            (segment, nearest.peers[segment], size) for segment, size in sorted(shortage.items())]
+        return Infeasible(
+            refusals=out_of_memory(problem, self._ranges, self._pool, missing),
+            missing_bytes=sum(shortage.values()))
 
 
-def _memory_refusal(peer: PeerResources, segment: int, missing: int) -> Refusal:
-    wanted = peer.memory_bytes + missing
-    return Refusal(
-        subject=peer.peer_id, rule="memory", wanted=wanted, had=peer.memory_bytes,
-        text=f"Segment {segment} of the nearest plan takes {wanted} bytes; the peer offers "
-        f"{peer.memory_bytes}, {missing} too few.")
+def _firsts(ranked: Sequence[Split]) -> list[Offer]:
+    """The fastest split over several peers, and the fastest single peer."""
+    offers: list[Offer] = []
+    for name, is_single in ((SPLIT, False), (SINGLE, True)):
+        first = next(
+            (split for split in ranked if (len(split.peers) == 1) == is_single), None)
+        if first is not None:
+            offers.append((name, contiguous(first), ""))
+    return offers
 
 
-def _blocks(known: Estimate, pool: Sequence[int], breaks: frozenset[int]) -> Blocks:
+def _blocks(known: Estimate, able: Sequence[int], breaks: frozenset[int]) -> Blocks:
     """Blocks by the mean of the peers' times."""
     peers = known.problem.cluster.peers
-    typical = np.mean([known.seconds[peers[number].peer_id] for number in pool], axis=0)
+    typical = np.mean([known.seconds[peers[number].peer_id] for number in able], axis=0)
     return coarsen(known.costs, typical, known.training, breaks=breaks)
 
 
-def _link_tables(
-    known: Estimate, peers: Sequence[PeerResources], pool: Iterable[int], tables: Ranges
-) -> tuple[dict[tuple[int, int], FloatArray], dict[tuple[int, int], FloatArray]]:
-    occupied: dict[tuple[int, int], FloatArray] = {}
-    delayed: dict[tuple[int, int], FloatArray] = {}
-    for pair in permutations(pool, 2):
-        source, target = (peers[number].peer_id for number in pair)
-        there, back = known.links.between(source, target), known.links.between(target, source)
-        forward_s = tables.live_forward / there.bandwidth_bytes_per_s
-        backward_s = tables.live_backward / back.bandwidth_bytes_per_s
-        occupied[pair] = np.maximum(forward_s, backward_s)
-        delayed[pair] = forward_s + backward_s + there.latency_s + back.latency_s
-    return occupied, delayed
+def _hop_seconds(problem: MappingProblem, live_bytes: np.ndarray) -> FloatArray:
+    """Time that a boundary of the median size takes there and back, [peers, peers]."""
+    inner = live_bytes[1:-1]
+    size = float(np.median(inner)) if len(inner) else 0.0
+    one_way = problem.devices.latency_s + size / problem.devices.bandwidth_bytes_per_s
+    hops: FloatArray = one_way + one_way.T
+    return hops

@@ -424,9 +424,9 @@ def test_progress_of_inference_is_told_in_rows() -> None:
         message = jobs_pb2.JobStatus(
             job_id="job_1", state="running", kind="infer", batch_size=8, steps_done=done // 8,
             steps_total=13, samples_done=done, samples_total=99, predicted_step_s=0.5,
-            algorithm="chain_dp")
+            algorithm="split")
         status = from_message(message, JobStatus)
         progress.see(JobUpdate(status=status, steps=(), evaluations=()), now_s)
     assert progress.headline() == "running, row 60/99, 15.0 rows/s, about 2.6s left"
-    assert progress.step_line().startswith("predicted 500ms a microbatch (chain_dp)")
+    assert progress.step_line().startswith("predicted 500ms a microbatch (split)")
     assert "after 60 of 99 rows" in str(replace(status, state="failed", error_code="X").error())
