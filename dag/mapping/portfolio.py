@@ -127,7 +127,10 @@ def _searched(problem: MappingProblem, effort: float, seed: int) -> Report:
 def _report(
     problem: MappingProblem, offers: Sequence[Mapping | Unmapped], best: Mapping | None
 ) -> Report:
-    """Judge all offers; the answer is `best` or the best of them."""
+    """Judge all offers, the last of which is the best device alone.
+
+    The answer is `best` or the best of them.
+    """
     sound = _sound(problem, offers)
     if best is not None and not any(best is offer for offer in sound):
         sound.insert(0, best)
@@ -135,7 +138,7 @@ def _report(
     candidates = _candidates(offers, sound, values)
     if not sound:
         return replace(_nothing(NO_ROOM), candidates=candidates)
-    alone = [offer for offer in sound if offer.algorithm.startswith("single")]
+    alone = [offer for offer in sound if offer is offers[-1]]
     return Report(
         best=sound[0], value_s=values[id(sound[0])], candidates=candidates,
         single=(int(alone[0].device[0]), values[id(alone[0])]) if alone else None,

@@ -10,8 +10,16 @@ import pytest
 
 from dag.mapping.build import DeviceCosts, EdgeCosts, LinkCosts, NodeCosts, cost_graph, devices
 from dag.mapping.judge import value
+from dag.mapping.large import best_single
 from dag.mapping.portfolio import best_mapping, placers
-from dag.mapping.problem import LATENCY, THROUGHPUT, Mapping, MappingProblem, Objective
+from dag.mapping.problem import (
+    LATENCY,
+    THROUGHPUT,
+    Mapping,
+    MappingProblem,
+    Objective,
+    Unmapped,
+)
 from dag.mapping.verify import verify
 from tests.dag.mapping.conftest import random_problem
 
@@ -29,7 +37,10 @@ def test_sound_and_never_worse(seed: int, objective: Objective, serial: bool) ->
         offer = placer(problem)
         if isinstance(offer, Mapping):
             assert report.value_s <= value(problem, offer), f"seed {seed}: {offer.algorithm}"
-    if report.single is not None:
+    alone = best_single(problem)
+    assert (report.single is None) == isinstance(alone, Unmapped)
+    if report.single is not None and isinstance(alone, Mapping):
+        assert report.single == (int(alone.device[0]), value(problem, alone)), f"seed {seed}"
         assert report.value_s <= report.single[1]
     assert report.candidates[0].reason is None
     assert all(candidate.reason for candidate in report.candidates[1:])
