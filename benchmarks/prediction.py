@@ -6,7 +6,9 @@ For each network a broker and peers run as real processes, each in a network nam
 (`scripts/netlab.py`; loopback without), measure their devices and links as always, and train or run
 small models. The planner's predicted step is read off the job; the measured one is the median of
 the steps after warm-up, by the times at which the broker noted them (for inference, the mean over
-all microbatches after the first). Nothing is fitted in between.
+all microbatches after the first ones). Nothing is fitted in between. Torch peers run a short job of
+the same kind before, as real tasks correct a device's rates; the table has the prediction before
+that, too.
 
 Peers of fleet `torch` compute for real: at most as many as the machine has cores. Peers of fleet
 `paced` are daemons, links and schedule as real as the others', but their executors sleep for as
@@ -27,6 +29,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,14 +44,12 @@ if not __package__:  # run as a file: its neighbours are found from the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.machine_load import LoadWatch
-from benchmarks.prediction_worker import FLEETS, INFERENCE_MICROBATCHES, Case
+from benchmarks.prediction_worker import FLEETS, Case
 from peer.devices import device_name
 from scripts.netlab import AccessLink, NetworkLab, missing
 
 DIRECTORY = Path("prediction-run")
 RESULTS = Path(__file__).resolve().parent / "results" / "2026-11-26-prediction"
-LIMITING_SHARE = 0.7
-"""A peer that is busy for more of the step than this is what limits it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,29 +73,34 @@ NETWORKS: Mapping[str, Network] = {
 }
 
 
+TORCH_CASES: Mapping[str, Sequence[tuple[str, int, int, int]]] = {
+    LOOPBACK: (
+        ("cnn", 1, 4, 64), ("two-branch", 1, 2, 1024), ("mlp", 2, 4, 1024),
+        ("transformer", 2, 8, 32)),
+    "1 Gbit/s 1 ms": (("transformer", 2, 8, 32),),
+    "100 Mbit/s 10 ms": (("mlp", 2, 4, 1024),),
+    "20 Mbit/s 20 ms": (("transformer", 2, 4, 32),),
+}
+"""Network -> model, peers, microbatches, batch: what fits into some minutes in all."""
+
+
 def cases() -> list[Case]:
     """Everything that is measured, network by network, the paced fleet first."""
     found = []
     for network in (LOOPBACK, *NETWORKS):
-        for fleet, model, peers, microbatches, batch, clip_norm in (
-            ("paced", "transformer", 4, 8, 16, 0.0),
-            ("paced", "mlp", 2, 4, 512, 0.0),
-            ("paced", "two-branch", 3, 4, 512, 1.0),
-            ("paced", "cnn", 3, 2, 32, 0.0),
-            ("torch", "transformer", 2, 8, 32, 1.0),
-            ("torch", "mlp", 2, 4, 1024, 0.0),
-        ):
-            found.append(Case(
-                network=network, fleet=fleet, model=model, peers=peers, batch=batch,
-                microbatches=microbatches, clip_norm=clip_norm))
-        found.append(Case(
-            network=network, fleet="paced", model="cnn", peers=3, microbatches=1, batch=16,
-            kind="infer"))
-    found += [
-        Case(network=LOOPBACK, fleet="torch", model=model, peers=peers, microbatches=microbatches,
-             batch=batch)
-        for model, peers, microbatches, batch in (
-            ("cnn", 1, 4, 64), ("two-branch", 1, 2, 1024), ("cnn", 2, 8, 128))]
+        found += [
+            Case(network=network, fleet="paced", model=model, peers=peers, batch=batch,
+                 microbatches=microbatches, clip_norm=clip_norm, kind=kind)
+            for model, peers, microbatches, batch, clip_norm, kind in (
+                ("transformer", 4, 8, 16, 0.0, "train"),
+                ("mlp", 2, 4, 512, 0.0, "train"),
+                ("two-branch", 3, 4, 512, 1.0, "train"),
+                ("cnn", 3, 2, 32, 0.0, "train"),
+                ("cnn", 3, 1, 16, 0.0, "infer"))]
+        found += [
+            Case(network=network, fleet="torch", model=model, peers=peers, batch=batch,
+                 microbatches=microbatches)
+            for model, peers, microbatches, batch in TORCH_CASES[network]]
     return found
 
 
@@ -121,8 +127,12 @@ def _worker(network: str, mine: Sequence[Case], directory: Path) -> Iterator[dic
         cwd=Path(__file__).resolve().parent.parent,
     ) as worker:
         assert worker.stdout is not None
-        for line in worker.stdout:
-            yield json.loads(line)
+        try:
+            for line in worker.stdout:
+                yield json.loads(line)
+        except BaseException:
+            worker.terminate()
+            raise
         if worker.wait() != 0:
             raise SystemExit(f"the worker of network {network} ended with {worker.returncode}")
 
@@ -166,26 +176,10 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": case.name, **asdict(case), "predicted_s": round(row["predicted_s"], 4),
         "measured_s": round(step_s, 4), "ratio": round(row["predicted_s"] / step_s, 3),
-        "limit": _limit(row["summaries"], step_s, case), "nodes": row["segments"],
+        "first_predicted_s": round(row["first_predicted_s"], 4), "limited_by": row["limited_by"],
+        "nodes": row["segments"], "summaries": row["summaries"],
         "step_s": [round(each, 4) for each in row["step_s"]],
         "foreign_cores": row["foreign_cores"]}
-
-
-def _limit(summaries: Sequence[Mapping[str, Any]], step_s: float, case: Case) -> str:
-    """What the peers themselves say: how busy the busiest one was, and with what."""
-    if not summaries:
-        return "not told"
-    steps = [summary["steps"] or INFERENCE_MICROBATCHES for summary in summaries]
-    computing = [sum(summary["compute_s"].values()) / count / step_s
-                 for summary, count in zip(summaries, steps, strict=True)]
-    handing = [summary["handover_s"] / count / step_s
-               for summary, count in zip(summaries, steps, strict=True)]
-    busiest = max(range(len(steps)), key=lambda index: computing[index] + handing[index])
-    busy = computing[busiest] + handing[busiest]
-    text = f"segment {busiest} computes {computing[busiest]:.0%}, hands over {handing[busiest]:.0%}"
-    if busy > LIMITING_SHARE or case.peers == 1:
-        return text
-    return f"links and fill: the busiest, {text}"
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -211,16 +205,19 @@ def write(result: Mapping[str, Any]) -> None:
         f"**{result['median_error']:.1%}**, worst **{result['worst_error']:.1%}** over "
         f"{len(result['rows'])} configurations.", "",
         "Peers of fleet `torch` compute for real; those of fleet `paced` sleep for the modelled "
-        "time, so their rows test links, daemons and schedule, not the model of computing. TCP "
+        "time, so their rows test links, daemons and schedule, not the model of computing. Torch "
+        "peers ran one short job of the kind before; first: what the plan said before that. TCP "
         "uses reno on every emulated line. Others: cores that other work kept busy meanwhile.", "",
-        "| network | fleet | model | peers | microbatches | batch | predicted s | measured s | "
-        "ratio | others | what limits |", "|---|---|---|---|---|---|---|---|---|---|---|"]
+        "| network | fleet | model | peers | microbatches | batch | first s | predicted s | "
+        "measured s | ratio | others | the planner says it is limited by |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|"]
     for row in result["rows"]:
+        first = f"{row['first_predicted_s']:.4f}" if row["first_predicted_s"] else "-"
         flow = "inference" if row["kind"] == "infer" else row["microbatches"]
         lines.append(
             f"| {row['network']} | {row['fleet']} | {row['model']}"
             f"{', clipped' if row['clip_norm'] else ''} | {row['peers']} | {flow} | "
-            f"{row['batch']} | {row['predicted_s']:.4f} | {row['measured_s']:.4f} | "
+            f"{row['batch']} | {first} | {row['predicted_s']:.4f} | {row['measured_s']:.4f} | "
             f"{row['ratio']:.2f} | {row['foreign_cores']:.2f} | {row['limit']} |")
     RESULTS.with_suffix(".md").write_text("\n".join(lines) + "\n", "utf-8")
 
@@ -234,6 +231,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget earlier measurements")
     parser.add_argument("--directory", type=Path, default=DIRECTORY)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started has to end, too
     options.directory.mkdir(parents=True, exist_ok=True)
     store = options.directory / "measured.json"
     known: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +22,22 @@ from typing import Any
 import torch
 
 from benchmarks.prediction_models import MODELS
+from dag.placement import Infeasible
 from homespun.client import Client
+from homespun.fleet import fleet_of
 from homespun.job import Job
+from homespun.job_requests import Answer, JobRequests
 from homespun.local import LocalNetwork, Site
 from homespun.optimizers import AdamW
+from homespun.plan.job_plan import plan_job
+from homespun.plan.job_problem import JobPlanner
 from homespun.status import JobStatus
 
-WARM_UP_STEPS = 3
+WARM_UP_STEPS = 2
 MEASURED_STEPS = 8
+PRACTICE_STEPS = 4
+"""Of the job that goes before each one on torch peers: real tasks correct what a peer's first
+measurement says of it, so the plan that counts is that of a fleet which has seen such work."""
 INFERENCE_MICROBATCHES = 100
 """So many that filling the pipeline hardly shows, and each is reported."""
 JOB_TIMEOUT_S = 120.0
@@ -79,6 +88,8 @@ class Measured:
     Attributes:
         case: which.
         predicted_s: the plan's step.
+        first_predicted_s: the same before the peers had practised; 0 where they did not.
+        limited_by: what the planner says limits it.
         step_s: the measured steps after warm-up; of inference their mean.
         began_unix_s: begin of the measured steps.
         ended_unix_s: their end.
@@ -88,6 +99,8 @@ class Measured:
 
     case: Case
     predicted_s: float
+    first_predicted_s: float
+    limited_by: str
     step_s: tuple[float, ...]
     began_unix_s: float
     ended_unix_s: float
@@ -149,7 +162,9 @@ class Bench:
         return links >= len(ids) * (len(ids) - 1)
 
     def _measure(self, client: Client, case: Case) -> Measured:
-        job = _submit(client, case)
+        first_s = self._practise(client, case) if case.fleet == "torch" else 0.0
+        limited_by = self._limit(client, case)
+        job = _submit(client, case, WARM_UP_STEPS + MEASURED_STEPS)
         if case.kind == "infer":
             status, times, steps = _follow(job)
         else:
@@ -159,10 +174,29 @@ class Bench:
         if (error := status.error()) is not None:
             raise error
         return Measured(
-            case=case, predicted_s=status.predicted_step_s, step_s=tuple(steps),
+            case=case, predicted_s=status.predicted_step_s, first_predicted_s=first_s,
+            limited_by=limited_by, step_s=tuple(steps),
             began_unix_s=times[0], ended_unix_s=times[-1],
             segments=tuple(segment.nodes for segment in status.segments),
             summaries=self._summaries(status))
+
+    def _practise(self, client: Client, case: Case) -> float:
+        """Run a short job of the same kind; what its plan predicted."""
+        status = _submit(client, case, PRACTICE_STEPS).wait(JOB_TIMEOUT_S)
+        if (error := status.error()) is not None:
+            raise error
+        return status.predicted_step_s
+
+    def _limit(self, client: Client, case: Case) -> str:
+        """Plan the same job here, for what the planner says of it."""
+        fleet = fleet_of(client._connection)
+        plan = plan_job(_submit(JobPlanner(fleet.cluster), case, WARM_UP_STEPS + MEASURED_STEPS))
+        if isinstance(plan, Infeasible):
+            return plan.refusals[0].text
+        text = plan.limited_by
+        for peer in fleet.peers:
+            text = text.replace(peer.resources.peer_id, peer.name)
+        return text
 
     def _summaries(self, status: JobStatus) -> tuple[Mapping[str, Any], ...]:
         """What each peer logged when it let go of its segment."""
@@ -179,16 +213,16 @@ class Bench:
         return tuple(found)
 
 
-def _submit(client: Client, case: Case) -> Job:
+def _submit(asked: JobRequests[Answer], case: Case, steps: int) -> Answer:
     model = MODELS[case.model]
     if case.kind == "infer":
         rows = model.rows(case.batch * INFERENCE_MICROBATCHES)
-        return client.infer(
+        return asked.infer(
             model.make(), {name: rows[name] for name in model.inputs}, batch_size=case.batch,
             peers=case.peers, name=case.name[:100])
-    return client.train(
+    return asked.train(
         model.make(), data=dict(model.rows(max(64, case.batch))), loss=model.loss,
-        optimizer=AdamW(lr=1e-4), steps=WARM_UP_STEPS + MEASURED_STEPS, batch_size=case.batch,
+        optimizer=AdamW(lr=1e-4), steps=steps, batch_size=case.batch,
         microbatches=case.microbatches, clip_norm=case.clip_norm, peers=case.peers,
         name=case.name[:100])
 
@@ -211,6 +245,7 @@ def main() -> None:
     parser.add_argument("--sites", type=json.loads, required=True)
     parser.add_argument("--cases", type=json.loads, required=True)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started has to end, too
     torch.set_num_threads(1)
     sites = {name: Site(address=site["address"], command=tuple(site["command"]))
              for name, site in options.sites.items()}

@@ -24,6 +24,7 @@ import heapq
 import os
 import select
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -411,6 +412,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of loss and jitter")
     parser.add_argument("command", nargs="+", metavar="CMD")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the namespaces have to go, too
     try:
         lab = NetworkLab([access_link(text) for text in options.peer],
                          queue_s=options.queue_ms / 1e3, seed=options.seed)
