@@ -188,6 +188,7 @@ class _Liveness:
         self._lasting = {self.layout.storage(name) for name in results}
         self._last = self._last_reads()
         self._keepers = self._first_keepers()
+        self._parameters = frozenset(graph.parameters)
 
     def _is_live(self, node: Node) -> bool:
         """Whether backward runs through a node."""
@@ -250,6 +251,7 @@ class _Liveness:
                    if name in self._differentiable and name in self.made}
         alive += sum(pending.values())
         peak = alive
+        freed_at = self._freed_at()
         for place in range(len(self._nodes) - 1, -1, -1):
             node = self._nodes[place]
             if not self._is_live(node):
@@ -259,13 +261,19 @@ class _Liveness:
             peak = max(peak, alive + sum(new.values()) + _workspace(self._graph, node))
             alive += self._take(new, pending, arriving, node)
             alive -= self._own_kept(node)
-            freed = sum(self._size(name) for name, first in self._keepers.items()
-                        if first == place and name in self.made and name not in self._lasting)
             if self.is_deferred(node):
-                deferred += freed
+                deferred += freed_at[place]
             else:
-                alive -= freed
+                alive -= freed_at[place]
         return max(peak, alive)
+
+    def _freed_at(self) -> list[int]:
+        """Bytes of kept values that end with each place's backward, [nodes]."""
+        freed = [0] * len(self._nodes)
+        for name, first in self._keepers.items():
+            if name in self.made and name not in self._lasting:
+                freed[first] += self._size(name)
+        return freed
 
     def _take(
         self, new: Mapping[str, int], pending: dict[str, int], arriving: Mapping[str, int],
@@ -296,7 +304,7 @@ class _Liveness:
                     self.is_deferred(node) and self._is_weight(name))}
 
     def _is_weight(self, name: str) -> bool:
-        return self.layout.storage(name) in self._graph.parameters
+        return self.layout.storage(name) in self._parameters
 
     def is_deferred(self, node: Node) -> bool:
         """Whether a node's weight gradient is left for later."""
