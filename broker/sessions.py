@@ -37,12 +37,14 @@ class Session:
 
     Attributes:
         probes: peers to which this one was asked to measure its link, and has not yet.
+        transfers_at_s: neighbour -> when this one last told how fast its transfers were.
     """
 
     def __init__(self, peer_id: str, session_id: str) -> None:
         self.peer_id = peer_id
         self.session_id = session_id
         self.probes: set[str] = set()
+        self.transfers_at_s: dict[str, float] = {}
         self._outbox: deque[session_pb2.BrokerMessage] = deque()
         self._wake = asyncio.Event()
 

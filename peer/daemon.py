@@ -44,7 +44,14 @@ from peer.lease_work import LeaseWork, Surroundings
 from peer.links import Link, LinkServer
 from peer.probes import Probes
 from peer.session import Session
-from peer.session_codec import event_of, hardware_message, held_leases, progress_of, report_message
+from peer.session_codec import (
+    event_of,
+    hardware_message,
+    held_leases,
+    progress_of,
+    report_message,
+    traffic_message,
+)
 from peer.settings import PeerDirectory, PeerSettings
 from peer.status_note import clear_results, remove_status, write_status
 
@@ -186,13 +193,9 @@ class Daemon:
         """Sign of life."""
         now_ns = self._clock.now_ns()
         traffic = [
-            session_pb2.LinkTraffic(
-                job_id=work.job_id,
-                to_peer=peer_id,
-                sent_bytes=moved.sent_bytes,
-                received_bytes=moved.received_bytes,
-            )
+            traffic_message(work.job_id, peer_id, moved, goodput.get(peer_id))
             for work in self._works.values()
+            for goodput in (work.goodput_reports(),)
             for peer_id, moved in work.traffic().items()
         ]
         progress = [progress_of(lease, now_ns) for lease in self._core.state.leases.values()]

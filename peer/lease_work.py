@@ -119,6 +119,10 @@ class LeaseWork:
         """Payload bytes by neighbour, so far."""
         return {} if self._neighbours is None else self._neighbours.traffic()
 
+    def goodput_reports(self) -> dict[str, float]:
+        """Bandwidth of what was sent, by neighbour, where there is news of it."""
+        return {} if self._neighbours is None else self._neighbours.goodput_reports()
+
     # --- commands ------------------------------------------------------------------------------
 
     def load(self, after: Collection[asyncio.Task[None]] = ()) -> None:

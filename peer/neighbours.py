@@ -75,6 +75,11 @@ class Neighbours:
         """Payload bytes by neighbour, so far."""
         return {peer_id: link.traffic for peer_id, link in self._links.items()}
 
+    def goodput_reports(self) -> dict[str, float]:
+        """Bandwidth of what was sent, by neighbour, where there is news of it."""
+        found = {peer_id: link.goodput_report() for peer_id, link in self._links.items()}
+        return {peer_id: rate for peer_id, rate in found.items() if rate is not None}
+
     async def close(self, drain_s: float) -> None:
         """End all links, each after what was sent has been taken, or `drain_s` at most."""
         await asyncio.gather(*(link.close(drain_s) for link in self._links.values()))

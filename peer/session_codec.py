@@ -11,6 +11,7 @@ from peer.core import commands as do
 from peer.core import events as ev
 from peer.core.state import LeaseRecord, PeerState
 from peer.hardware import HardwareReport
+from peer.links import Traffic
 
 
 def event_of(message: session_pb2.BrokerMessage, at_ns: int) -> ev.AnyEvent | None:
@@ -130,6 +131,15 @@ def held_leases(state: PeerState) -> list[session_pb2.HeldLease]:
         )
         for lease in state.leases.values()
     ]
+
+
+def traffic_message(
+    job_id: str, to_peer: str, moved: Traffic, goodput_bytes_per_s: float | None
+) -> session_pb2.LinkTraffic:
+    """What a link has carried, and how fast it was where there is news of that."""
+    return session_pb2.LinkTraffic(
+        job_id=job_id, to_peer=to_peer, sent_bytes=moved.sent_bytes,
+        received_bytes=moved.received_bytes, goodput_bytes_per_s=goodput_bytes_per_s)
 
 
 def progress_of(lease: LeaseRecord, now_ns: int) -> session_pb2.SegmentProgress:

@@ -130,6 +130,15 @@ class LinkMeasured(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransfersMeasured(Event):
+    """A peer says how fast the tensors of a job crossed to another peer."""
+
+    source: str
+    target: str
+    bandwidth_bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSubmitted(Event):
     """A submitter sent a job whose blobs are all stored. Answered by `Reply` or `Reject`."""
 
@@ -245,9 +254,9 @@ class TimerFired(Event):
 
 AnyEvent = (
     BrokerStarted | KeyCreated | KeyRevoked | EnrolmentRequested | PeerConnected
-    | PeerDisconnected | HeartbeatsSeen | LinkMeasured | JobSubmitted | CancelRequested
-    | PlacementSolved | PlanningFailed | SegmentReady | StepsDone | EvaluationDone | SegmentFailed
-    | SegmentFinished | SegmentReleased | TimerFired
+    | PeerDisconnected | HeartbeatsSeen | LinkMeasured | TransfersMeasured | JobSubmitted
+    | CancelRequested | PlacementSolved | PlanningFailed | SegmentReady | StepsDone
+    | EvaluationDone | SegmentFailed | SegmentFinished | SegmentReleased | TimerFired
 )
 
 

@@ -74,6 +74,13 @@ PROBE_WINDOW_MS = 60_000
 """Length of that window."""
 LINK_FRESH_MS = 3_600_000
 """Age under which a measurement is not repeated: home links change over hours, not seconds."""
+TRANSFER_WEIGHT = 0.75
+"""Share of real transfers beside a probe: they last longer and are what is planned for."""
+TRANSFER_GAIN = 0.5
+"""Share of the newest report of transfers beside those before it: one bad minute is halved."""
+TRANSFER_CHANGE_MAX = 4.0
+"""Factor by which one report may differ from what is known; a link that really changed so much is
+believed after a few reports, a lie or a stopped clock is bounded."""
 MAX_LATENCY_S = 60.0
 """Slower than this is no link."""
 MAX_BANDWIDTH_BYTES_PER_S = 1e13

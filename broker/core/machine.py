@@ -35,6 +35,7 @@ from broker.core.events import (
     SegmentReleased,
     StepsDone,
     TimerFired,
+    TransfersMeasured,
 )
 from broker.core.invariants import InvariantViolation
 from broker.core.state import State, Turn
@@ -135,6 +136,8 @@ def _dispatch(turn: Turn, event: AnyEvent) -> None:
             membership.heartbeats(turn.state, event)
         case LinkMeasured():
             links.measured(turn, event)
+        case TransfersMeasured():
+            links.transferred(turn, event)
         case JobSubmitted():
             jobs.submitted(turn, event)
         case CancelRequested():

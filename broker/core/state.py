@@ -188,10 +188,13 @@ class IdentityRecord:
 
 @dataclass(slots=True)
 class LinkRecord:
-    """What was last measured between two peers."""
+    """What is known between two peers: probes and real transfers, folded."""
 
     link: Link
     at_ns: int
+    """When it was last probed; 0 for never."""
+    transfer_at_ns: int = 0
+    """When transfers last told of it; 0 for never."""
 
 
 @dataclass(slots=True)

@@ -81,6 +81,13 @@ def measured(peer_id: str, said: session_pb2.LinkMeasured) -> ev.LinkMeasured:
     return ev.LinkMeasured(at_ns=0, link=link)
 
 
+def transfers_measured(peer_id: str, said: session_pb2.LinkTraffic) -> ev.TransfersMeasured:
+    """The bandwidth that a link's traffic showed, as an event."""
+    return ev.TransfersMeasured(
+        at_ns=0, source=peer_id, target=shown(said.to_peer),
+        bandwidth_bytes_per_s=said.goodput_bytes_per_s)
+
+
 def report_event(peer_id: str, report: session_pb2.Report) -> ev.AnyEvent:
     """A report as an event.
 

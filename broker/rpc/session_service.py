@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,7 +14,13 @@ from broker.core import events as ev
 from broker.core import views
 from broker.core.limits import MAX_HELD_LEASES
 from broker.driver import Driver
-from broker.rpc.session_codec import connected, measured, report_event, shown
+from broker.rpc.session_codec import (
+    connected,
+    measured,
+    report_event,
+    shown,
+    transfers_measured,
+)
 from broker.sessions import Session, Sessions
 from broker.telemetry import Telemetry
 from homespun.errors import Code, HomespunError
@@ -26,6 +33,8 @@ WRITE_TIMEOUT_S = 60.0
 """A peer that takes no message for so long is gone, though its machine may still answer pings."""
 PROGRESS_MAX = MAX_HELD_LEASES
 TRAFFIC_MAX = 4 * PROGRESS_MAX
+TRANSFERS_EVERY_S = 30.0
+"""A peer tells of a link once a minute; what comes much sooner is not journalled."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -103,6 +112,8 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
             match message.WhichOneof("body"):
                 case "heartbeat":
                     self._heartbeat(peer_id, message.heartbeat)
+                    for transfers in fresh_transfers(session, message.heartbeat):
+                        await self._driver.post(transfers)
                 case "report":
                     if self._driver.session_of(peer_id) != session.session_id:
                         return  # a process that was replaced must not use up the new one's numbers
@@ -130,6 +141,23 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
                 traffic.to_peer = shown(traffic.to_peer)
                 mine.traffic.append(traffic)
         self._telemetry.heartbeat(peer_id, mine)
+
+
+def fresh_transfers(
+    session: Session, beat: session_pb2.Heartbeat
+) -> list[ev.TransfersMeasured]:
+    """What a heartbeat tells of links' bandwidths, seldom enough for the journal."""
+    now_s = time.monotonic()
+    heard = session.transfers_at_s = {
+        peer: at_s for peer, at_s in session.transfers_at_s.items()
+        if now_s - at_s < TRANSFERS_EVERY_S}
+    found = []
+    for traffic in beat.traffic[:TRAFFIC_MAX]:
+        if (traffic.HasField("goodput_bytes_per_s") and traffic.to_peer not in heard
+                and len(heard) < TRAFFIC_MAX):
+            heard[shown(traffic.to_peer)] = now_s
+            found.append(transfers_measured(session.peer_id, traffic))
+    return found
 
 
 async def _first(messages: AsyncIterator[session_pb2.PeerMessage]) -> session_pb2.Register:

@@ -170,16 +170,18 @@ class SegmentProgress(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., step: _Optional[int] = ..., waiting_for: _Optional[str] = ..., waiting_ms: _Optional[int] = ...) -> None: ...
 
 class LinkTraffic(_message.Message):
-    __slots__ = ("job_id", "to_peer", "sent_bytes", "received_bytes")
+    __slots__ = ("job_id", "to_peer", "sent_bytes", "received_bytes", "goodput_bytes_per_s")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TO_PEER_FIELD_NUMBER: _ClassVar[int]
     SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    GOODPUT_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     to_peer: str
     sent_bytes: int
     received_bytes: int
-    def __init__(self, job_id: _Optional[str] = ..., to_peer: _Optional[str] = ..., sent_bytes: _Optional[int] = ..., received_bytes: _Optional[int] = ...) -> None: ...
+    goodput_bytes_per_s: float
+    def __init__(self, job_id: _Optional[str] = ..., to_peer: _Optional[str] = ..., sent_bytes: _Optional[int] = ..., received_bytes: _Optional[int] = ..., goodput_bytes_per_s: _Optional[float] = ...) -> None: ...
 
 class LinkMeasured(_message.Message):
     __slots__ = ("to_peer", "latency_s", "bandwidth_bytes_per_s")

@@ -28,6 +28,7 @@ from peer.links.control import (
     read_close,
 )
 from peer.links.exchange import exchange
+from peer.links.goodput import Goodput
 from peer.links.messages import Messages
 from peer.links.outbox import Outbox
 from peer.links.settings import LinkSettings
@@ -124,6 +125,7 @@ class Link:
         self._broken_timer: asyncio.TimerHandle | None = None
         self._sent_bytes = 0
         self._received_bytes = 0
+        self._goodput = Goodput()
         self.state = LinkState.CONNECTING
         self.since = self._loop.time()
         """When the state began, on the event loop's clock."""
@@ -159,6 +161,9 @@ class Link:
             self._check_usable()
             if not self._sending.has_room(frame):
                 await self._room_for(frame)
+            self._goodput.sent(
+                frame.payload_bytes, self._loop.time(),
+                is_first=not self._sending.unacked and self.state is LinkState.UP)
             self._sending.admit(dataclasses.replace(frame, digest=digest))
         self._sent_bytes += frame.payload_bytes
         self._wake.set()
@@ -167,6 +172,10 @@ class Link:
     def traffic(self) -> Traffic:
         """Payload bytes handed over by `send`, and taken by `on_frame`."""
         return Traffic(self._sent_bytes, self._received_bytes)
+
+    def goodput_report(self) -> float | None:
+        """Bandwidth of what was sent, bytes per second, when there is news of it."""
+        return self._goodput.report(self._loop.time())
 
     @property
     def held_bytes(self) -> int:
@@ -274,6 +283,8 @@ class Link:
         """A frame arrived, complete and undamaged."""
         if frame.kind is Kind.LINK_ACK:
             self._sending.acknowledge(read_ack(frame))
+            if not self._sending.unacked:
+                self._goodput.all_accepted(self._loop.time())
             self._progress.set()
             self._wake.set()
         elif frame.kind is Kind.LINK_CLOSE:
@@ -388,6 +399,7 @@ class Link:
 
     def stream_ended(self, error: BaseException | None) -> None:
         """A stream ended, or could not be opened: wait for another one, or give up."""
+        self._goodput.interrupted()
         if self._is_closing or self._failure is not None:
             return
         if error is None or (isinstance(error, HomespunError) and error.code in _TRANSIENT):

@@ -11,6 +11,7 @@ from blake3 import blake3
 from broker import server as server_module
 from broker.core import views
 from broker.core.commands import RevokeSegment
+from broker.core.events import TransfersMeasured
 from broker.rpc import session_service
 from broker.server import BrokerServer
 from broker.sessions import STREAMS_PER_PEER_MAX
@@ -226,6 +227,25 @@ def test_measurements_that_nobody_asked_for_are_not_journalled(place, network):
         assert kinds.count("LinkMeasured") == 1
 
     asyncio.run(scenario())
+
+
+def test_transfers_are_journalled_once_in_a_while(place, network):
+    traffic = session_pb2.LinkTraffic(
+        job_id="job_1", to_peer="peer_b", goodput_bytes_per_s=1e8)
+    silent = session_pb2.LinkTraffic(job_id="job_1", to_peer="peer_c")
+    beat = session_pb2.Heartbeat(traffic=[traffic, silent])
+
+    async def scenario():
+        async with serving(place) as broker, stream(network, broker) as call:
+            await call.read()
+            for _ in range(50):
+                await call.write(session_pb2.PeerMessage(heartbeat=beat))
+            await call.write(register())
+            await failure(call)
+
+    asyncio.run(scenario())
+    found = [event for event in journalled(place) if isinstance(event, TransfersMeasured)]
+    assert [(event.source, event.target) for event in found] == [("peer_a", "peer_b")]
 
 
 def journalled(place):

@@ -536,6 +536,25 @@ def test_a_path_is_measured_within_its_budget(network):
     run(scenario())
 
 
+def test_real_tensors_tell_how_fast_their_link_is(network):
+    async def scenario():
+        rng = random.Random(2)
+        async with linked(network) as (to_b, _, to_a, at_b):
+            await to_b.send(tensor(rng, 1, 0))
+            await at_b.until(lambda owner: owner.frames)
+            assert await to_b.drain(DEADLINE_S) == 0
+            assert to_b.goodput_report() is None
+            for number in range(1, 7):
+                await to_b.send(tensor(rng, 500_000, number))
+                assert await to_b.drain(DEADLINE_S) == 0
+            # Loopback with TLS: far outside of these, a unit is wrong.
+            assert 1e5 < to_b.goodput_report() < 1e11
+            assert to_b.goodput_report() is None  # no news
+            assert to_a.goodput_report() is None  # it sent nothing
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     "field", [{"chunk_bytes": 0}, {"chunk_bytes": 8 << 20}, {"heartbeat_s": 0}], ids=str)
 def test_settings_out_of_range_are_refused(field):

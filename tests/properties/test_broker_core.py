@@ -267,6 +267,8 @@ class Chaos:
             ev.LinkMeasured(at_ns=0, link=Link(
                 source=peer, target=r.choice(PEERS), latency_s=r.choice([0.1, nan, -1.0]),
                 bandwidth_bytes_per_s=r.choice([1e8, 0.0, inf]))),
+            ev.TransfersMeasured(at_ns=0, source=peer, target=r.choice([*PEERS, "peer_x"]),
+                                 bandwidth_bytes_per_s=r.choice([1e8, 1e9, nan, -1.0])),
             ev.PlacementSolved(at_ns=0, job_id=job, cluster_version=number, infeasible=None,
                                answer=r.choice([None, make_placement([peer, "peer_a"])])),
             ev.PlanningFailed(at_ns=0, job_id=r.choice(["job_999999", ""]), code="", message=""),

@@ -9,7 +9,7 @@ import pytest
 from broker.core import commands as do
 from broker.core import events as ev
 from broker.core import limits, views
-from dag.cluster import Link
+from dag.cluster import DEFAULT_LATENCY_S, Link
 
 
 def pairs(only, commands):
@@ -77,3 +77,81 @@ def test_the_oldest_measurement_makes_room(world, monkeypatch):
     world.apply(ev.LinkMeasured, link=link(source="peer_c", target="peer_a"))
     assert list(world.broker.state.links) == [("peer_a", "peer_b"), ("peer_c", "peer_a")]
     assert views.peer(world.broker, "peer_a").links == (link(bandwidth=5.0),)
+
+
+def transfers(world, bandwidth, source="peer_a", target="peer_b"):
+    return world.apply(ev.TransfersMeasured, source=source, target=target,
+                       bandwidth_bytes_per_s=bandwidth)
+
+
+def known(world, source="peer_a", target="peer_b"):
+    return world.broker.state.links[source, target].link
+
+
+def later(world, minutes):
+    world.now_ns += minutes * 60 * 10**9
+
+
+def test_transfers_outweigh_a_probe_and_keep_its_latency(world):
+    world.running("peer_a", "peer_b")
+    world.apply(ev.LinkMeasured, link=link(latency=0.02, bandwidth=1e8))
+    transfers(world, 1.6e9)  # no more than four times is believed at once
+    assert known(world).latency_s == 0.02
+    assert known(world).bandwidth_bytes_per_s == pytest.approx(1e8 * 4**0.75)
+    world.apply(ev.LinkMeasured, link=link(latency=0.03, bandwidth=1e8))
+    assert known(world).latency_s == 0.03
+    assert known(world).bandwidth_bytes_per_s == pytest.approx(1e8 * 4**(0.75 * 0.75))
+
+
+@pytest.mark.parametrize("truth", [2e7, 3e8, 5e9])
+def test_repeated_transfers_are_believed(world, truth):
+    world.running("peer_a", "peer_b")
+    world.apply(ev.LinkMeasured, link=link(bandwidth=1e8))
+    for _ in range(12):
+        later(world, 1)
+        transfers(world, truth)
+    assert known(world).bandwidth_bytes_per_s == pytest.approx(truth, rel=0.05)
+
+
+def test_one_bad_minute_is_halved(world):
+    world.running("peer_a", "peer_b")
+    transfers(world, 1e8)
+    transfers(world, 1.0)
+    assert known(world).bandwidth_bytes_per_s == pytest.approx(1e8 / 2)
+
+
+def test_what_is_old_gives_way(world):
+    world.running("peer_a", "peer_b")
+    transfers(world, 1e8)
+    later(world, 61)
+    world.apply(ev.LinkMeasured, link=link(bandwidth=1e6))
+    assert known(world).bandwidth_bytes_per_s == 1e6
+    later(world, 61)
+    transfers(world, 2e6)
+    assert known(world).bandwidth_bytes_per_s == 2e6
+
+
+def test_transfers_of_a_pair_that_was_never_probed(world, only):
+    world.running("peer_a", "peer_b")
+    transfers(world, 5e7)
+    assert known(world) == link(latency=DEFAULT_LATENCY_S, bandwidth=5e7)
+    world.disconnect("peer_b")
+    # Transfers tell nothing of the latency, so a probe is still due.
+    assert pairs(only, world.connect("peer_b")) == [("peer_b", "peer_a"), ("peer_a", "peer_b")]
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, -1.0, nan, inf, 1e14])
+def test_impossible_transfers_are_ignored(world, only, bandwidth):
+    world.running("peer_a", "peer_b")
+    notes = only(transfers(world, bandwidth), do.Note)
+    assert [note.event for note in notes] == ["measurement_ignored"]
+    assert not world.broker.state.links
+
+
+def test_only_neighbours_in_a_job_can_have_transferred(world, only):
+    world.running("peer_a", "peer_b")
+    world.connect("peer_c")
+    for source, target in (("peer_a", "peer_c"), ("peer_c", "peer_a"), ("peer_a", "peer_x")):
+        (note,) = only(transfers(world, 1e8, source, target), do.Note)
+        assert note.event == "measurement_ignored"
+    assert not world.broker.state.links
