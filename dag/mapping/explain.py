@@ -14,12 +14,14 @@ GROUPS_TRIED = 48
 """Groups that are tried on an idle device, those that take longest."""
 IDLE_TOLD = 32
 """Idle devices that are told of one by one."""
+VISITS = 4_000_000
+"""Nodes and edges that all these trials may look at: in large graphs fewer devices are told of."""
 
 
 def explanation(problem: MappingProblem, best: Mapping) -> tuple[str, ...]:
     """Sentences about a sound mapping.
 
-    Cost: O(`IDLE_TOLD` * `GROUPS_TRIED` * (nodes + edges)).
+    Cost: O(`VISITS` + nodes + edges).
     """
     limit = _path(problem, best) if problem.objective == LATENCY else _fullest(problem, best)
     return (limit, *_idle(problem, best))
@@ -80,31 +82,36 @@ def _idle(problem: MappingProblem, best: Mapping) -> Iterator[str]:
     seconds = group_seconds(problem, problem.load_seconds())
     current = value(problem, best)
     goal = "makespan" if problem.objective == LATENCY else "largest load"
-    for device in idle[:IDLE_TOLD]:
+    trials = max(2, VISITS // (problem.graph.nodes + problem.graph.edges))
+    told = idle[:min(IDLE_TOLD, trials // 2)]
+    tries = min(GROUPS_TRIED, trials // len(told))
+    for device in told:
         name = problem.devices.ids[device]
-        least = _least_with(problem, best, device, seconds)
+        least = _least_with(problem, best, device, seconds, tries)
         if least is None:
             yield f"'{name}' left idle: it cannot run or hold any part."
         elif least > current:
             yield (f"'{name}' left idle: adding it would raise the {goal} from {current:.4g} s "
                    f"to {least:.4g} s.")
+        elif least < current:
+            yield (f"'{name}' left idle, though adding it would lower the {goal} from "
+                   f"{current:.4g} s to {least:.4g} s: a longer search would use it.")
         else:
             yield f"'{name}' left idle: adding it would not lower the {goal} of {current:.4g} s."
-    if len(idle) > IDLE_TOLD:
-        yield f"{len(idle) - IDLE_TOLD} more devices are idle."
+    if len(idle) > len(told):
+        yield f"{len(idle) - len(told)} more devices are idle."
 
 
 def _least_with(
-    problem: MappingProblem, best: Mapping, device: int, seconds: FloatArray
+    problem: MappingProblem, best: Mapping, device: int, seconds: FloatArray, tries: int
 ) -> float | None:
-    """The best objective with one group moved to a device; None if none can be."""
+    """The best objective with one of `tries` groups moved to a device; None if none can be."""
     costs = group_costs(problem.graph)
     able = np.isfinite(seconds[:, device]) & ((costs.pin < 0) | (costs.pin == device))
     groups = np.flatnonzero(able)
     longest = groups[np.argsort(-seconds[groups, device], kind="stable")]
     # Short ones too: where links are slow, little work is the least harm.
-    tried = dict.fromkeys([*longest[:GROUPS_TRIED // 2].tolist(),
-                           *longest[::-1][:GROUPS_TRIED // 2].tolist()])
+    tried = dict.fromkeys([*longest[:tries // 2].tolist(), *longest[::-1][:tries // 2].tolist()])
     order = running_order(problem, best.device, best.start_s)
     least: float | None = None
     for group in tried:

@@ -9,7 +9,7 @@ from homespun.plan.svg import FAINT, Drawing, shortened, time_axis
 
 WIDTH = 960.0
 LEFT = 190.0
-RIGHT = 110.0
+RIGHT = 130.0
 ROW = 22.0
 SMALLEST_PIXELS = 0.75
 """Neighbours of one colour closer and narrower than this are drawn as one."""
@@ -18,12 +18,21 @@ MAX_ROWS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """Work from one time to another."""
+    """Work from one time to another.
+
+    Attributes:
+        begin_s, end_s: when.
+        fill: its colour.
+        label: shown where it is pointed at.
+        name: written into it where there is room.
+        faint: drawn paler.
+    """
 
     begin_s: float
     end_s: float
     fill: str
     label: str
+    name: str = ""
     faint: bool = False
 
 
@@ -53,10 +62,12 @@ def draw_chart(
         base = top + number * ROW
         drawing.text(LEFT - 8, base + 15, shortened(row.name), anchor="end")
         for bar in merged(row.bars, SMALLEST_PIXELS * end_s / width):
-            drawing.box(
-                LEFT + width * bar.begin_s / end_s, base + 3,
-                width * (bar.end_s - bar.begin_s) / end_s, ROW - 6, bar.fill, bar.label,
-                opacity=0.55 if bar.faint else 1.0)
+            at, wide = (LEFT + width * bar.begin_s / end_s,
+                        width * (bar.end_s - bar.begin_s) / end_s)
+            drawing.box(at, base + 3, wide - (0.6 if wide > 2 else 0.0), ROW - 6, bar.fill,
+                        bar.label, opacity=0.55 if bar.faint else 1.0)
+            if bar.name and wide > 8 + 7 * len(bar.name):
+                drawing.text(at + 4, base + 14, bar.name, fill="#ffffff", size=10)
         drawing.text(LEFT + width + 8, base + 15, row.remark, fill=FAINT, size=11)
     if len(rows) > MAX_ROWS:
         drawing.text(LEFT, top + MAX_ROWS * ROW + 32,

@@ -56,16 +56,22 @@ def _strip(drawing: Drawing, problem: MappingProblem, mapping: Mapping) -> None:
     drawing.text(LEFT - 8, 58, "nodes", anchor="end")
     first = 0
     for end in range(1, len(order) + 1):
-        if end < len(order) and (
-                device[end] == device[first]
-                and (edge[end + 1] - edge[first]) * width < 4.0):
-            continue  # too narrow to be told apart
-        name, where = problem.graph.ids[int(order[first])], int(device[first])
+        if end < len(order) and _is_narrow(
+                (edge[end + 1] - edge[first]) * width, device[first] == device[end]):
+            continue
+        where = int(np.bincount(device[first:end], weights=share[first:end]).argmax())
+        name = problem.graph.ids[int(order[first])]
         more = f" and {end - first - 1} more" if end - first > 1 else ""
+        mostly = "on" if (device[first:end] == where).all() else "mostly on"
         drawing.box(LEFT + width * float(edge[first]), 42,
                     width * float(edge[end] - edge[first]) - 0.4, STRIP, colour(where),
-                    f"{name}{more} on {problem.devices.ids[where]}")
+                    f"{name}{more} {mostly} {problem.devices.ids[where]}")
         first = end
+
+
+def _is_narrow(pixels: float, alike: bool) -> bool:
+    """Too narrow to be told apart: the next node is drawn with those before it."""
+    return pixels < (4.0 if alike else 1.2)
 
 
 def _gantt(
@@ -80,7 +86,7 @@ def _gantt(
         Row(name=problem.devices.ids[number],
             remark=_remark(len(work[number]), float(node_s[work[number]].sum())),
             bars=[Bar(begin_s=float(start_s[node]), end_s=float(start_s[node] + node_s[node]),
-                      fill=colour(number),
+                      fill=colour(number), name=problem.graph.ids[node],
                       label=f"{problem.graph.ids[node]}: {seconds(float(node_s[node]))} from "
                       f"{seconds(float(start_s[node]))}") for node in work[number]])
         for number in order]

@@ -16,6 +16,8 @@ from ir.segment import BoundaryKind, Segment
 
 UNCERTAIN = 0.2
 """Rates, bandwidths and latencies are taken to be off by this share at most, all at once."""
+AT_LEAST = 0.1
+"""What no rate covers, such as the time between tasks, leaves the step off by this share."""
 UNMEASURED = 4.0
 """A link that was never measured is taken to be up to so many times faster or slower."""
 
@@ -92,8 +94,11 @@ def plan_job(problem: PlacementProblem) -> JobPlan | Infeasible:
     traffic = tuple(_traffic(known, segments, peers))
     return JobPlan(
         problem=problem, placement=answer, known=known, peers=peers, prediction=prediction,
-        traffic=traffic, slow_step_s=_step_if(answer, problem, faster=False),
-        fast_step_s=_step_if(answer, problem, faster=True),
+        traffic=traffic,
+        slow_step_s=max(_step_if(answer, problem, faster=False),
+                        prediction.step_s * (1 + AT_LEAST)),
+        fast_step_s=min(_step_if(answer, problem, faster=True),
+                        prediction.step_s / (1 + AT_LEAST)),
         limited_by=_limit(problem, peers, prediction, traffic))
 
 

@@ -42,7 +42,7 @@ def plan_value(
         "candidates": [
             {"algorithm": candidate.algorithm, "step_s": candidate.step_s,
              "reason": candidate.reason or None}
-            for candidate in getattr(placement, "candidates", ())],
+            for candidate in placement.candidates],
     }
 
 
