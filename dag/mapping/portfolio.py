@@ -105,23 +105,24 @@ def best_mapping(problem: MappingProblem, effort: float = 1.0, seed: int = 0) ->
     if refusals := shortages(problem):
         return _nothing(refusals)
     is_small = problem.graph.nodes <= NODES_MAX and problem.devices.count <= DEVICES_MAX
-    return _searched(problem, effort, seed) if is_small else _large(problem, effort, seed)
+    if is_small:
+        return _report(problem, *_searched(problem, effort, seed))
 
-
-def _large(problem: MappingProblem, effort: float, seed: int) -> Report:
     def inner(part: MappingProblem) -> Mapping | Unmapped:
-        found = _searched(part, effort, seed)
-        return found.best or Unmapped(algorithm="portfolio", reason=found.refusals[0])
+        best = _searched(part, effort, seed)[1]
+        return best or Unmapped(algorithm="portfolio", reason=NO_ROOM[0])
 
     return _report(problem, [plan_large(problem, inner), best_single(problem)], None)
 
 
-def _searched(problem: MappingProblem, effort: float, seed: int) -> Report:
-    offers = [placer(problem) for placer in placers(problem)]
+def _searched(
+    problem: MappingProblem, effort: float, seed: int
+) -> tuple[list[Mapping | Unmapped], Mapping | None]:
+    """What every algorithm offers, and what local search makes of the best of it."""
     alone = best_single(problem)
-    sound = _sound(problem, [*offers, alone])
-    best = _improved(problem, sound, alone, effort, seed) if sound else None
-    return _report(problem, [*offers, alone], best)
+    offers = [*(placer(problem) for placer in placers(problem)), alone]
+    sound = _sound(problem, offers)
+    return offers, _improved(problem, sound, alone, effort, seed) if sound else None
 
 
 def _report(

@@ -7,39 +7,46 @@ from collections.abc import Iterator
 import numpy as np
 
 from dag.mapping.memory import group_costs, group_seconds
-from dag.mapping.problem import MappingProblem
+from dag.mapping.problem import BoolArray, MappingProblem
 
 
 def shortages(problem: MappingProblem) -> tuple[str, ...]:
-    """A sentence for each reason; empty if none is known. Cost: O(nodes * devices)."""
-    return (*_nowhere(problem), *_too_large(problem), *_in_total(problem))
-
-
-def _nowhere(problem: MappingProblem) -> Iterator[str]:
-    """Groups that no device can run, or not the one they are pinned to."""
+    """A sentence for each reason; empty if none is known. Cost: O(nodes * columns)."""
     graph, devices = problem.graph, problem.devices
-    able = np.isfinite(group_seconds(problem, problem.load_seconds()))
-    costs = group_costs(graph)
+    seconds = group_seconds(problem, graph.compute_s + graph.backward_s)
+    able = np.isfinite(seconds) & (np.bincount(devices.column, minlength=seconds.shape[1]) > 0)
+    return (*_nowhere(problem, able), *_too_large(problem, able), *_in_total(problem))
+
+
+def _nowhere(problem: MappingProblem, able: BoolArray) -> Iterator[str]:
+    """Groups that no device can run, or not the one they are pinned to.
+
+    Args:
+        problem: the problem.
+        able: whether devices of a column can run a group, [groups, columns].
+    """
+    devices = problem.devices
+    costs = group_costs(problem.graph)
     for group in np.flatnonzero(~able.any(axis=1)).tolist():
         yield f"No device can run {_named(problem, group)}."
     for group in np.flatnonzero((costs.pin >= 0) & able.any(axis=1)).tolist():
-        if not able[group, costs.pin[group]]:
+        if not able[group, devices.column[costs.pin[group]]]:
             yield (f"Device '{devices.ids[int(costs.pin[group])]}' cannot run "
                    f"{_named(problem, group)}, which is pinned to it.")
 
 
-def _too_large(problem: MappingProblem) -> Iterator[str]:
+def _too_large(problem: MappingProblem, able: BoolArray) -> Iterator[str]:
     """Groups that fit into no device that may run them, or pins that overfill theirs."""
     devices, costs = problem.devices, group_costs(problem.graph)
-    able = np.isfinite(group_seconds(problem, problem.load_seconds()))
     wanted = costs.held + costs.temporary
-    offered = np.where(able, devices.memory_bytes, -np.inf)
-    for group in np.flatnonzero((costs.pin < 0) & (wanted > offered.max(axis=1))).tolist():
+    largest = np.full(able.shape[1], -np.inf)
+    np.maximum.at(largest, devices.column, devices.memory_bytes)
+    offered = np.where(able, largest, -np.inf).max(axis=1)
+    for group in np.flatnonzero((costs.pin < 0) & (wanted > offered)).tolist():
         if able[group].any():
-            missing = wanted[group] - offered[group].max()
             yield (f"No device that can run {_named(problem, group)} has the "
                    f"{wanted[group]:.0f} bytes that it takes; the largest has "
-                   f"{offered[group].max():.0f}: {missing:.0f} bytes are missing.")
+                   f"{offered[group]:.0f}: {wanted[group] - offered[group]:.0f} bytes are missing.")
     for device in range(devices.count):
         pinned = costs.pin == device
         if pinned.any():
