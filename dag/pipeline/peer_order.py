@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from itertools import permutations, zip_longest
 
 import numpy as np
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.spatial.distance import squareform
 
 from dag.cluster import PeerResources
 from dag.mapping.problem import FloatArray
@@ -103,10 +101,12 @@ def _near_path(start: int, members: Sequence[int], hop_s: FloatArray) -> tuple[i
 
 def _clustered(members: Sequence[int], hop_s: FloatArray) -> tuple[int, ...]:
     """Leaves of the hierarchy of clusters, neighbours near each other."""
+    # Half a second to import, and only many peers need it.
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
     apart = hop_s[np.ix_(members, members)]
-    apart = (apart + apart.T) / 2
-    np.fill_diagonal(apart, 0.0)
-    tree = linkage(squareform(apart, checks=False), method="average", optimal_ordering=True)
+    pairs = ((apart + apart.T) / 2)[np.triu_indices(len(members), 1)]
+    tree = linkage(pairs, method="average", optimal_ordering=True)
     return tuple(members[int(leaf)] for leaf in leaves_list(tree))
 
 
