@@ -6,9 +6,9 @@ For each network a broker and peers run as real processes, each in a network nam
 (`scripts/netlab.py`; loopback without), measure their devices and links as always, and train or run
 small models. The planner's predicted step is read off the job; the measured one is the median of
 the steps after warm-up, by the times at which the broker noted them (for inference, the mean over
-all microbatches after the first ones). Nothing is fitted in between. Torch peers run a short job of
-the same kind before, as real tasks correct a device's rates; the table has the prediction before
-that, too.
+all microbatches after the first ones). Nothing is fitted in between. Torch peers run two short
+jobs of the same kind before, as real tasks correct a device's rates; the table has the prediction
+before that, too.
 
 Peers of fleet `torch` compute for real: at most as many as the machine has cores. Peers of fleet
 `paced` are daemons, links and schedule as real as the others', but their executors sleep for as
@@ -18,7 +18,8 @@ the one of computing.
 
 What was measured is kept in the directory; a run that was interrupted goes on where it stopped.
 About ten minutes in all; other work on the machine slows the measured side, not the predicted one,
-so the table says how many cores others kept busy during each row's steps.
+so the table says how many cores others kept busy during each row's steps, and steps with others
+at work do not count where there are quiet ones.
 Needs root and /dev/net/tun for every network but loopback; without, only loopback is run.
 """
 
@@ -36,6 +37,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -43,7 +45,7 @@ from typing import Any
 if not __package__:  # run as a file: its neighbours are found from the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.machine_load import LoadWatch
+from benchmarks.machine_load import QUIET_CORES, LoadWatch
 from benchmarks.prediction_worker import FLEETS, Case
 from peer.devices import device_name
 from scripts.netlab import AccessLink, NetworkLab, missing
@@ -110,8 +112,9 @@ def measure(wanted: Sequence[Case], directory: Path) -> Iterator[dict[str, Any]]
         for network in dict.fromkeys(case.network for case in wanted):
             mine = [case for case in wanted if case.network == network]
             for measured in _worker(network, mine, directory):
-                begin_s, end_s = measured["began_unix_s"], measured["ended_unix_s"]
-                yield {**measured, "foreign_cores": round(load.foreign(begin_s, end_s), 3)}
+                spans = pairwise(measured["moments_unix_s"])
+                yield {**measured, "foreign_cores": [
+                    round(load.foreign(begin_s, end_s), 3) for begin_s, end_s in spans]}
 
 
 def _worker(network: str, mine: Sequence[Case], directory: Path) -> Iterator[dict[str, Any]]:
@@ -172,14 +175,22 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
-    case, step_s = Case(**row["case"]), median(row["step_s"])
+    case, step_s = Case(**row["case"]), _step_s(row)
     return {
         "name": case.name, **asdict(case), "predicted_s": round(row["predicted_s"], 4),
         "measured_s": round(step_s, 4), "ratio": round(row["predicted_s"] / step_s, 3),
         "first_predicted_s": round(row["first_predicted_s"], 4), "limited_by": row["limited_by"],
         "nodes": row["segments"], "summaries": row["summaries"],
         "step_s": [round(each, 4) for each in row["step_s"]],
-        "foreign_cores": row["foreign_cores"]}
+        "quiet_steps": sum(cores <= QUIET_CORES for cores in row["foreign_cores"]),
+        "foreign_cores": median(row["foreign_cores"])}
+
+
+def _step_s(row: Mapping[str, Any]) -> float:
+    """Median of the steps that others left alone; of all where there are none."""
+    steps = list(zip(row["step_s"], row["foreign_cores"], strict=True))
+    quiet = [step_s for step_s, cores in steps if cores <= QUIET_CORES]
+    return median(quiet or row["step_s"])
 
 
 def show(result: Mapping[str, Any]) -> None:
@@ -206,7 +217,7 @@ def write(result: Mapping[str, Any]) -> None:
         f"{len(result['rows'])} configurations.", "",
         "Peers of fleet `torch` compute for real; those of fleet `paced` sleep for the modelled "
         "time, so their rows test links, daemons and schedule, not the model of computing. Torch "
-        "peers ran one short job of the kind before; first: what the plan said before that. TCP "
+        "peers ran two short jobs of the kind before; first: what the plan said before that. TCP "
         "uses reno on every emulated line. Others: cores that other work kept busy meanwhile.", "",
         "| network | fleet | model | peers | microbatches | batch | first s | predicted s | "
         "measured s | ratio | others | the planner says it is limited by |",
@@ -248,7 +259,7 @@ def main() -> None:
         known[case.name] = row
         store.write_text(json.dumps(known, indent=1), "utf-8")
         print(f"{done}/{len(todo)}  {case.name}: predicted {row['predicted_s']:.4f} s, measured "
-              f"{median(row['step_s']):.4f} s", flush=True)
+              f"{_step_s(row):.4f} s", flush=True)
     result = summary([known[case.name] for case in wanted if case.name in known])
     show(result)
     if options.write:

@@ -35,9 +35,10 @@ from homespun.status import JobStatus
 
 WARM_UP_STEPS = 2
 MEASURED_STEPS = 8
-PRACTICE_STEPS = 4
-"""Of the job that goes before each one on torch peers: real tasks correct what a peer's first
-measurement says of it, so the plan that counts is that of a fleet which has seen such work."""
+PRACTICE_STEPS = 5
+PRACTICE_JOBS = 2
+"""On each torch peer before a job: real tasks correct what a peer's first measurement says of it,
+half of the error at a time, so the plan that counts is that of a fleet which has seen such work."""
 INFERENCE_MICROBATCHES = 100
 """So many that filling the pipeline hardly shows, and each is reported."""
 JOB_TIMEOUT_S = 120.0
@@ -91,8 +92,7 @@ class Measured:
         first_predicted_s: the same before the peers had practised; 0 where they did not.
         limited_by: what the planner says limits it.
         step_s: the measured steps after warm-up; of inference their mean.
-        began_unix_s: begin of the measured steps.
-        ended_unix_s: their end.
+        moments_unix_s: when they began, and when the last one ended.
         segments: number of nodes of each.
         summaries: what each segment's peer said of its time.
     """
@@ -102,8 +102,7 @@ class Measured:
     first_predicted_s: float
     limited_by: str
     step_s: tuple[float, ...]
-    began_unix_s: float
-    ended_unix_s: float
+    moments_unix_s: tuple[float, ...]
     segments: tuple[int, ...]
     summaries: tuple[Mapping[str, Any], ...]
 
@@ -176,16 +175,19 @@ class Bench:
         return Measured(
             case=case, predicted_s=status.predicted_step_s, first_predicted_s=first_s,
             limited_by=limited_by, step_s=tuple(steps),
-            began_unix_s=times[0], ended_unix_s=times[-1],
+            moments_unix_s=tuple(times),
             segments=tuple(segment.nodes for segment in status.segments),
             summaries=self._summaries(status))
 
     def _practise(self, client: Client, case: Case) -> float:
-        """Run a short job of the same kind; what its plan predicted."""
-        status = _submit(client, case, PRACTICE_STEPS).wait(JOB_TIMEOUT_S)
-        if (error := status.error()) is not None:
-            raise error
-        return status.predicted_step_s
+        """Run short jobs of the same kind; what the plan of the first one predicted."""
+        predicted = []
+        for _ in range(PRACTICE_JOBS * FLEETS[case.fleet] // case.peers):
+            status = _submit(client, case, PRACTICE_STEPS).wait(JOB_TIMEOUT_S)
+            if (error := status.error()) is not None:
+                raise error
+            predicted.append(status.predicted_step_s)
+        return predicted[0]
 
     def _limit(self, client: Client, case: Case) -> str:
         """Plan the same job here, for what the planner says of it."""
