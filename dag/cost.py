@@ -349,12 +349,27 @@ class Links:
 
     def __init__(self, cluster: Cluster) -> None:
         self._links = {(link.source, link.target): link for link in cluster.links}
+        self._up: dict[str, float] = {}
+        self._down: dict[str, float] = {}
+        for link in cluster.links:
+            rate = link.bandwidth_bytes_per_s
+            self._up[link.source] = max(rate, self._up.get(link.source, 0.0))
+            self._down[link.target] = max(rate, self._down.get(link.target, 0.0))
 
     def between(self, source: str, target: str) -> Link:
         """The measured or assumed link from one peer to another."""
         return self._links.get((source, target)) or Link(
             source=source, target=target, latency_s=DEFAULT_LATENCY_S,
             bandwidth_bytes_per_s=DEFAULT_BANDWIDTH_BYTES_PER_S)
+
+    def lines_seconds(self, link: Link, size_bytes: int) -> tuple[float, float]:
+        """How long a transfer keeps others from its sender's uplink and its receiver's downlink.
+
+        A peer's line is as fast as the fastest link over it. At most as long as the transfer.
+        """
+        rate = link.bandwidth_bytes_per_s
+        return (size_bytes / max(rate, self._up.get(link.source, 0.0)),
+                size_bytes / max(rate, self._down.get(link.target, 0.0)))
 
 
 def link_seconds(link: Link, size_bytes: int) -> float:

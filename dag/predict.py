@@ -189,7 +189,9 @@ def transfers(
             # A tensor has to be with the executor before it is of use.
             forward_latency_s=there.latency_s + activations / HANDOVER_BYTES_PER_S,
             backward_latency_s=back.latency_s + gradients / HANDOVER_BYTES_PER_S,
-            is_acknowledged=gradients == 0))
+            is_acknowledged=gradients == 0,
+            forward_lines_s=known.links.lines_seconds(there, activations),
+            backward_lines_s=known.links.lines_seconds(back, gradients)))
     return found
 
 

@@ -13,6 +13,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dag.lines import Lines, Sending
 from ir.segment import Segment
 
 DEFERRED_MICROBATCHES_MAX = 2
@@ -48,6 +49,8 @@ class Transfer:
     Each direction is a channel of its own that carries one microbatch at a time and overlaps with
     computing; `latency_s` delays the arrival and occupies nothing. Where no gradient comes back the
     target acknowledges: as soon as its forward is done, not after its own backward.
+    `forward_lines_s` and `backward_lines_s` say for how long a direction keeps other transfers from
+    its sender's uplink and its receiver's downlink (`dag.lines`).
     """
 
     source: int
@@ -57,6 +60,24 @@ class Transfer:
     forward_latency_s: float
     backward_latency_s: float
     is_acknowledged: bool = False
+    forward_lines_s: tuple[float, float] = (0.0, 0.0)
+    backward_lines_s: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def forward(self) -> Sending:
+        """From the source to the target."""
+        up_s, down_s = self.forward_lines_s
+        return Sending(
+            source=self.source, target=self.target, takes_s=self.forward_s, up_s=up_s,
+            down_s=down_s, latency_s=self.forward_latency_s)
+
+    @property
+    def backward(self) -> Sending:
+        """From the target to the source."""
+        up_s, down_s = self.backward_lines_s
+        return Sending(
+            source=self.target, target=self.source, takes_s=self.backward_s, up_s=up_s,
+            down_s=down_s, latency_s=self.backward_latency_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,13 +171,12 @@ class _Play:
         count = len(times)
         self._times = times
         self._microbatches = microbatches
-        self._leaving: list[list[tuple[int, Transfer]]] = [[] for _ in range(count)]
-        self._arriving: list[list[tuple[int, Transfer]]] = [[] for _ in range(count)]
-        for number, transfer in enumerate(transfers):
-            self._leaving[transfer.source].append((number, transfer))
-            self._arriving[transfer.target].append((number, transfer))
-        self._forward_free = [0.0] * len(transfers)
-        self._backward_free = [0.0] * len(transfers)
+        self._leaving: list[list[Sending]] = [[] for _ in range(count)]
+        self._answering: list[list[tuple[bool, Sending]]] = [[] for _ in range(count)]
+        for transfer in transfers:
+            self._leaving[transfer.source].append(transfer.forward)
+            self._answering[transfer.target].append((transfer.is_acknowledged, transfer.backward))
+        self._lines = Lines()
         self._activations = [[0] * microbatches for _ in range(count)]
         self._gradients = [[0] * microbatches for _ in range(count)]
         self._next_forward = [0] * count
@@ -202,7 +222,7 @@ class _Play:
             self._next_backward[segment] += 1
             self._start("backward", segment, backward, now, times.backward_s)
         elif forward < self._microbatches and forward - backward < times.in_flight and (
-            self._activations[segment][forward] == len(self._arriving[segment])
+            self._activations[segment][forward] == len(self._answering[segment])
         ):
             self._next_forward[segment] += 1
             self._peak[segment] = max(self._peak[segment], forward + 1 - backward)
@@ -230,15 +250,13 @@ class _Play:
             return
         is_forward = what == "forward"
         if is_forward:
-            for number, link in self._leaving[segment]:
-                free = max(now, self._forward_free[number]) + link.forward_s
-                self._forward_free[number] = free
-                self._push(free + link.forward_latency_s, "activation", link.target, microbatch)
-        for number, link in self._arriving[segment]:
-            if link.is_acknowledged == is_forward:
-                free = max(now, self._backward_free[number]) + link.backward_s
-                self._backward_free[number] = free
-                self._push(free + link.backward_latency_s, "gradient", link.source, microbatch)
+            for sending in self._leaving[segment]:
+                arrival_s = self._lines.arrival_s(sending, now)
+                self._push(arrival_s, "activation", sending.target, microbatch)
+        for is_acknowledged, sending in self._answering[segment]:
+            if is_acknowledged == is_forward:
+                arrival_s = self._lines.arrival_s(sending, now)
+                self._push(arrival_s, "gradient", sending.target, microbatch)
 
     def _push(self, at_s: float, what: str, segment: int, microbatch: int) -> None:
         # The sequence number breaks ties the same way on every machine.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dag.job import JobSpec
+from dag.lines import Lines
 from dag.schedule import SegmentTimes, Transfer
 from ir.segment import Segment
 from peer.core import commands as do
@@ -72,14 +73,15 @@ class TimedPeer(SimulatedPeer):
     """A peer whose every task and tensor takes the time that the fleet says."""
 
     def __init__(
-        self, world: World, fabric: Fabric, segment: int, fleet: Fleet, record: Record
+        self, world: World, fabric: Fabric, segment: int, fleet: Fleet, lines: Lines,
+        record: Record,
     ) -> None:
         super().__init__(world, fabric, f"peer_{segment}")
         self._segment, self._times = segment, fleet.times[segment]
         self._update_s, self._latency_s = fleet.update_s[segment], fleet.latency_s
         self._there = {t.target: t for t in fleet.transfers if t.source == segment}
         self._back = {t.source: t for t in fleet.transfers if t.target == segment}
-        self._free_ns: dict[int, int] = {}
+        self._lines = lines
         self._record = record
 
     def task_ns(self, lease: LeaseKey, task: ev.Task) -> int:
@@ -100,23 +102,16 @@ class TimedPeer(SimulatedPeer):
         return 0
 
     def carry(self, work: Work, target: int, fields: dict[str, Any], deliver: Deliver) -> None:
-        """Tensors occupy their direction of the link; everything arrives a latency later."""
-        occupied_s, latency_s = self._way(target, fields)
-        free_ns = max(self.world.now_ns, self._free_ns.get(target, 0))
-        free_ns += round(occupied_s * SECOND)
-        self._free_ns[target] = free_ns
-        self.world.at(free_ns + round(latency_s * SECOND), deliver)
-
-    def _way(self, target: int, fields: dict[str, Any]) -> tuple[float, float]:
+        """Tensors occupy their lines; everything arrives a latency later."""
+        now_s = self.world.now_ns / SECOND
         match fields.get("kind"):
             case ev.TensorKind.ACTIVATION:
-                transfer = self._there[target]
-                return transfer.forward_s, transfer.forward_latency_s
+                at_s = self._lines.arrival_s(self._there[target].forward, now_s)
             case ev.TensorKind.GRADIENT | ev.TensorKind.ACKNOWLEDGE:
-                transfer = self._back[target]
-                return transfer.backward_s, transfer.backward_latency_s
+                at_s = self._lines.arrival_s(self._back[target].backward, now_s)
             case _:
-                return 0.0, self._latency_s
+                at_s = now_s + self._latency_s
+        self.world.at(round(at_s * SECOND), deliver)
 
 
 def play(spec: JobSpec, segments: Sequence[Segment], fleet: Fleet) -> Record:
@@ -132,8 +127,9 @@ def play(spec: JobSpec, segments: Sequence[Segment], fleet: Fleet) -> Record:
 
     Cost: O(steps * microbatches * (segments + transfers) * log).
     """
-    world, fabric, record = World(0), Fabric(), Record()
-    peers = [TimedPeer(world, fabric, number, fleet, record) for number in range(len(segments))]
+    world, fabric, lines, record = World(0), Fabric(), Lines(), Record()
+    peers = [
+        TimedPeer(world, fabric, number, fleet, lines, record) for number in range(len(segments))]
     ready: set[int] = set()
     for number, peer in enumerate(peers):
         peer.on_report = _listener(number, ready)

@@ -30,13 +30,16 @@ def random_fleet(draw, segments, edges, microbatches):
                      in_flight=limit,
                      deferred_s=draw.uniform(0.01, 1.0) if is_awaited(segment) else 0.0)
         for segment, limit in zip(segments, limits, strict=True)]
-    transfers = [
-        Transfer(
-            source=edge.source, target=edge.target, forward_s=draw.uniform(0.0, 1.0),
-            backward_s=draw.uniform(0.0, 1.0) if edge.gradient else 0.0,
+    transfers = []
+    for edge in edges:
+        forward_s = draw.uniform(0.0, 1.0)
+        backward_s = draw.uniform(0.0, 1.0) if edge.gradient else 0.0
+        transfers.append(Transfer(
+            source=edge.source, target=edge.target, forward_s=forward_s, backward_s=backward_s,
             forward_latency_s=draw.uniform(0.0, 0.5), backward_latency_s=draw.uniform(0.0, 0.5),
-            is_acknowledged=not edge.gradient)
-        for edge in edges]
+            is_acknowledged=not edge.gradient,
+            forward_lines_s=(draw.random() * forward_s, draw.random() * forward_s),
+            backward_lines_s=(draw.random() * backward_s, draw.random() * backward_s)))
     return Fleet(times=times, transfers=transfers,
                  update_s=[draw.uniform(0.0, 0.5) for _ in segments])
 
