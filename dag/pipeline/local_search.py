@@ -86,7 +86,7 @@ def _fewer(split: Split) -> Iterator[Split]:
     """One segment less: its blocks go to a neighbour."""
     for place in range(len(split.peers) if len(split.peers) > 1 else 0):
         peers = (*split.peers[:place], *split.peers[place + 1:])
-        for number in {max(place, 1), min(place + 1, len(split.peers) - 1)}:
+        for number in dict.fromkeys((max(place, 1), min(place + 1, len(split.peers) - 1))):
             bounds = (*split.bounds[:number], *split.bounds[number + 1:])
             yield replace(split, peers=peers, bounds=bounds)
 
