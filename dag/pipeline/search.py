@@ -122,8 +122,20 @@ class _Search:
         kinds = self._feasible.kinds()
         most = max(MAX_PEERS, self._wanted)
         if len(able) <= most or len({kinds[number] for number in able}) > 1:
-            return pool(self._peers, able, kinds, self._wanted)
-        return tuple(sorted(chosen_devices(self._mapping, most).devices[:most].tolist()))
+            chosen = pool(self._peers, able, kinds, self._wanted)
+        else:
+            chosen = tuple(chosen_devices(self._mapping, most).devices[:most].tolist())
+        return tuple(sorted({*chosen, *self._fastest_alone()}))
+
+    def _fastest_alone(self) -> tuple[int, ...]:
+        """The peer that would do the whole job fastest; none: empty. No plan may be slower."""
+        needed = self._ranges.fixed[0, -1] + self._ranges.per_microbatch[0, -1]
+        graph = self._mapping.graph
+        seconds = np.where(
+            self._mapping.devices.memory_bytes >= needed,
+            (graph.compute_s + graph.backward_s).sum(axis=0), np.inf)
+        fastest = int(np.argmin(seconds))
+        return (fastest,) if np.isfinite(seconds[fastest]) else ()
 
     def _covering(self) -> tuple[int, ...]:
         """Peers in an order in which their executors can run everything; empty: any order does."""
@@ -185,8 +197,8 @@ class _Search:
             for split in ranked[:IMPROVED_STARTS]]
         split = min(refined, key=self._step_s)
         offers: list[Offer] = [("split+local-search", contiguous(split), "")]
-        offers += _firsts(ranked)
         offers += self._mapped()
+        offers += _firsts(ranked)
         found = [pipeline for _, pipeline, _ in offers if pipeline is not None]
         best = self._trials.fastest(found)
         assert best is not None, "the first offer fits"
@@ -255,6 +267,11 @@ class _Search:
             self._extended[key] = min(fitting, key=self._step_s, default=None)
         return self._extended[key]
 
+    def _with_peer_s(self, split: Split, peer: int) -> float | None:
+        """Step of a split with a peer, which it may have already where a mapping was faster."""
+        longer = split if peer in split.peers else self._with(split, peer)
+        return None if longer is None else self._step_s(longer)
+
     def _placement(
         self, best: Pipeline, offers: Sequence[Offer], split: Split
     ) -> Placement:
@@ -263,8 +280,7 @@ class _Search:
         candidates = self._candidates(best, offers)
         idle = IdlePeers(
             self._known.problem, self._feasible, self._pool, self._ranges,
-            lambda peer: None if (longer := self._with(split, peer)) is None
-            else self._step_s(longer))
+            lambda peer: self._with_peer_s(split, peer))
         return Placement(
             segments=prediction.segments, algorithm=candidates[0].algorithm,
             step_s=prediction.step_s, candidates=candidates,
