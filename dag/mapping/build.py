@@ -82,8 +82,9 @@ def devices(
         raise _invalid("The cluster has no device.")
     place = _numbered([device.id for device in described], "device")
     count = len(described)
-    latency_s = np.full((count, count), default.latency_s)
-    bandwidth = np.full((count, count), default.bandwidth_bytes_per_s)
+    latency_s = np.full((count, count), default.latency_s, dtype=np.float64)
+    bandwidth = np.full(
+        (count, count), default.bandwidth_bytes_per_s, dtype=np.float64)
     for (source, target), link in (links or {}).items():
         for end in (source, target):
             if end not in place:

@@ -27,6 +27,7 @@ from dag.placers.etf import m_etf
 from dag.placers.heft import heft, ranked, upward_rank
 from dag.placers.ideals import ideals
 from dag.placers.packing import packing
+from dag.placers.packing_search import packing_search
 from dag.placers.pipedream import pipedream
 from dag.placers.sct import m_sct
 from dag.placers.topo import m_topo
@@ -122,6 +123,9 @@ def _searched(
     alone = best_single(problem)
     offers = [*(placer(problem) for placer in placers(problem)), alone]
     sound = _sound(problem, offers)
+    if not sound:
+        offers.insert(0, packing_search(problem))
+        sound = _sound(problem, offers)
     return offers, _improved(problem, sound, alone, effort, seed) if sound else None
 
 
