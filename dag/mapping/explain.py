@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dag.mapping.judge import fits, loads, makespan, node_seconds, running_order, value
-from dag.mapping.memory import group_costs, group_seconds
+from dag.mapping.memory import group_costs
 from dag.mapping.problem import LATENCY, FloatArray, IntArray, Mapping, MappingProblem
 
 GROUPS_TRIED = 48
@@ -30,10 +30,18 @@ def explanation(problem: MappingProblem, best: Mapping) -> tuple[str, ...]:
 def _fullest(problem: MappingProblem, best: Mapping) -> str:
     load = loads(problem, best.device)
     device = int(load.argmax())
-    computing = float(problem.load_seconds()[best.device == device, device].sum())
+    computing = float(_seconds_on(problem, device)[best.device == device].sum())
     text = f"'{problem.devices.ids[device]}' has the largest load: it computes {computing:.4g} s"
     return f"{text} and transfers {load[device] - computing:.4g} s." if (
         problem.devices.serial) else f"{text}."
+
+
+def _seconds_on(problem: MappingProblem, device: int) -> FloatArray:
+    """Time of every node on one device, forward and backward, [nodes]."""
+    graph, column = problem.graph, int(problem.devices.column[device])
+    at_speed_one = graph.compute_s[:, column] + graph.backward_s[:, column]
+    total: FloatArray = at_speed_one / problem.devices.speed[device]
+    return total
 
 
 def _path(problem: MappingProblem, best: Mapping) -> str:
@@ -79,7 +87,6 @@ def _idle(problem: MappingProblem, best: Mapping) -> Iterator[str]:
     idle = np.flatnonzero(used == 0).tolist()
     if not idle:
         return
-    seconds = group_seconds(problem, problem.load_seconds())
     current = value(problem, best)
     goal = "makespan" if problem.objective == LATENCY else "largest load"
     trials = max(2, VISITS // (problem.graph.nodes + problem.graph.edges))
@@ -87,7 +94,7 @@ def _idle(problem: MappingProblem, best: Mapping) -> Iterator[str]:
     tries = min(GROUPS_TRIED, trials // len(told))
     for device in told:
         name = problem.devices.ids[device]
-        least = _least_with(problem, best, device, seconds, tries)
+        least = _least_with(problem, best, device, tries)
         if least is None:
             yield f"'{name}' left idle: it cannot run or hold any part."
         elif least > current:
@@ -103,13 +110,15 @@ def _idle(problem: MappingProblem, best: Mapping) -> Iterator[str]:
 
 
 def _least_with(
-    problem: MappingProblem, best: Mapping, device: int, seconds: FloatArray, tries: int
+    problem: MappingProblem, best: Mapping, device: int, tries: int
 ) -> float | None:
     """The best objective with one of `tries` groups moved to a device; None if none can be."""
     costs = group_costs(problem.graph)
-    able = np.isfinite(seconds[:, device]) & ((costs.pin < 0) | (costs.pin == device))
+    seconds = np.bincount(
+        problem.graph.group, weights=_seconds_on(problem, device), minlength=problem.graph.groups)
+    able = np.isfinite(seconds) & ((costs.pin < 0) | (costs.pin == device))
     groups = np.flatnonzero(able)
-    longest = groups[np.argsort(-seconds[groups, device], kind="stable")]
+    longest = groups[np.argsort(-seconds[groups], kind="stable")]
     # Short ones too: where links are slow, little work is the least harm.
     tried = dict.fromkeys([*longest[:tries // 2].tolist(), *longest[::-1][:tries // 2].tolist()])
     order = running_order(problem, best.device, best.start_s)

@@ -37,6 +37,8 @@ FINER = 4
 """It sees so many times more if it finds nothing at first: smaller parts fit where large do not."""
 LIST_NODES = 4000
 """Nodes of the graph on which numbers of devices are compared for latency."""
+BALANCED = 0.003
+"""Loads that are above equal shares by so little are not searched further."""
 STRETCH_NODES = 8
 """Coarse nodes for each device whose order stretches are cut from."""
 
@@ -58,16 +60,18 @@ def plan_large(problem: MappingProblem, inner: Planner) -> Mapping | Unmapped:
     """
     if not is_large(problem):
         return inner(problem)
-    chosen = chosen_devices(problem, INNER_DEVICES).devices
     answers = [best_single(problem)]
+    if problem.objective != LATENCY:
+        answers.append(_by_stretches(problem))
+        if _is_balanced(problem, answers[-1]):
+            return answers[-1]
+    chosen = chosen_devices(problem, INNER_DEVICES).devices
     if len(chosen):
         few = restricted(problem, chosen)
         answers.append(_widened(_by_inner(few, inner), chosen))
         if problem.objective == LATENCY:
             pinned = len(np.unique(problem.graph.pin[problem.graph.pin >= 0]))
             answers.append(_widened(_by_list(few, pinned), chosen))
-        else:
-            answers.append(_by_stretches(problem))
     found = [answer for answer in answers if isinstance(answer, Mapping)]
     if found:
         return min(found, key=lambda mapping: value(problem, mapping))
@@ -149,6 +153,15 @@ def _by_list(problem: MappingProblem, pinned: int) -> Mapping | Unmapped:
 def _list_schedule(problem: MappingProblem, count: int) -> Mapping | Unmapped:
     first = np.arange(count)
     return _widened(heft(restricted(problem, first)), first)
+
+
+def _is_balanced(problem: MappingProblem, answer: Mapping | Unmapped) -> bool:
+    """Whether no other mapping can have a largest load that is smaller by more than `BALANCED`."""
+    table = work_table(problem)
+    if isinstance(answer, Unmapped) or table.shape[1] > 1:
+        return False
+    shared = float(table.sum() / problem.devices.speed.sum())
+    return value(problem, answer) <= shared * (1.0 + BALANCED)
 
 
 def _by_stretches(problem: MappingProblem) -> Mapping | Unmapped:

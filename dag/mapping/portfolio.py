@@ -41,6 +41,8 @@ VISITS_PER_ELEMENT = 200_000
 VISITS_MIN, VISITS_MAX = 2_000_000, 200_000_000
 NODES_MAX, DEVICES_MAX = 3000, 64
 """Searched directly; larger problems are coarsened and restricted first."""
+LARGE_SHARE = 0.5
+"""Of the effort for a coarse graph: refinement follows, and the fine graph has to be read, too."""
 NO_ROOM = ("No algorithm found a mapping that fits into the devices' memory, though it would "
            "suffice in total.",)
 PROVEN = 1e-9
@@ -110,7 +112,7 @@ def best_mapping(problem: MappingProblem, effort: float = 1.0, seed: int = 0) ->
         return _report(problem, *_searched(problem, effort, seed))
 
     def inner(part: MappingProblem) -> Mapping | Unmapped:
-        best = _searched(part, effort, seed)[1]
+        best = _searched(part, LARGE_SHARE * effort, seed)[1]
         return best or Unmapped(algorithm="portfolio", reason=NO_ROOM[0])
 
     return _report(problem, [plan_large(problem, inner), best_single(problem)], None)
