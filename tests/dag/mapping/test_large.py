@@ -186,3 +186,18 @@ def test_depth_first_is_topological(seed: int) -> None:
 def test_one_device_that_cannot_hold_all_is_no_answer() -> None:
     answer = best_single(random_problem(0, nodes=30, count=3, memory=1.0))
     assert isinstance(answer, Unmapped)
+
+
+def test_balanced_loads_are_not_searched_further() -> None:
+    nodes = [NodeCosts(id=f"n{n}", compute_s=1.0) for n in range(40)]
+    on = [DeviceCosts(id=f"d{n}", memory_bytes=1e3) for n in range(4)]
+    problem = MappingProblem(
+        graph=cost_graph(nodes, [], on)[0], objective=THROUGHPUT,
+        devices=devices(on, LinkCosts(latency_s=0.0, bandwidth_bytes_per_s=1.0)))
+
+    def never(_: MappingProblem) -> Unmapped:
+        raise AssertionError("asked though the loads are equal")
+
+    answer = plan_large(problem, never)
+    assert isinstance(answer, Mapping)
+    assert value(problem, answer) == 10.0
