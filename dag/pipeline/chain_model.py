@@ -33,7 +33,7 @@ def split_problem(
 
     Cost: O(peers * (blocks**2 + nodes) + peers**2 * blocks).
     """
-    occupied, delayed = _links(known, sorted(runnable), tables)
+    occupied, delayed, lines = _links(known, sorted(runnable), tables)
     nothing = np.zeros((0, 0))
     return SplitProblem(
         ranges=tables,
@@ -42,14 +42,16 @@ def split_problem(
                 blocks, known.seconds[peer.peer_id]), np.inf)
             if number in runnable else nothing
             for number, peer in enumerate(known.problem.cluster.peers)],
-        occupied=occupied, delayed=delayed, memory_bytes=tuple(memory_bytes),
+        occupied=occupied, delayed=delayed, lines=lines, memory_bytes=tuple(memory_bytes),
         microbatches=known.problem.job.flow)
 
 
 def model_seconds(table: SplitProblem, split: Split) -> float:
     """A step of a split: steady state, and once through for fill and drain.
 
-    A peer's line carries activations to the next and gradients to the one before, in turn.
+    Over its uplink a peer sends activations to the next and gradients to the one before, in turn,
+    and over its downlink it receives both (`dag.lines`). Dynamic programming sees each cut alone;
+    this sees the two beside a peer together.
     """
     spans = [
         float(table.seconds[peer][first, end])
@@ -57,7 +59,22 @@ def model_seconds(table: SplitProblem, split: Split) -> float:
     crossings = list(zip(pairwise(split.peers), split.bounds[1:-1], strict=True))
     links = [float(table.occupied[pair][end]) for pair, end in crossings]
     delays = [float(table.delayed[pair][end]) for pair, end in crossings]
-    return (table.microbatches - 1) * max([*spans, *links]) + sum(spans) + sum(delays)
+    busiest = max([*spans, *links, *_lines_of_peers(table, crossings)])
+    return (table.microbatches - 1) * busiest + sum(spans) + sum(delays)
+
+
+def _lines_of_peers(
+    table: SplitProblem, crossings: Sequence[tuple[tuple[int, int], int]]
+) -> list[float]:
+    """Time of one microbatch on each peer's uplink and downlink."""
+    up, down = [0.0] * (len(crossings) + 1), [0.0] * (len(crossings) + 1)
+    for number, (pair, end) in enumerate(crossings):
+        sent, received, sent_back, received_back = table.lines[pair][:, end].tolist()
+        up[number] += sent
+        down[number + 1] += received
+        up[number + 1] += sent_back
+        down[number] += received_back
+    return [*up, *down]
 
 
 def fits_model(table: SplitProblem, split: Split) -> bool:
@@ -72,10 +89,13 @@ def fits_model(table: SplitProblem, split: Split) -> bool:
     return True
 
 
-def _links(known: Estimate, peers: Sequence[int], tables: Ranges) -> tuple[Pairs, Pairs]:
+def _links(
+    known: Estimate, peers: Sequence[int], tables: Ranges
+) -> tuple[Pairs, Pairs, Pairs]:
     cluster = known.problem.cluster.peers
     occupied: Pairs = {}
     delayed: Pairs = {}
+    lines: Pairs = {}
     for pair in permutations(peers, 2):
         source, target = (cluster[number].peer_id for number in pair)
         there, back = known.links.between(source, target), known.links.between(target, source)
@@ -83,4 +103,7 @@ def _links(known: Estimate, peers: Sequence[int], tables: Ranges) -> tuple[Pairs
         backward_s = tables.live_backward / back.bandwidth_bytes_per_s
         occupied[pair] = np.maximum(forward_s, backward_s)
         delayed[pair] = forward_s + backward_s + there.latency_s + back.latency_s
-    return occupied, delayed
+        lines[pair] = np.concatenate([
+            np.outer(known.links.lines_seconds(there, 1), tables.live_forward),
+            np.outer(known.links.lines_seconds(back, 1), tables.live_backward)])
+    return occupied, delayed, lines

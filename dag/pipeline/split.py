@@ -11,7 +11,7 @@ microbatches that a segment holds in 1F1B are known in each state and memory is 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,9 @@ class SplitProblem:
         delayed: (p, q) -> time that it delays a microbatch, there and back, [n + 1].
         memory_bytes: per peer.
         microbatches: per step.
+        lines: (p, q) -> time that a cut before block i takes of p's uplink and of q's downlink for
+            the activations, and of q's uplink and of p's downlink for the gradients, [4, n + 1];
+            for the chain model alone.
     """
 
     ranges: Ranges
@@ -57,6 +60,7 @@ class SplitProblem:
     delayed: dict[tuple[int, int], FloatArray]
     memory_bytes: Sequence[int]
     microbatches: int
+    lines: dict[tuple[int, int], FloatArray] = field(default_factory=dict)
 
 
 class Splitter:
