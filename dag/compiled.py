@@ -17,11 +17,15 @@ R = TypeVar("R")
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile at first call, once per machine: the result is cached on disk.
+    """Compile at first call, once per machine: the result is cached on disk where there is room.
 
     Args:
         function: on numbers, booleans and numpy arrays. No reordering of floating-point
             operations is allowed, so that plans are equal on every run.
     """
-    made: Callable[P, R] = numba.njit(cache=True, fastmath=False)(function)
+    try:
+        made: Callable[P, R] = numba.njit(cache=True, fastmath=False)(function)
+    except RuntimeError:
+        # Nowhere to keep the result, such as a read-only installation without a home folder.
+        made = numba.njit(fastmath=False)(function)
     return made
