@@ -89,8 +89,8 @@ class Pipeline:
 class ChainPlanner:
     """Plans pipelines for groups of a problem's devices; equal groups are planned once.
 
-    Cost of a group: O(orders * (devices**2 * nodes**2 + devices**3 * nodes)), with one order if
-    its devices and links are all alike, else up to four. Memory: O(devices**2 * nodes).
+    Cost of a group: O(orders * (devices * kinds * nodes**2 + devices**3 * nodes)) with up to four
+    orders; if devices and links are all alike, O(devices * nodes**2 + devices**3).
     """
 
     def __init__(self, problem: MappingProblem) -> None:

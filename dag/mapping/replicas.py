@@ -121,12 +121,13 @@ def share(pipelines: Sequence[Pipeline], microbatches: int) -> list[int]:
     Cost: O(microbatches * log pipelines).
     """
     shares = [0] * len(pipelines)
+    periods_s = [pipeline.period_s for pipeline in pipelines]
     ends = [(pipeline.once_s, number) for number, pipeline in enumerate(pipelines)]
     heapq.heapify(ends)
     for _ in range(microbatches):
         end_s, number = ends[0]
         shares[number] += 1
-        heapq.heapreplace(ends, (end_s + pipelines[number].period_s, number))
+        heapq.heapreplace(ends, (end_s + periods_s[number], number))
     return shares
 
 

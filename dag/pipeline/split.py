@@ -112,29 +112,55 @@ class Splitter:
         self, order: Sequence[int], most: int, cost: Callable[[int, int], FloatArray],
         links: dict[tuple[int, int], FloatArray] | None, join: np.ufunc,
     ) -> list[Split]:
-        """Dynamic program over suffixes. Cost: O(peers * most * blocks**2 + peers**2 * most)."""
+        """Dynamic program over suffixes.
+
+        Cost: O(kinds * most * blocks**2 + peers**2 * most * blocks), where peers of one kind share
+        a table of seconds and follow one another; at worst as many kinds as peers.
+        """
         count, size = len(order), self._problem.ranges.count + 1
         rows = np.arange(size)
-        best = {place: cost(peer, 1)[:, -1] for place, peer in enumerate(order)}
+        last = {self._kind(peer): cost(peer, 1)[:, -1] for peer in reversed(order)}
+        best = {place: last[self._kind(peer)] for place, peer in enumerate(order)}
         steps: list[dict[int, tuple[IndexArray, IndexArray]]] = []
         found = self._first(order, best, steps)
         for segments in range(2, min(most, count) + 1):
             reached: dict[int, FloatArray] = {}
             chosen: dict[int, tuple[IndexArray, IndexArray]] = {}
+            known: dict[tuple[int, int, bytes], tuple[FloatArray, IndexArray]] = {}
             for place in range(count - segments + 1):
-                rests = [other for other in range(place + 1, count) if other in best]
-                after = np.stack([
-                    join(best[other], self._link(links, order[place], order[other]))
-                    for other in rests])
+                rests, options = self._rests(links, order, place, best)
+                after = np.stack([join(rest_s, link_s) for rest_s, link_s in options])
                 pick = np.argmin(after, axis=0)
-                joined = join(cost(order[place], segments), after[pick, rows][None, :])
-                cut = np.argmin(joined, axis=1)
-                reached[place] = joined[rows, cut]
+                rest_s = after[pick, rows]
+                # Peers of one table and memory before an equal rest reach the same.
+                key = (*self._kind(order[place]), rest_s.tobytes())
+                if key not in known:
+                    joined = join(cost(order[place], segments), rest_s[None, :])
+                    cut = np.argmin(joined, axis=1)
+                    known[key] = joined[rows, cut], cut
+                reached[place], cut = known[key]
                 chosen[place] = (cut, np.array(rests, dtype=np.int64)[pick])
             best = reached
             steps.append(chosen)
             found += self._first(order, best, steps)
         return found
+
+    def _rests(
+        self, links: dict[tuple[int, int], FloatArray] | None, order: Sequence[int], place: int,
+        best: dict[int, FloatArray],
+    ) -> tuple[list[int], list[tuple[FloatArray, FloatArray]]]:
+        """Places that may follow, and their time and link; of those that share both, the first."""
+        first: dict[tuple[int, int], int] = {}
+        options = []
+        for other in range(place + 1, len(order)):
+            if other in best:
+                link_s = self._link(links, order[place], order[other])
+                if first.setdefault((id(best[other]), id(link_s)), other) == other:
+                    options.append((best[other], link_s))
+        return list(first.values()), options
+
+    def _kind(self, peer: int) -> tuple[int, int]:
+        return id(self._problem.seconds[peer]), self._problem.memory_bytes[peer]
 
     def _link(
         self, links: dict[tuple[int, int], FloatArray] | None, source: int, target: int
