@@ -16,12 +16,13 @@ third too fast where a small window meets unequal stages.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from itertools import pairwise, permutations
 
 import numpy as np
 
-from dag.mapping.problem import FloatArray, IntArray, MappingProblem
+from dag.mapping.problem import Devices, FloatArray, IntArray, MappingProblem
 from dag.pipeline.ranges import Ranges
 from dag.pipeline.split import Split, SplitProblem, Splitter
 from dag.placement import Refusal
@@ -104,7 +105,15 @@ class ChainPlanner:
         self._cut_bytes = cut_bytes(problem)
         self._ranges = _ranges(problem, self._cut_bytes)
         self._spans: dict[tuple[int, float], FloatArray] = {}
-        self._splits: dict[tuple[bytes, int], list[Split]] = {}
+        self._splits: dict[tuple[bytes, int], list[Split]] = {}  # none depends on latency
+        self._chosen: dict[tuple[bytes, int], Split] = {}
+
+    def over(self, devices: Devices) -> ChainPlanner:
+        """The same chain over other devices; splits are kept, where only latency differs."""
+        other = copy(self)
+        other._problem = replace(self._problem, devices=devices)
+        other._chosen = {}
+        return other
 
     def __call__(self, group: Sequence[int], microbatches: int) -> Pipeline | Refusal:
         """The pipeline on some of these devices with the shortest step, or why there is none.
@@ -115,17 +124,14 @@ class ChainPlanner:
         """
         persistent = float(self._problem.graph.persistent_bytes.sum())
         offered = float(self._problem.devices.memory_bytes[list(group)].sum())
-        splits = self._planned(group, microbatches) if persistent <= offered else []
-        if not splits:
+        split = self._choice(group, microbatches) if persistent <= offered else None
+        if split is None:
             wanted = float(self._ranges.fixed[0, -1] + self._ranges.per_microbatch[0, -1])
             return Refusal(
                 subject=self._problem.devices.ids[group[0]], rule="memory", wanted=wanted,
                 had=offered, text=f"{len(group)} devices with {offered:g} bytes together do not "
                 f"hold the chain: it takes {wanted:g} bytes on one device, more when cut.")
-        pipelines = [
-            self.pipeline([group[place] for place in split.peers], split.bounds)
-            for split in splits]
-        return min(pipelines, key=lambda one: (one.seconds(microbatches), len(one.devices)))
+        return self._along(group, split)
 
     def pipeline(self, devices: Sequence[int], bounds: Sequence[int]) -> Pipeline:
         """The pipeline with these stages, which must fit."""
@@ -152,19 +158,42 @@ class ChainPlanner:
         free = self._problem.devices.memory_bytes[device] - self._ranges.fixed[first, end]
         return max(1, min(WINDOW_MAX, int(free) // each))
 
-    def _planned(self, group: Sequence[int], microbatches: int) -> list[Split]:
+    def _along(self, group: Sequence[int], split: Split) -> Pipeline:
+        return self.pipeline([group[place] for place in split.peers], split.bounds)
+
+    def _choice(self, group: Sequence[int], microbatches: int) -> Split | None:
+        """The split with the shortest step; of equals, that of fewest devices."""
+        devices, numbers = self._problem.devices, list(group)
+        latency_s = devices.latency_s[np.ix_(numbers, numbers)]
+        orders = self._orders(numbers)
+        key = self._signature(numbers, orders)
+        alike = key + latency_s.tobytes()
+        if (alike, microbatches) not in self._chosen:
+            splits = self._planned(numbers, microbatches, orders, key)
+            if not splits:
+                return None
+            self._chosen[alike, microbatches] = min(splits, key=lambda split: (
+                self._along(group, split).seconds(microbatches), len(split.peers)))
+        return self._chosen[alike, microbatches]
+
+    def _signature(self, numbers: list[int], orders: list[list[int]]) -> bytes:
+        """Equal for groups whose splits are."""
+        devices = self._problem.devices
+        return b"".join(array.tobytes() for array in (
+            np.array(orders), devices.speed[numbers], devices.column[numbers],
+            devices.memory_bytes[numbers],
+            devices.bandwidth_bytes_per_s[np.ix_(numbers, numbers)]))
+
+    def _planned(
+        self, group: Sequence[int], microbatches: int, orders: list[list[int]], signature: bytes
+    ) -> list[Split]:
+        """For every order and number of stages the split with the fastest bottleneck."""
         most = min(len(group), self._ranges.count)
         held = min(microbatches, most if self._is_training else HELD_FORWARD)
-        devices, numbers = self._problem.devices, list(group)
-        pairs = np.ix_(numbers, numbers)
-        signature = b"".join(array.tobytes() for array in (
-            devices.speed[numbers], devices.column[numbers], devices.memory_bytes[numbers],
-            devices.latency_s[pairs], devices.bandwidth_bytes_per_s[pairs]))
         if (signature, held) not in self._splits:
-            splitter = Splitter(self._split_problem(numbers, held))
+            splitter = Splitter(self._split_problem(group, held))
             self._splits[signature, held] = [
-                split for order in self._orders(numbers)
-                for split in splitter.bottleneck(order, most)]
+                split for order in orders for split in splitter.bottleneck(order, most)]
         return self._splits[signature, held]
 
     def _split_problem(self, group: Sequence[int], held: int) -> SplitProblem:
