@@ -2,6 +2,7 @@
 
     python benchmarks/placement.py [--profiles DIR] [--quick] [--json] [--effort 1.0]
                                    [--milp-seconds 10] [--milp-nodes 100] [--coarse 10]
+                                   [--tables networks coarse]
 
 Networks: the profiles of PipeDream's repository, read as `placement_cases` says. Fleets: 4 GPUs in
 one machine, 4 machines of a cluster, 8 homes. Channels overlap or are serial. Latency is the time
@@ -55,6 +56,7 @@ BAECHI: dict[str, Placer] = {"m-TOPO": m_topo, "m-ETF": m_etf, "m-SCT": m_sct}
 PUBLISHED: dict[str, Placer] = {**BAECHI, "HEFT": heft, "PipeDream": pipedream}
 COLUMNS = (*PUBLISHED, "single", "ours", "bound", "optimum")
 PROFILES = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "placement"
+TABLES = ("networks", "coarse")
 QUICK = ("alexnet", "vgg16", "gnmt")
 LINEAR_CELLS = 60_000
 MOST_TRANSFERS = 60
@@ -100,8 +102,11 @@ def main() -> int:
     for fleet in fleets():
         print(f"{fleet.name}: {fleet.text}")
     warm_up(networks[0])
-    whole = table("networks", networks, None, given)
-    coarse = table(f"coarsened to {given.coarse} nodes", networks, given.coarse, given)
+    whole, coarse = [], []
+    if "networks" in given.tables:
+        whole = table("networks", networks, None, given)
+    if "coarse" in given.tables:
+        coarse = table(f"coarsened to {given.coarse} nodes", networks, given.coarse, given)
     gains = baechi_gains(whole)
     print_gains(gains)
     print_summary([*whole, *coarse])
@@ -125,6 +130,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--effort", type=float, default=1.0, help="of our local search")
     parser.add_argument("--milp-seconds", type=float, default=10.0, help="0: no exact search")
     parser.add_argument("--milp-nodes", type=int, default=100, help="largest graph for it")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=TABLES)
     parser.add_argument("--coarse", type=int, default=10, help="nodes of the second table")
     return parser.parse_args()
 
