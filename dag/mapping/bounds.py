@@ -60,15 +60,23 @@ def shared_work(seconds: FloatArray) -> float:
     """
     if not seconds.size:
         return 0.0
+    weighted = np.where(np.isfinite(seconds), seconds, 0.0) * device_weights(seconds)
+    return float(np.where(np.isfinite(seconds), weighted, np.inf).min(axis=1).sum())
+
+
+def device_weights(seconds: FloatArray) -> FloatArray:
+    """How fast each device runs what it can run, as parts of 1, [devices].
+
+    Args:
+        seconds: [units, devices], infinite where a unit cannot run; each can somewhere.
+    """
     finite = np.isfinite(seconds)
-    least = np.where(finite, seconds, np.inf).min(axis=1, keepdims=True)
+    least = seconds.min(axis=1, keepdims=True)
     own = np.where(finite, seconds, 0.0).sum(axis=0)
     best = np.where(finite, least, 0.0).sum(axis=0)
     weight = np.divide(best, own, out=np.ones_like(own), where=own > 0)
-    if not weight.any():
-        return 0.0
-    weighted = np.where(finite, np.where(finite, seconds, 0.0) * weight, np.inf)
-    return float(weighted.min(axis=1).sum() / weight.sum())
+    parts: FloatArray = weight / (weight.sum() or 1.0)
+    return parts
 
 
 def longest_path(problem: MappingProblem, units: Units) -> float:

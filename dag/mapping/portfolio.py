@@ -23,6 +23,7 @@ from dag.mapping.problem import LATENCY, Mapping, MappingProblem, Unmapped
 from dag.mapping.shortage import shortages
 from dag.mapping.verify import verify
 from dag.placers.balance import balance
+from dag.placers.branch import branch
 from dag.placers.etf import m_etf
 from dag.placers.heft import heft, ranked, upward_rank
 from dag.placers.ideals import ideals
@@ -166,7 +167,7 @@ def _sound(problem: MappingProblem, offers: Sequence[Mapping | Unmapped]) -> lis
 def placers(problem: MappingProblem) -> Sequence[MappingPlacer]:
     """The constructive algorithms that suit a problem."""
     shared = (m_topo, m_etf, m_sct, heft, _heft_least, pipedream, packing)
-    return shared if problem.objective == LATENCY else (*shared, ideals, balance)
+    return shared if problem.objective == LATENCY else (*shared, ideals, balance, branch)
 
 
 def _heft_least(problem: MappingProblem) -> Mapping | Unmapped:

@@ -18,14 +18,7 @@ from dag.compiled import compiled
 from dag.mapping import judge
 from dag.mapping.judge import Wiring, transfer_s, wiring
 from dag.mapping.memory import ROUNDING
-from dag.mapping.problem import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    Mapping,
-    MappingProblem,
-    Unmapped,
-)
+from dag.mapping.problem import FloatArray, IntArray, Mapping, MappingProblem, Unmapped
 from dag.mapping.units import Units, groups
 
 NAME = "balance"
@@ -46,7 +39,7 @@ def balance(problem: MappingProblem) -> Mapping | Unmapped:
     orders = [by_load, by_bytes]
     if devices.serial:
         orders.append(_topological(problem, units))
-    links = _links(problem, units)
+    links = links_of(problem, units)
     best, least = None, np.inf
     for most in _sizes(devices.count):
         used = np.zeros((1, devices.count), dtype=bool)
@@ -94,7 +87,8 @@ class Links(NamedTuple):
     first_made: IntArray
 
 
-def _links(problem: MappingProblem, units: Units) -> Links:
+def links_of(problem: MappingProblem, units: Units) -> Links:
+    """The tensors whose transfers count: all over serial channels, none over overlapping ones."""
     tensor, first, number = np.unique(units.tensor, return_index=True, return_inverse=True)
     if not problem.devices.serial:
         number = number[:0]
@@ -141,7 +135,7 @@ def _filled(
     units, devices = load_s.shape
     home = np.full(units, -1, dtype=np.int64)
     load, held, temporary = np.zeros(devices), np.zeros(devices), np.zeros(devices)
-    reads = np.zeros((len(links.source), devices), dtype=np.bool_)
+    reads = np.zeros((len(links.source), devices), dtype=np.int64)
     added, least = np.zeros(devices), np.zeros(devices)
     for unit in order:
         best, best_top, best_own, top = -1, np.inf, np.inf, load.max()
@@ -150,7 +144,7 @@ def _filled(
             if not np.isfinite(load_s[unit, here]) or (
                     held[here] + held_bytes[unit] + largest > memory[here] * ROUNDING):
                 continue
-            _transfers(unit, here, home, reads, links, wires, added)
+            add_transfers(unit, here, home, reads, links, wires, added)
             added[here] += load_s[unit, here]
             own, new_top = load[here] + added[here], max(top, (load + added).max())
             if new_top < best_top or (new_top == best_top and own < best_own):
@@ -163,28 +157,31 @@ def _filled(
         held[best] += held_bytes[unit]
         temporary[best] = max(temporary[best], temporary_bytes[unit])
         for place in range(links.first_read[unit], links.first_read[unit + 1]):
-            reads[links.read[place], best] = True
+            reads[links.read[place], best] += 1
     return home
 
 
 @compiled
-def _transfers(
-    unit: int, here: int, home: IntArray, reads: BoolArray, links: Links, wires: Wiring,
+def add_transfers(
+    unit: int, here: int, home: IntArray, reads: IntArray, links: Links, wires: Wiring,
     added: FloatArray,
 ) -> None:
-    """Write what a unit on a device adds to each device's load by transfers."""
+    """Write what a unit on a device adds to each device's load by transfers.
+
+    `home` is the device of each unit or -1, `reads` how many readers of a tensor a device has.
+    """
     added[:] = 0.0
     for place in range(links.first_read[unit], links.first_read[unit + 1]):
         number = links.read[place]
         there = home[links.source[number]]
-        if there >= 0 and there != here and not reads[number, here]:
+        if there >= 0 and there != here and reads[number, here] == 0:
             seconds = transfer_s(wires, links.tensor[number], there, here)
             added[there] += seconds
             added[here] += seconds
     for place in range(links.first_made[unit], links.first_made[unit + 1]):
         number = links.made[place]
         for there in range(len(added)):
-            if there != here and reads[number, there]:
+            if there != here and reads[number, there] > 0:
                 seconds = transfer_s(wires, links.tensor[number], here, there)
                 added[there] += seconds
                 added[here] += seconds

@@ -14,13 +14,14 @@ from dag.mapping.problem import THROUGHPUT, Mapping, MappingProblem, Unmapped
 from dag.mapping.units import acyclic_groups
 from dag.mapping.verify import verify
 from dag.placers.balance import balance
+from dag.placers.branch import branch
 from dag.placers.contiguous import down_sets, prefixes
 from dag.placers.ideals import device_orders, ideals
 from dag.placers.pipedream import pipedream
 from tests.dag.mapping.conftest import random_problem
-from tests.dag.placers.enumeration import feasible
+from tests.dag.placers.enumeration import feasible, least
 
-PLACERS = (pipedream, ideals, balance)
+PLACERS = (pipedream, ideals, balance, branch)
 
 
 def chain(
@@ -127,6 +128,27 @@ def test_every_partition_is_sound_and_the_same_again(seed: int, serial: bool) ->
         assert verify(found, problem) == (), f"seed {seed}"
         assert np.array_equal(found.device, again.device)
         assert judge.value(problem, found) >= lower_bound(problem) * (1 - 1e-9), f"seed {seed}"
+
+
+@pytest.mark.parametrize("serial", [False, True])
+@pytest.mark.parametrize("memory", [5.0, 9.0])
+@pytest.mark.parametrize("seed", range(10))
+def test_branching_finds_the_optimum(seed: int, memory: float, serial: bool) -> None:
+    problem = random_problem(seed, 7, 3, THROUGHPUT, serial=serial, memory=memory)
+    best, found = least(problem), branch(problem)
+    if np.isinf(best):
+        assert isinstance(found, Unmapped)
+        return
+    assert isinstance(found, Mapping)
+    assert verify(found, problem) == (), f"seed {seed}"
+    assert judge.value(problem, found) == pytest.approx(best, rel=1e-12), f"seed {seed}"
+
+
+def test_branching_over_equal_devices() -> None:
+    problem = chain([5.0, 4.0, 3.0, 3.0, 3.0], [1.0, 1.0], serial=False, memory=30.0)
+    found = branch(problem)
+    assert isinstance(found, Mapping)
+    assert judge.value(problem, found) == 9.0
 
 
 def test_temporary_bytes_count_once_for_a_device() -> None:
