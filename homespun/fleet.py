@@ -191,7 +191,7 @@ def _converted(value: object, data_class: type[T], source: str, place: str) -> T
     Fields(value, source, place, known)
     try:
         return msgspec.convert(value, data_class)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeError, OverflowError) as error:
         raise HomespunError(
             Code.INVALID_ARGUMENT, f"{source}: {place}: {error}. Correct it.", field=place,
         ) from None

@@ -102,6 +102,8 @@ def test_live_peers_alone_arrive_and_their_addresses_do_not(monkeypatch):
     ("links.0.latency_s", -1, "links[0].latency_s"),
     ("links.0.bandwidth_bytes_per_s", 0, "links[0].bandwidth_bytes_per_s"),
     ("supports.0.opset_min", "x", "supports[0]"),
+    ("peers.0.rates.narrow", "\ud800", "peers[0].rates"),
+    ("peers.0.rates.forward_overhead_s", 10**400, "peers[0].rates"),
 ])
 def test_what_is_wrong_is_named(tmp_path, where, value, names):
     whole = json.loads(write_fleet(fleet()))
