@@ -198,7 +198,7 @@ def show(result: Mapping[str, Any]) -> None:
     print(f"{'configuration':<66}{'predicted':>10}{'measured':>10}{'ratio':>7}{'others':>8}")
     for row in result["rows"]:
         print(f"{row['name']:<66}{row['predicted_s']:>10.4f}{row['measured_s']:>10.4f}"
-              f"{row['ratio']:>7.2f}{row['foreign_cores']:>8.2f}  {row['limit']}")
+              f"{row['ratio']:>7.2f}{row['foreign_cores']:>8.2f}  {row['limited_by']}")
     print(f"{len(result['rows'])} configurations: median error {result['median_error']:.1%}, worst "
           f"{result['worst_error']:.1%}")
     for fleet, found in result["by_fleet"].items():
@@ -229,7 +229,7 @@ def write(result: Mapping[str, Any]) -> None:
             f"| {row['network']} | {row['fleet']} | {row['model']}"
             f"{', clipped' if row['clip_norm'] else ''} | {row['peers']} | {flow} | "
             f"{row['batch']} | {first} | {row['predicted_s']:.4f} | {row['measured_s']:.4f} | "
-            f"{row['ratio']:.2f} | {row['foreign_cores']:.2f} | {row['limit']} |")
+            f"{row['ratio']:.2f} | {row['foreign_cores']:.2f} | {row['limited_by']} |")
     RESULTS.with_suffix(".md").write_text("\n".join(lines) + "\n", "utf-8")
 
 
