@@ -27,7 +27,7 @@ from dag.cluster import (
 )
 from dag.job import OptimizerSpec, TrainingSpec
 from dag.schedule import DEFERRED_MICROBATCHES_MAX
-from ir.cost import NodeCost, backward_cost, node_cost
+from ir.cost import VIEWS, NodeCost, backward_cost, node_cost
 from ir.cut import replicable
 from ir.gradient import differentiable_values, gives_gradient
 from ir.graph import INFER, TRAIN, Graph, Node
@@ -162,6 +162,12 @@ def node_seconds(
         prices[kind].seconds(cost, 0) for kind, cost in zip(kinds, costs.forward, strict=True)])
     backward = np.array([
         prices[kind].seconds(cost, 1) for kind, cost in zip(kinds, costs.backward, strict=True)])
+    for index in _views(costs):
+        # A view moves nothing, but an executor that runs node by node has to make it.
+        price = prices[kinds[index]]
+        forward[index] = price.view_seconds(0)
+        if any(name in costs.differentiable for name in graph.nodes[index].outputs):
+            backward[index] = price.view_seconds(1)
     if recompute:
         backward = backward + forward
     return np.stack([forward, backward])
@@ -377,6 +383,12 @@ def link_seconds(link: Link, size_bytes: int) -> float:
     return link.latency_s + size_bytes / link.bandwidth_bytes_per_s
 
 
+def _views(costs: GraphCosts) -> list[int]:
+    return [
+        node.index for node, cost in zip(costs.graph.nodes, costs.forward, strict=True)
+        if node.op_type in VIEWS and cost.op_class is not OpClass.HOST]
+
+
 def _operand_dtype(graph: Graph, node: Node) -> str:
     """The dtype that decides a node's speed: that of its first operand."""
     return graph.types[node.inputs[0]].dtype if node.inputs and node.inputs[0] else "float32"
@@ -427,6 +439,11 @@ class _Price:
         start_s = self.overheads_s[direction]
         taken_s = max(start_s, work_s) if self.is_asynchronous else start_s + work_s
         return self.factors[direction] * taken_s
+
+    def view_seconds(self, direction: int) -> float:
+        """Time of a node that only looks at its operand in another way."""
+        hidden = self.is_asynchronous
+        return 0.0 if hidden else self.factors[direction] * self.overheads_s[direction]
 
 
 _DENSE = frozenset({OpClass.MATMUL, OpClass.ATTENTION, OpClass.CONVOLUTION})

@@ -31,7 +31,7 @@ _SPEC = TrainingSpec(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overheads:
-    """Seconds per operator that is no view; a view's own share is in them."""
+    """Seconds per operator, views included."""
 
     forward_s: float
     backward_s: float
@@ -45,34 +45,41 @@ def measured_overheads(executor: Executor, *, trainable: bool = True) -> Overhea
         trainable: whether it differentiates; if not, backward is said to take what forward takes.
     """
     few, many = (_fastest(executor, _layers(layers), trainable) for layers in LAYERS)
-    started = (LAYERS[1] - LAYERS[0]) * len(_STARTED)
+    started = (LAYERS[1] - LAYERS[0]) * len(_LAYER)
     return Overheads(
         forward_s=max(0.0, many[0] - few[0]) / started,
         backward_s=max(0.0, many[1] - few[1]) / started)
 
 
-_STARTED: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("RMSNormalization", ("b",)), ("MatMul", ("w",)), ("Add", ("b",)), ("Tanh", ()))
-"""Operators as models mix them, and what they read besides the value of before; a view follows."""
+_LAYER: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("RMSNormalization", ("g",)), ("MatMul", ("w",)), ("Add", ("b",)), ("Tanh", ()),
+    ("Reshape", ("shape",)))
+"""Operators as models mix them, and what they read besides the value of before."""
 
 
 def _layers(count: int) -> Graph:
     shape = (ROWS, WIDTH)
-    types = {"x": TensorType("float32", shape), "shape": TensorType("int64", (2,)),
-             "w": TensorType("float32", (WIDTH, WIDTH)), "b": TensorType("float32", (WIDTH,))}
+    types = {"x": TensorType("float32", shape), "shape": TensorType("int64", (2,))}
+    operands = {"w": (WIDTH, WIDTH), "b": (WIDTH,), "g": (WIDTH,)}
+    parameters: list[str] = []
     nodes: list[Node] = []
     value = "x"
     for layer in range(count):
-        for op_type, inputs in (*_STARTED, ("Reshape", ("shape",))):
+        # Each layer has its own: adding to a gradient is a part of what an operator costs.
+        for kind, extents in operands.items():
+            parameters.append(f"{kind}{layer}")
+            types[parameters[-1]] = TensorType("float32", extents)
+        for op_type, inputs in _LAYER:
             name = f"{op_type}{layer}"
-            nodes.append(Node(len(nodes), name, op_type, (value, *inputs), (name,)))
+            more = tuple(f"{kind}{layer}" if kind in operands else kind for kind in inputs)
+            nodes.append(Node(len(nodes), name, op_type, (value, *more), (name,)))
             types[name] = TensorType("float32", shape)
             value = name
     nodes.append(Node(len(nodes), "loss", "ReduceMean", (value,), ("loss",), {"keepdims": 0}))
     types["loss"] = TensorType("float32", ())
     return Graph(
-        opset=OPSET, nodes=tuple(nodes), inputs=("x",), parameters=("w", "b"), outputs=("loss",),
-        constants={"shape": np.array(shape, np.int64)}, types=types)
+        opset=OPSET, nodes=tuple(nodes), inputs=("x",), parameters=tuple(parameters),
+        outputs=("loss",), constants={"shape": np.array(shape, np.int64)}, types=types)
 
 
 def _loaded(

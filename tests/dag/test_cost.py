@@ -111,6 +111,24 @@ def test_starting_hides_behind_the_work_of_an_asynchronous_device(known, world):
     assert seconds[0, 1] == 1e-3  # shorter
 
 
+@pytest.mark.parametrize(("is_asynchronous", "start_s"), [(False, OVERHEAD_S), (True, 0.0)])
+def test_a_view_costs_its_start_where_nothing_hides_it(is_asynchronous, start_s):
+    shapes = {"x": (4, 6), "w": (4, 6), "y": (4, 6), "z": (6, 4), "loss": ()}
+    nodes = (Node(0, "y", "Mul", ("x", "w"), ("y",)), Node(1, "z", "Transpose", ("y",), ("z",)),
+             Node(2, "v", "Transpose", ("x",), ("v",)),
+             Node(3, "loss", "ReduceMean", ("z",), ("loss",), {"keepdims": 0}))
+    graph = Graph(
+        opset=23, nodes=nodes, inputs=("x",), parameters=("w",), outputs=("loss",), constants={},
+        types={name: TensorType("float32", shape) for name, shape in {
+            **shapes, "v": (6, 4)}.items()})
+    rates = PeerRates(
+        matmul_flops_per_s=1e9, attention_flops_per_s=1e9, memory_bytes_per_s=1e9,
+        is_asynchronous=is_asynchronous)
+    seconds = node_seconds(graph_costs(graph, frozenset({"w"})), rates, False)
+    assert seconds[:, 1].tolist() == [start_s, start_s]
+    assert seconds[:, 2].tolist() == [start_s, 0.0]  # no gradient flows through it
+
+
 def test_what_real_tasks_taught_is_applied_by_direction_and_class(known, world):
     rates = world.peer(0).rates
     learnt = replace(rates, corrections=(
