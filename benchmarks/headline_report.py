@@ -76,7 +76,7 @@ def _break_even(rows: Sequence[Row]) -> Iterator[str]:
            "long as a stage of a 50-stage pipeline, forward. The others: from where on 50 RTX "
            "3080 (utilisation 0.5, 10 ms) reach 0.8 of 4 H100 with the peers and replicas that "
            "the planner picks, lossless, in steps of a third; compression by c divides it by c. "
-           "*Never*: not at 100 Gbit/s either.")
+           "*Never*: not at 100 Gbit/s either; 0.01 is the least that was tried.")
     yield ""
     yield ("| model | hop at 0.3 / 0.5 | training, SXM | training, PCIe | inference, SXM | "
            "inference, PCIe |")
