@@ -179,7 +179,8 @@ def _panel(rows: Sequence[Row], rival: Row, left: float, top: float, title: str)
     for ratio in (0.01, 0.1, 1.0):
         height = _down(ratio, top)
         drawn += f'<path d="M{left} {height:.1f}h{PANEL_WIDTH}" stroke="#ccc"/>'
-        drawn += _text(left - 34, height + 4, f"{ratio:g}")
+        if left == MARGIN:  # one scale for the whole row
+            drawn += _text(left - 34, height + 4, f"{ratio:g}")
     for gbits in (0.1, 1.0, 10.0):
         drawn += _text(_across(gbits, left) - 12, top + PANEL_HEIGHT + 16, f"{gbits:g}")
     drawn += _text(left + 150, top + PANEL_HEIGHT + 32, "Gbit/s")
