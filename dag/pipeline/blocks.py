@@ -1,9 +1,9 @@
 """Merge the nodes of a graph into blocks that a placer may separate.
 
-Blocks are contiguous in the graph's topological order, so any contiguous split of the blocks gives
-segments whose quotient graph is acyclic, and gradients are summed in an order that does not depend
-on the split (docs/adr/0008-bit-identity.md). Replicable nodes (masks, rotary tables, slices of the
-data) are in no block: `ir.cut` runs them wherever they are needed.
+Blocks are contiguous in a topological order of the graph, so any contiguous split of the blocks
+gives segments whose quotient graph is acyclic, and gradients are summed in an order that does not
+depend on the split (docs/adr/0008-bit-identity.md). Replicable nodes (masks, rotary tables, slices
+of the data) are in no block: `ir.cut` runs them wherever they are needed.
 
 A parameter that the graph updates (running statistics) must be updated where it is read, so no cut
 falls between its first and its last reader or the node that makes its update. A batch normalisation
@@ -32,20 +32,20 @@ class Blocks:
 
     Attributes:
         costs: the graph and its costs.
-        nodes: node indices of each block, ascending; concatenated, all that are not replicable.
+        nodes: node indices of each block, ascending; together, all that are not replicable.
     """
 
     costs: GraphCosts
     nodes: tuple[tuple[int, ...], ...]
 
     def part(self, first: int, end: int) -> tuple[int, ...]:
-        """Nodes of the blocks `first` to `end - 1`."""
-        return tuple(index for block in self.nodes[first:end] for index in block)
+        """Nodes of the blocks `first` to `end - 1`, ascending."""
+        return tuple(sorted(index for block in self.nodes[first:end] for index in block))
 
 
 def coarsen(
     costs: GraphCosts, seconds: FloatArray, training: TrainingSpec, max_blocks: int = MAX_BLOCKS,
-    breaks: frozenset[int] = frozenset(),
+    breaks: frozenset[int] = frozenset(), order: list[int] | None = None,
 ) -> Blocks:
     """Choose where a graph may be cut: few places, few live bytes at each, evenly spread.
 
@@ -59,10 +59,12 @@ def coarsen(
         max_blocks: most blocks, >= 1.
         breaks: nodes that begin a block: other peers can run them than what is before. So many
             of them as there are blocks are heeded, the cheapest to cut at first.
+        order: all nodes to place, in a topological order; by index if there is none.
 
     Cost: O(nodes + edges).
     """
-    order = [node.index for node in costs.graph.nodes if node.index not in costs.replicable]
+    if order is None:
+        order = [node.index for node in costs.graph.nodes if node.index not in costs.replicable]
     if not order:
         # Nothing is trained or drawn: one block that names everything, for `ir.cut` to place.
         return Blocks(costs, (tuple(range(len(costs.graph.nodes))),))
@@ -86,7 +88,7 @@ def cutting_places(graph: Graph, order: Sequence[int]) -> list[int]:
 
     Args:
         graph: the whole graph.
-        order: indices of the nodes to place, ascending.
+        order: indices of the nodes to place, in a topological order.
 
     Returns:
         `p` means between `order[p - 1]` and `order[p]`.
@@ -110,7 +112,8 @@ def cutting_places(graph: Graph, order: Sequence[int]) -> list[int]:
 
 def _divided(costs: GraphCosts, order: Sequence[int], places: Sequence[int]) -> Blocks:
     bounds = [0, *places, len(order)]
-    return Blocks(costs, tuple(tuple(order[first:end]) for first, end in pairwise(bounds)))
+    return Blocks(costs, tuple(
+        tuple(sorted(order[first:end])) for first, end in pairwise(bounds)))
 
 
 def live_bytes(costs: GraphCosts, order: list[int]) -> list[int]:
@@ -140,7 +143,7 @@ def _shares(
     for name, readers in costs.readers.items():
         if readers:
             size = weight_bytes(costs.graph.types[name].size_bytes, training)
-            memory[position[readers[0]]] += size
+            memory[min(position[index] for index in readers)] += size
     share = np.zeros(len(order))
     for part in (work, memory):
         total = part.sum()

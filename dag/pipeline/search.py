@@ -7,7 +7,8 @@ a pipeline by dynamic programming is PipeDream's idea (Narayanan et al. 2019, se
 differ: no replication, unequal peers and links, memory as a hard constraint, fill and drain
 counted. Baechi's algorithms and HEFT map the same blocks; what they say is used where it makes
 segments. The most promising are cut for real and predicted by `dag.predict`; local search improves
-the best, then idle peers are added while that helps.
+the best, then idle peers are added while that helps. Where cuts along another order of the nodes
+carry clearly less, all of that is done along it, too.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dag.mapping.candidates import chosen_devices
 from dag.mapping.problem import Mapping, MappingProblem
 from dag.pipeline.block_problem import block_problem
 from dag.pipeline.blocks import Blocks, coarsen
+from dag.pipeline.branch_order import branch_order
 from dag.pipeline.chain_model import model_seconds, split_problem
 from dag.pipeline.feasible import Feasibility, covering_order
 from dag.pipeline.local_search import improved
@@ -52,7 +54,7 @@ SLACK_FACTORS = (1.0, 1.1, 1.5, float("inf"))
 """How far above the smallest bottleneck a split with a shorter pass may go."""
 MEMORY_ROUNDS = 4
 """Searches with tightened memory after a candidate turned out larger than the tables said."""
-SINGLE, SPLIT = "single", "split"
+SINGLE, SPLIT, BY_BRANCH = "single", "split", "split-by-branch"
 MAPPERS = (m_topo, m_etf, m_sct, heft)
 
 Offer = tuple[str, Pipeline | None, str]
@@ -73,18 +75,60 @@ def plan_pipeline(problem: PlacementProblem) -> Placement | Infeasible:
         return Infeasible(refusals=refusals, missing_bytes=0)
     if refusal := too_few_peers(problem, len(able)):
         return Infeasible(refusals=(refusal, *feasible.disconnected()), missing_bytes=0)
-    return _Search(estimate(problem), feasible, able).answer()
+    known = estimate(problem)
+    answer = _Search(known, feasible, able).answer()
+    if feasible.changes() or (order := branch_order(known.costs)) is None:
+        return answer
+    return _weighed(answer, _Search(known, feasible, able, order).answer())
+
+
+def _weighed(
+    by_index: Placement | Infeasible, by_branch: Placement | Infeasible
+) -> Placement | Infeasible:
+    """The better plan; the offers of the one along the index are named, and the other's best."""
+    if isinstance(by_branch, Infeasible):
+        return by_index
+    if isinstance(by_index, Infeasible):
+        mine = replace(by_branch.candidates[0], algorithm=BY_BRANCH)
+        return replace(
+            by_branch, algorithm=BY_BRANCH, candidates=(mine, *by_branch.candidates[1:]))
+    step_s = min(by_index.step_s, by_branch.step_s)
+    offered = Candidate(algorithm=BY_BRANCH, step_s=by_branch.step_s, reason="")
+    if by_branch.step_s < by_index.step_s:
+        found, first, others = by_branch, offered, by_index.candidates
+    else:
+        found, (first, *rest) = by_index, by_index.candidates
+        others = (*rest, offered)
+    lost = sorted(
+        (candidate if candidate.step_s in (None, step_s) and candidate.reason
+         else replace(candidate, reason=_lost(candidate.step_s, step_s))
+         for candidate in others),
+        key=_rank)
+    return replace(found, algorithm=first.algorithm, candidates=(first, *lost))
+
+
+def _lost(step_s: float | None, best_s: float) -> str:
+    assert step_s is not None, "what has no step has its reason already"
+    longer = 100.0 * (step_s / best_s - 1.0)
+    return f"its step is {longer:.3g} % longer" if longer > 0 else "as fast with no fewer peers"
+
+
+def _rank(candidate: Candidate) -> tuple[bool, float]:
+    return candidate.step_s is None, candidate.step_s or 0.0
 
 
 class _Search:
     """One search; single use."""
 
-    def __init__(self, known: Estimate, feasible: Feasibility, able: Sequence[int]) -> None:
+    def __init__(
+        self, known: Estimate, feasible: Feasibility, able: Sequence[int],
+        order: list[int] | None = None,
+    ) -> None:
         self._known = known
         self._feasible = feasible
         self._peers = known.problem.cluster.peers
         self._wanted = known.problem.job.peers
-        self._blocks = _blocks(known, able, feasible.changes())
+        self._blocks = _blocks(known, able, feasible.changes(), order)
         self._ranges = ranges(self._blocks, known.training)
         runnable = {peer: feasible.blocks(peer, self._blocks) for peer in able}
         self._mapping = block_problem(known, self._blocks, self._ranges, runnable)
@@ -298,16 +342,14 @@ class _Search:
         for algorithm, pipeline, reason in offers:
             step_s = None if pipeline is None else self._trials.step_s(pipeline)
             if step_s is not None and pipeline != best:
-                longer = 100.0 * (step_s / best_s - 1.0)
-                reason = (f"its step is {longer:.3g} % longer" if longer > 0
-                          else "as fast with no fewer peers")
+                reason = _lost(step_s, best_s)
             made.append(Candidate(algorithm=algorithm, step_s=step_s, reason=reason))
         # Of several that found the plan the plainest is named: the last in the list of offers.
         winners = [candidate for candidate in made if candidate.step_s is not None
                    and not candidate.reason]
         others = sorted(
             (candidate for candidate in made if candidate not in winners),
-            key=lambda candidate: (candidate.step_s is None, candidate.step_s or 0.0))
+            key=_rank)
         rest = [replace(candidate, reason="it found the same plan") for candidate in winners[:-1]]
         return (winners[-1], *rest, *others)
 
@@ -346,11 +388,13 @@ def _firsts(ranked: Sequence[Split]) -> list[Offer]:
     return offers
 
 
-def _blocks(known: Estimate, able: Sequence[int], breaks: frozenset[int]) -> Blocks:
+def _blocks(
+    known: Estimate, able: Sequence[int], breaks: frozenset[int], order: list[int] | None
+) -> Blocks:
     """Blocks by the mean of the peers' times."""
     peers = known.problem.cluster.peers
     typical = np.mean([known.seconds[peers[number].peer_id] for number in able], axis=0)
-    return coarsen(known.costs, typical, known.training, breaks=breaks)
+    return coarsen(known.costs, typical, known.training, breaks=breaks, order=order)
 
 
 def _hop_seconds(problem: MappingProblem, live_bytes: np.ndarray) -> FloatArray:
