@@ -23,7 +23,7 @@ from dag.placement import Refusal
 from dag.placers.balance import balance
 from dag.placers.heft import heft
 
-TRIALS = 300
+TRIALS = 200
 """Mappings weighed to improve on the repair; half as many to place what must move, and a quarter
 to take moves back of each better mapping."""
 
