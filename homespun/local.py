@@ -73,15 +73,18 @@ class LocalNetwork:
         executors: of the first peers, in order; the others use the default one.
         sites: where processes run, by name; without one they use loopback here. The broker's has to
             be reachable from this process.
+        hardware: what a peer has measured on this machine before, its `hardware.json`; without it
+            the first peer measures for all.
     """
 
     def __init__(
         self, directory: Path, peers: int, *, threads: int = 1, memory: str | None = None,
         settings: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None, executors: Sequence[str] = (),
-        sites: Mapping[str, Site] | None = None,
+        sites: Mapping[str, Site] | None = None, hardware: Path | None = None,
     ) -> None:
         self.directory = directory
+        self._hardware = hardware or self.peer_directory(0) / "hardware.json"
         self._executors = tuple(executors)
         self._sites = dict(sites or {})
         self._wanted = peers
@@ -160,9 +163,9 @@ class LocalNetwork:
         It is live some seconds later: `wait_for_peers`.
         """
         home = self.peer_directory(number)
-        measured = self.peer_directory(0) / "hardware.json"
-        if measured.is_file() and not (home / "hardware.json").is_file():
-            shutil.copy(measured, home)  # the same machine: peers must not measure each other
+        if self._hardware.is_file() and not (home / "hardware.json").is_file():
+            # The same machine: peers must not measure each other.
+            shutil.copy(self._hardware, home / "hardware.json")
         self._start(f"peer-{number}", ("peer", "run", *flags, "--dir", str(home)), environment)
 
     def is_running(self, name: str) -> bool:

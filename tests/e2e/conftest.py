@@ -41,13 +41,18 @@ def _own_cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def start_network(tmp_path_factory):
-    """Start networks that end with the module; arguments as of `LocalNetwork`."""
+def start_network(tmp_path_factory, _shared_network):
+    """Start networks that end with the module; arguments as of `LocalNetwork`.
+
+    Their peers know what the shared network's first peer has measured.
+    """
+    measured = _shared_network.peer_directory(0) / "hardware.json"
     with ExitStack() as stack:
 
         def start(peers, **options):
             directory = tmp_path_factory.mktemp("network")
-            return stack.enter_context(LocalNetwork(directory, peers, **options))
+            return stack.enter_context(
+                LocalNetwork(directory, peers, hardware=measured, **options))
 
         yield start
 
