@@ -27,6 +27,7 @@ from dag.pipeline.branch_order import branch_order
 from dag.pipeline.chain_model import model_seconds, split_problem
 from dag.pipeline.feasible import Feasibility, covering_order
 from dag.pipeline.local_search import improved
+from dag.pipeline.offers import Offer, told, weighed
 from dag.pipeline.peer_order import MAX_PEERS, orders, pool
 from dag.pipeline.ranges import ranges
 from dag.pipeline.reasons import (
@@ -38,7 +39,7 @@ from dag.pipeline.reasons import (
 )
 from dag.pipeline.split import Split, Splitter
 from dag.pipeline.trials import Pipeline, Trials, contiguous, mapped
-from dag.placement import Candidate, Infeasible, Placement, PlacementProblem
+from dag.placement import Infeasible, Placement, PlacementProblem
 from dag.placers.etf import m_etf
 from dag.placers.heft import heft
 from dag.placers.sct import m_sct
@@ -54,11 +55,8 @@ SLACK_FACTORS = (1.0, 1.1, 1.5, float("inf"))
 """How far above the smallest bottleneck a split with a shorter pass may go."""
 MEMORY_ROUNDS = 4
 """Searches with tightened memory after a candidate turned out larger than the tables said."""
-SINGLE, SPLIT, BY_BRANCH = "single", "split", "split-by-branch"
+SINGLE, SPLIT = "single", "split"
 MAPPERS = (m_topo, m_etf, m_sct, heft)
-
-Offer = tuple[str, Pipeline | None, str]
-"""An algorithm, its pipeline, and why it has none."""
 
 
 def plan_pipeline(problem: PlacementProblem) -> Placement | Infeasible:
@@ -79,42 +77,7 @@ def plan_pipeline(problem: PlacementProblem) -> Placement | Infeasible:
     answer = _Search(known, feasible, able).answer()
     if feasible.changes() or (order := branch_order(known.costs)) is None:
         return answer
-    return _weighed(answer, _Search(known, feasible, able, order).answer())
-
-
-def _weighed(
-    by_index: Placement | Infeasible, by_branch: Placement | Infeasible
-) -> Placement | Infeasible:
-    """The better plan; the offers of the one along the index are named, and the other's best."""
-    if isinstance(by_branch, Infeasible):
-        return by_index
-    if isinstance(by_index, Infeasible):
-        mine = replace(by_branch.candidates[0], algorithm=BY_BRANCH)
-        return replace(
-            by_branch, algorithm=BY_BRANCH, candidates=(mine, *by_branch.candidates[1:]))
-    step_s = min(by_index.step_s, by_branch.step_s)
-    offered = Candidate(algorithm=BY_BRANCH, step_s=by_branch.step_s, reason="")
-    if by_branch.step_s < by_index.step_s:
-        found, first, others = by_branch, offered, by_index.candidates
-    else:
-        found, (first, *rest) = by_index, by_index.candidates
-        others = (*rest, offered)
-    lost = sorted(
-        (candidate if candidate.step_s in (None, step_s) and candidate.reason
-         else replace(candidate, reason=_lost(candidate.step_s, step_s))
-         for candidate in others),
-        key=_rank)
-    return replace(found, algorithm=first.algorithm, candidates=(first, *lost))
-
-
-def _lost(step_s: float | None, best_s: float) -> str:
-    assert step_s is not None, "what has no step has its reason already"
-    longer = 100.0 * (step_s / best_s - 1.0)
-    return f"its step is {longer:.3g} % longer" if longer > 0 else "as fast with no fewer peers"
-
-
-def _rank(candidate: Candidate) -> tuple[bool, float]:
-    return candidate.step_s is None, candidate.step_s or 0.0
+    return weighed(answer, _Search(known, feasible, able, order).answer())
 
 
 class _Search:
@@ -240,6 +203,7 @@ class _Search:
                 split, self._problem, self._trials, self._pool, self._wanted, most))
             for split in ranked[:IMPROVED_STARTS]]
         split = min(refined, key=self._step_s)
+        # From the most elaborate to the plainest, which gives its name to what several have found.
         offers: list[Offer] = [("split+local-search", contiguous(split), "")]
         offers += self._mapped()
         offers += _firsts(ranked)
@@ -321,7 +285,7 @@ class _Search:
     ) -> Placement:
         """The plan, with the reasons; `split` is the best contiguous one, to add peers to."""
         prediction = self._trials.predicted(best)
-        candidates = self._candidates(best, offers)
+        candidates = told(best, offers, self._trials)
         idle = IdlePeers(
             self._known.problem, self._feasible, self._pool, self._ranges,
             lambda peer: self._with_peer_s(split, peer))
@@ -333,25 +297,6 @@ class _Search:
                     peer, len(best.peers), prediction.step_s,
                     bool(self._runnable[peer].all()) if peer in self._runnable else False)
                 for peer in range(len(self._peers)) if peer not in best.peers))
-
-    def _candidates(
-        self, best: Pipeline, offers: Sequence[Offer]
-    ) -> tuple[Candidate, ...]:
-        made = []
-        best_s = self._trials.step_s(best)
-        for algorithm, pipeline, reason in offers:
-            step_s = None if pipeline is None else self._trials.step_s(pipeline)
-            if step_s is not None and pipeline != best:
-                reason = _lost(step_s, best_s)
-            made.append(Candidate(algorithm=algorithm, step_s=step_s, reason=reason))
-        # Of several that found the plan the plainest is named: the last in the list of offers.
-        winners = [candidate for candidate in made if candidate.step_s is not None
-                   and not candidate.reason]
-        others = sorted(
-            (candidate for candidate in made if candidate not in winners),
-            key=_rank)
-        rest = [replace(candidate, reason="it found the same plan") for candidate in winners[:-1]]
-        return (winners[-1], *rest, *others)
 
     def _nearest(self) -> Placement | Infeasible:
         """The split with the fewest bytes missing: what to add, and where."""

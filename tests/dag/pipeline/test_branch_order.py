@@ -10,7 +10,7 @@ from dag.cost import graph_costs
 from dag.job import OptimizerSpec, TrainingSpec
 from dag.pipeline.blocks import coarsen
 from dag.pipeline.branch_order import branch_order
-from dag.pipeline.search import BY_BRANCH
+from dag.pipeline.offers import BY_BRANCH
 from dag.placement import Infeasible
 from dag.planner import plan
 from dag.predict import estimate
