@@ -18,6 +18,8 @@ from dag.cost import WorkSeconds
 
 GAIN = 0.5
 """Part of the error that one lease removes: half of what was wrong before counts."""
+FIRST_GAIN = 1.0
+"""The same of the first lease in a direction: nothing that real tasks said stands against it."""
 ERROR_MAX = log(2.0)
 """A lease that was off by more counts as off by this much: machines are interrupted."""
 
@@ -37,6 +39,7 @@ def refined(
         One correction for each kind of work ever seen, by name, inside the bounds.
     """
     factors = {(known.direction, known.op_class): known.factor for known in corrections}
+    known_directions = {known.direction for known in corrections}
     for direction, seconds in measured.items():
         works = [work for work in predicted if work.direction == direction and work.seconds > 0]
         expected = {
@@ -46,9 +49,10 @@ def refined(
         if total <= 0 or not isfinite(seconds) or seconds <= 0:
             continue
         error = max(-ERROR_MAX, min(ERROR_MAX, log(seconds / total)))
+        gain = GAIN if direction in known_directions else FIRST_GAIN
         norm = sum((part / total) ** 2 for part in expected.values())
         for kind, part in expected.items():
-            moved = factors.get(kind, 1.0) * exp(GAIN * error * (part / total) / norm)
+            moved = factors.get(kind, 1.0) * exp(gain * error * (part / total) / norm)
             factors[kind] = max(CORRECTION_MIN, min(CORRECTION_MAX, moved))
     return tuple(
         Correction(direction=direction, op_class=op_class, factor=factor)
