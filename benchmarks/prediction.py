@@ -240,6 +240,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"also write {RESULTS.name}.md, .json")
     parser.add_argument("--only", default="", help="only configurations whose name has this")
     parser.add_argument("--fresh", action="store_true", help="forget earlier measurements")
+    parser.add_argument("--stored", action="store_true", help="measure nothing more")
     parser.add_argument("--directory", type=Path, default=DIRECTORY)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started has to end, too
@@ -252,7 +253,7 @@ def main() -> None:
         print(f"Only loopback: {lack}.")
     wanted = [case for case in cases() if options.only in case.name
               and (case.network == LOOPBACK or not lack)]
-    todo = [case for case in wanted if case.name not in known]
+    todo = [] if options.stored else [case for case in wanted if case.name not in known]
     print(f"{len(todo)} of {len(wanted)} configurations to measure.", flush=True)
     for done, row in enumerate(measure(todo, options.directory), 1):
         case = Case(**row["case"])
