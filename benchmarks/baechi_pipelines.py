@@ -11,18 +11,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from dag.mapping.chain_pipeline import ChainPlanner, Pipeline
 from dag.mapping.problem import LATENCY, Mapping, MappingProblem
 from dag.placement import Refusal
 from dag.placers.etf import m_etf
 from dag.placers.sct import m_sct
+from dag.replicas.chain_pipeline import ChainPlanner, Pipeline
 
 RESERVED = (1, 4, 16, 64)
 ALGORITHMS = {"m-etf": m_etf, "m-sct": m_sct}
 
 
 class BaechiPlan:
-    """A plan of a group for `dag.mapping.replicas`; all devices and links must be alike.
+    """A plan of a group for `dag.replicas.replicate`; all devices and links must be alike.
 
     Only groups of the given sizes are planned.
     """

@@ -38,18 +38,18 @@ if not __package__:  # run as a file: its neighbours are found from the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.placement_cases import SOURCE, Case, Profile, cases, fleets, profiles
-from dag.mapping.bounds import lower_bound
 from dag.mapping.judge import value
-from dag.mapping.large import best_single
-from dag.mapping.portfolio import best_mapping
 from dag.mapping.problem import LATENCY, Mapping, MappingProblem, Unmapped
 from dag.mapping.verify import verify
+from dag.placers.bounds import lower_bound
 from dag.placers.etf import m_etf
 from dag.placers.exact import optimum
 from dag.placers.heft import heft
 from dag.placers.pipedream import pipedream
 from dag.placers.sct import m_sct
 from dag.placers.topo import m_topo
+from dag.portfolio.best_mapping import best_mapping
+from dag.portfolio.large import best_single
 
 Placer = Callable[[MappingProblem], Mapping | Unmapped]
 BAECHI: dict[str, Placer] = {"m-TOPO": m_topo, "m-ETF": m_etf, "m-SCT": m_sct}

@@ -41,13 +41,13 @@ if not __package__:  # run as a file: its neighbours are found from the checkout
 from benchmarks.big_graphs import GRAPHS, cluster
 from dag.mapping.build import cost_graph, devices
 from dag.mapping.candidates import restricted, widened, work_table
-from dag.mapping.large import single_seconds
-from dag.mapping.portfolio import best_mapping
 from dag.mapping.problem import LATENCY, THROUGHPUT, Mapping, MappingProblem, Objective
 from dag.mapping.refine import exit_rank
-from dag.mapping.replan import Replan, replan
-from dag.mapping.state_moves import NOWHERE, Running
 from dag.mapping.verify import verify
+from dag.portfolio.best_mapping import best_mapping
+from dag.portfolio.large import single_seconds
+from dag.replanning.replan import Replan, replan
+from dag.replanning.state_moves import NOWHERE, Running
 
 OBJECTIVES: tuple[Objective, ...] = (LATENCY, THROUGHPUT)
 GOALS = {(10_000, 100): 5.0, (100_000, 1_000): 60.0}

@@ -24,10 +24,10 @@ from benchmarks.baechi_pipelines import BaechiPlan
 from benchmarks.headline_report import markdown, picture
 from benchmarks.transformer_shapes import SHAPES, Shape, break_even_bytes_per_s, chain
 from dag.mapping.build import DeviceCosts, LinkCosts, devices
-from dag.mapping.chain_pipeline import ChainPlanner
 from dag.mapping.problem import THROUGHPUT, FloatArray, MappingProblem
-from dag.mapping.replicas import Replicated, groupings, replicate
 from dag.placement import Refusal
+from dag.replicas.chain_pipeline import ChainPlanner
+from dag.replicas.replicate import Replicated, groupings, replicate
 
 RESULTS = Path(__file__).resolve().parent / "results"
 NAME = "2026-11-26-rtx3080-vs-h100"

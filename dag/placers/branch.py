@@ -15,12 +15,12 @@ import numpy as np
 
 from dag.compiled import compiled
 from dag.mapping import judge
-from dag.mapping.bounds import device_weights
 from dag.mapping.judge import Wiring, wiring
 from dag.mapping.memory import ROUNDING
 from dag.mapping.problem import FloatArray, IntArray, Mapping, MappingProblem, Unmapped
 from dag.mapping.units import Units, groups
 from dag.placers.balance import Links, add_transfers, balance, links_of
+from dag.placers.bounds import device_weights
 
 NAME = "branch"
 MOST_UNITS = 24

@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dag.mapping.portfolio import EFFORTS, Report, best_mapping
 from dag.mapping.problem import LATENCY, Mapping, MappingProblem, Objective
 from dag.mapping.reading import MAX_BYTES, read_problem
-from dag.mapping.writing import objective_name, plan_value
+from dag.portfolio.best_mapping import EFFORTS, Report, best_mapping
+from dag.portfolio.writing import objective_name, plan_value
 from homespun.cli.output import print_document, print_table, printable
 from homespun.errors import CATALOG, Code, HomespunError
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from dag.mapping import judge
 from dag.mapping.problem import LATENCY, FloatArray, IntArray, Mapping, MappingProblem
-from dag.mapping.writing import played
+from dag.portfolio.writing import played
 from homespun.plan.bars import LEFT, RIGHT, WIDTH, Bar, Row, chart_height, draw_chart
 from homespun.plan.svg import Drawing, colour, seconds
 

@@ -8,8 +8,8 @@ import torch
 from benchmarks.rtx3080_vs_h100 import Fleet, h100, home, planned
 from benchmarks.transformer_shapes import SHAPES, Shape, break_even_bytes_per_s, chain
 from dag.mapping.build import DeviceCosts, LinkCosts
-from dag.mapping.replicas import Replicated
 from dag.placement import Refusal
+from dag.replicas.replicate import Replicated
 from examples.transformer import Transformer, language_loss
 from ir.cost import node_cost, parameter_bytes
 from ir.frontends.torch_module import import_module

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dag.mapping.build import DeviceCosts, EdgeCosts, LinkCosts, NodeCosts, cost_graph, devices
 from dag.mapping.explain import explanation
-from dag.mapping.portfolio import best_mapping
 from dag.mapping.problem import LATENCY, THROUGHPUT, MappingProblem, Objective
+from dag.portfolio.best_mapping import best_mapping
 
 
 def chain(objective: Objective, *, serial: bool = False) -> MappingProblem:

@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dag.mapping.bounds import lower_bound
 from dag.mapping.judge import value
 from dag.mapping.problem import (
     LATENCY,
@@ -18,6 +17,7 @@ from dag.mapping.problem import (
     Unmapped,
 )
 from dag.mapping.verify import verify
+from dag.placers.bounds import lower_bound
 from dag.placers.exact import optimum
 from tests.dag.mapping.conftest import random_problem
 from tests.dag.placers.enumeration import least

@@ -8,11 +8,11 @@ from itertools import product
 import pytest
 
 from dag.mapping.build import DeviceCosts, EdgeCosts, LinkCosts, NodeCosts, cost_graph, devices
-from dag.mapping.portfolio import best_mapping
 from dag.mapping.problem import LATENCY, Mapping, MappingProblem, Unmapped
 from dag.mapping.verify import verify
 from dag.placers.packing import packing
 from dag.placers.packing_search import packing_search
+from dag.portfolio.best_mapping import best_mapping
 
 NODES, DEVICES = 8, 3
 

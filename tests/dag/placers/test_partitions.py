@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from dag.mapping import judge
-from dag.mapping.bounds import lower_bound
 from dag.mapping.build import DeviceCosts, EdgeCosts, LinkCosts, NodeCosts, cost_graph, devices
 from dag.mapping.problem import THROUGHPUT, Mapping, MappingProblem, Unmapped
 from dag.mapping.units import acyclic_groups
 from dag.mapping.verify import verify
 from dag.placers.balance import balance
+from dag.placers.bounds import lower_bound
 from dag.placers.branch import branch
 from dag.placers.contiguous import down_sets, prefixes
 from dag.placers.ideals import device_orders, ideals

@@ -10,11 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dag.mapping import large
 from dag.mapping.build import DeviceCosts, EdgeCosts, LinkCosts, NodeCosts, cost_graph, devices
 from dag.mapping.coarsen import places
 from dag.mapping.judge import fits, loads, makespan, value
-from dag.mapping.large import best_single, plan_large, single_seconds
 from dag.mapping.load_moves import levelled
 from dag.mapping.problem import (
     LATENCY,
@@ -28,6 +26,8 @@ from dag.mapping.refine import refined
 from dag.mapping.stretches import depth_first, stretches
 from dag.mapping.verify import verify
 from dag.placers.heft import heft
+from dag.portfolio import large
+from dag.portfolio.large import best_single, plan_large, single_seconds
 from tests.dag.mapping.conftest import random_problem
 
 OBJECTIVES: tuple[Objective, ...] = (LATENCY, THROUGHPUT)
@@ -92,9 +92,9 @@ def test_an_inner_planner_that_finds_nothing_is_asked_once_more_with_finer_nodes
 
 def test_plans_are_equal_in_other_processes() -> None:
     code = (
-        "from dag.mapping.large import plan_large\n"
+        "from dag.portfolio.large import plan_large\n"
         "from dag.placers.heft import heft\n"
-        "from dag.mapping import large\n"
+        "from dag.portfolio import large\n"
         "from tests.dag.mapping.conftest import random_problem\n"
         "large.INNER_NODES, large.INNER_DEVICES = 20, 4\n"
         "for objective in ('latency', 'throughput'):\n"

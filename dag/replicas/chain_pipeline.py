@@ -250,7 +250,7 @@ def cut_bytes(problem: MappingProblem) -> FloatArray:
     if graph.edges != graph.nodes - 1 or (target - source != 1).any():
         raise HomespunError(
             Code.INVALID_ARGUMENT, "The cost graph is no chain: each node but the last must have "
-            "one edge, to the node after it. Map it with `dag.mapping.portfolio` instead.")
+            "one edge, to the node after it. Map it with `dag.portfolio.best_mapping` instead.")
     if graph.groups < graph.nodes or (graph.pin >= 0).any():
         raise HomespunError(
             Code.INVALID_ARGUMENT, "Nodes of the chain are pinned or co-located, which pipelines "

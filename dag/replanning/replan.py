@@ -2,7 +2,7 @@
 
 What cannot stay goes where most passes are made within the horizon. Anything else moves only if
 more passes are made than by that repair alone, so what is proposed pays for itself within the
-horizon (`dag.mapping.payback`). Candidates are blocks of nodes that are together now, of several
+horizon (`dag.replanning.payback`). Candidates are blocks of nodes that are together now, of several
 sizes, and mappings that the caller has planned from nothing. At the end moves that gain nothing are
 taken back.
 """
@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dag.mapping.judge import fits
-from dag.mapping.payback import Scales, Weighed, payback_seconds, pays
 from dag.mapping.problem import LATENCY, BoolArray, Mapping, MappingProblem, Unmapped
-from dag.mapping.repair import forced_nodes, repaired
-from dag.mapping.state_moves import Running, Traffic, listed, moved, renamed
 from dag.placement import Refusal
 from dag.placers.balance import balance
 from dag.placers.heft import heft
+from dag.replanning.payback import Scales, Weighed, payback_seconds, pays
+from dag.replanning.repair import forced_nodes, repaired
+from dag.replanning.state_moves import Running, Traffic, listed, moved, renamed
 
 TRIALS = 200
 """Mappings weighed to improve on the repair; half as many to place what must move, and a quarter

@@ -10,8 +10,6 @@ import pytest
 
 from dag.mapping.build import DeviceCosts, EdgeCosts, LinkCosts, NodeCosts, cost_graph, devices
 from dag.mapping.judge import value
-from dag.mapping.large import best_single
-from dag.mapping.portfolio import best_mapping, placers
 from dag.mapping.problem import (
     LATENCY,
     THROUGHPUT,
@@ -21,6 +19,8 @@ from dag.mapping.problem import (
     Unmapped,
 )
 from dag.mapping.verify import verify
+from dag.portfolio.best_mapping import best_mapping, placers
+from dag.portfolio.large import best_single
 from tests.dag.mapping.conftest import random_problem
 
 
@@ -49,7 +49,7 @@ def test_sound_and_never_worse(seed: int, objective: Objective, serial: bool) ->
 def test_the_same_in_every_process() -> None:
     program = (
         "from tests.dag.mapping.conftest import random_problem\n"
-        "from dag.mapping.portfolio import best_mapping\n"
+        "from dag.portfolio.best_mapping import best_mapping\n"
         "report = best_mapping(random_problem(7, 24, 4, serial=True), effort=0.1, seed=3)\n"
         "print(report.best.device.tolist(), report.best.start_s.tolist(), report.candidates)\n")
     said = {

@@ -15,14 +15,13 @@ from math import sqrt
 
 from dag.mapping.anneal_latency import anneal_latency
 from dag.mapping.anneal_throughput import anneal_throughput
-from dag.mapping.bounds import lower_bound
 from dag.mapping.explain import explanation
 from dag.mapping.judge import value
-from dag.mapping.large import best_single, plan_large
 from dag.mapping.problem import LATENCY, Mapping, MappingProblem, Unmapped
 from dag.mapping.shortage import shortages
 from dag.mapping.verify import verify
 from dag.placers.balance import balance
+from dag.placers.bounds import lower_bound
 from dag.placers.branch import branch
 from dag.placers.etf import m_etf
 from dag.placers.heft import heft, ranked, upward_rank
@@ -32,6 +31,7 @@ from dag.placers.packing_search import packing_search
 from dag.placers.pipedream import pipedream
 from dag.placers.sct import m_sct
 from dag.placers.topo import m_topo
+from dag.portfolio.large import best_single, plan_large
 
 MappingPlacer = Callable[[MappingProblem], Mapping | Unmapped]
 
@@ -104,7 +104,7 @@ def best_mapping(problem: MappingProblem, effort: float = 1.0, seed: int = 0) ->
         seed: of local search.
 
     Cost: O(nodes * devices + budget) up to `NODES_MAX` nodes and `DEVICES_MAX` devices; beyond
-    them that of `dag.mapping.large.plan_large`.
+    them that of `dag.portfolio.large.plan_large`.
     """
     if refusals := shortages(problem):
         return _nothing(refusals)

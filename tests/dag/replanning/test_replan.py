@@ -20,11 +20,11 @@ from dag.mapping.problem import (
     Objective,
     Unmapped,
 )
-from dag.mapping.repair import forced_nodes
-from dag.mapping.replan import Replan, replan
-from dag.mapping.state_moves import Running, move_seconds, moved, nearest, renamed
 from dag.mapping.verify import verify
 from dag.placers.heft import heft
+from dag.replanning.repair import forced_nodes
+from dag.replanning.replan import Replan, replan
+from dag.replanning.state_moves import Running, move_seconds, moved, nearest, renamed
 from tests.dag.mapping.conftest import random_problem
 
 OBJECTIVES: tuple[Objective, ...] = (LATENCY, THROUGHPUT)

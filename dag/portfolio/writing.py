@@ -7,8 +7,8 @@ from math import isfinite
 import numpy as np
 
 from dag.mapping import judge
-from dag.mapping.portfolio import Report
 from dag.mapping.problem import LATENCY, FloatArray, Mapping, MappingProblem
+from dag.portfolio.best_mapping import Report
 
 SCHEMA = "homespun.plan/1"
 

@@ -16,7 +16,7 @@ from dag.mapping.coarsen import coarsened
 from dag.mapping.judge import fits, loads, makespan, node_seconds, running_order
 from dag.mapping.problem import LATENCY, BoolArray, FloatArray, IntArray, MappingProblem
 from dag.mapping.refine import rank_order
-from dag.mapping.state_moves import Running, move_seconds, moved, nearest
+from dag.replanning.state_moves import Running, move_seconds, moved, nearest
 
 BLOCKS = (1, 4, 16, 64, 256)
 """Numbers of blocks that the graph is divided into, besides its single groups."""

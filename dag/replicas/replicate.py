@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dag.mapping.chain_pipeline import Pipeline
-from dag.mapping.exchange import exchange_s
 from dag.mapping.problem import Devices, FloatArray
 from dag.placement import Refusal
 from dag.placers.ideals import along_links
+from dag.replicas.chain_pipeline import Pipeline
+from dag.replicas.exchange import exchange_s
 
 Plan = Callable[[Sequence[int], int], Pipeline | Refusal]
 """(device numbers, microbatches) -> the pipeline on some of them, or why there is none."""

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from dag.mapping.build import DeviceCosts, EdgeCosts, LinkCosts, NodeCosts, cost_graph, devices
-from dag.mapping.chain_pipeline import ChainPlanner, Pipeline
-from dag.mapping.exchange import all_reduce_s, exchange_s
 from dag.mapping.problem import THROUGHPUT, MappingProblem
-from dag.mapping.replicas import Replicated, groupings, replicate, share
 from dag.placement import Refusal
+from dag.replicas.chain_pipeline import ChainPlanner, Pipeline
+from dag.replicas.exchange import all_reduce_s, exchange_s
+from dag.replicas.replicate import Replicated, groupings, replicate, share
 from dag.schedule import SegmentTimes, Transfer, timeline
 from homespun.errors import Code, HomespunError
 
@@ -288,7 +288,7 @@ def test_shares_of_equal_pipelines_differ_by_one_at_most():
 
 
 DESCRIBE = """
-from tests.dag.mapping.test_replicas import _drawn, run
+from tests.dag.replicas.test_replicate import _drawn, run
 for seed in range(6):
     found = run(*[_drawn(seed)[n] for n in (0, 2, 1)])
     print(repr(found.refused if hasattr(found, "refused") else found))

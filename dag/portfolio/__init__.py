@@ -1,0 +1,1 @@
+"""The answer to a mapping problem: all placers asked, the best improved, with the reasons."""

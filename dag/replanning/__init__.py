@@ -1,0 +1,1 @@
+"""Changing a running mapping when devices or links change, as little as pays."""

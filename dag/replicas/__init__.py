@@ -1,0 +1,1 @@
+"""Data-parallel replicas of a pipeline, where there are more devices than one needs."""
