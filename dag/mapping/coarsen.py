@@ -27,6 +27,7 @@ from dag.mapping.matching import (
     neighbours,
     root,
 )
+from dag.mapping.paths import places
 from dag.mapping.problem import (
     LATENCY,
     CostGraph,
@@ -135,13 +136,6 @@ def expanded(mapping: Mapping, coarse: Coarse, problem: MappingProblem) -> Mappi
     order = np.lexsort((places(graph.topological), turn[coarse.part])).astype(np.int64)
     return Mapping(
         algorithm=mapping.algorithm, device=device, start_s=makespan(problem, device, order)[1])
-
-
-def places(order: IntArray) -> IntArray:
-    """Place of each node in an order of all of them: the inverse permutation."""
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    return place
 
 
 def least_seconds(graph: CostGraph) -> FloatArray:

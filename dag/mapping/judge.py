@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dag.compiled import compiled
+from dag.mapping.paths import places
 from dag.mapping.problem import (
     LATENCY,
     CostGraph,
@@ -243,9 +244,7 @@ def running_order(problem: MappingProblem, device: IntArray, start_s: FloatArray
     Of those that start together the shorter go first, because those that take no time may start
     with another one; then topologically.
     """
-    graph = problem.graph
-    place = np.empty(graph.nodes, dtype=np.int64)
-    place[graph.topological] = np.arange(graph.nodes)
+    place = places(problem.graph.topological)
     return np.lexsort((place, node_seconds(problem, device), start_s)).astype(np.int64)
 
 

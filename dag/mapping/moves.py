@@ -15,6 +15,7 @@ import numpy as np
 from dag.compiled import compiled
 from dag.mapping.judge import Wiring, wiring
 from dag.mapping.memory import ROUNDING, GroupCosts, group_costs, group_seconds
+from dag.mapping.paths import longest_after, places
 from dag.mapping.problem import BoolArray, FloatArray, IntArray, MappingProblem
 
 
@@ -86,9 +87,7 @@ def search_tables(problem: MappingProblem) -> Search:
         costs=costs, limit=limit, tight=bool((everything > limit).any()),
         largest=float(costs.temporary.max()), wires=wiring(problem),
         out_edges=graph.out_edges, first_out=graph.first_out, edge_target=graph.edge_target,
-        tail=_tails(
-            graph.topological, seconds.min(axis=1), graph.first_out, graph.out_edges,
-            graph.edge_target))
+        tail=longest_after(graph, seconds.min(axis=1), np.zeros(graph.edges)))
 
 
 def state_of(
@@ -96,11 +95,9 @@ def state_of(
 ) -> State:
     """The state of these devices and this order; it owns its arrays."""
     graph = problem.graph
-    place = np.empty(graph.nodes, dtype=np.int64)
-    place[order] = np.arange(graph.nodes)
     return State(
         device=device.copy(), node_s=search.seconds[np.arange(graph.nodes), device],
-        order=order.copy(), place=place,
+        order=order.copy(), place=places(order),
         slot=graph.edge_tensor * problem.devices.count + device[graph.edge_target],
         lot=np.zeros(graph.groups, dtype=np.int64), before=np.zeros(graph.groups, dtype=np.int64),
         mark=np.zeros(graph.groups, dtype=np.int64),
@@ -108,20 +105,6 @@ def state_of(
             device, weights=graph.persistent_bytes + graph.output_bytes,
             minlength=problem.devices.count).astype(np.float64))
 
-
-
-@compiled
-def _tails(
-    topological: IntArray, least_s: FloatArray, first_out: IntArray, out_edges: IntArray,
-    edge_target: IntArray,
-) -> FloatArray:
-    tail = np.zeros(len(least_s))
-    for at in range(len(topological) - 1, -1, -1):
-        node = topological[at]
-        for number in range(first_out[node], first_out[node + 1]):
-            target = edge_target[out_edges[number]]
-            tail[node] = max(tail[node], least_s[target] + tail[target])
-    return tail
 
 
 @compiled
@@ -164,14 +147,8 @@ def _connected(most: int, number: int, search: Search, state: State) -> int:
         looked += 1
         for member in range(search.costs.first[group], search.costs.first[group + 1]):
             node = search.costs.members[member]
-            before = search.wires.first_in[node + 1] - search.wires.first_in[node]
-            after = search.first_out[node + 1] - search.first_out[node]
-            for place in range(before + after):
-                if place < before:
-                    other = search.wires.edge_source[search.wires.first_in[node] + place]
-                else:
-                    other = search.edge_target[
-                        search.out_edges[search.first_out[node] + place - before]]
+            for place in range(_degree(node, search)):
+                other = _neighbour(node, place, search)
                 near = search.group[other]
                 if state.device[other] == here and state.mark[near] != number:
                     if found == most:
@@ -183,21 +160,31 @@ def _connected(most: int, number: int, search: Search, state: State) -> int:
 
 
 @compiled
+def _degree(node: int, search: Search) -> int:
+    """Edges into and out of a node."""
+    before = search.wires.first_in[node + 1] - search.wires.first_in[node]
+    return int(before + search.first_out[node + 1] - search.first_out[node])
+
+
+@compiled
+def _neighbour(node: int, place: int, search: Search) -> int:
+    """Other end of one of a node's edges: those into it first, then those out of it."""
+    before = search.wires.first_in[node + 1] - search.wires.first_in[node]
+    if place < before:
+        return int(search.wires.edge_source[search.wires.first_in[node] + place])
+    return int(search.edge_target[
+        search.out_edges[search.first_out[node] + place - before]])
+
+
+@compiled
 def choose_target(moved: int, draw: np.random.Generator, search: Search, state: State) -> int:
     """A device for the lot: often that of a neighbour; -1 if it is where it is already."""
     group = state.lot[draw.integers(0, moved)]
     first, past = search.costs.first[group], search.costs.first[group + 1]
     node = search.costs.members[draw.integers(first, past)]
-    before = search.wires.first_in[node + 1] - search.wires.first_in[node]
-    after = search.first_out[node + 1] - search.first_out[node]
-    if before + after > 0 and draw.random() < 0.6:
-        place = draw.integers(0, before + after)
-        if place < before:
-            other = search.wires.edge_source[search.wires.first_in[node] + place]
-        else:
-            other = search.edge_target[
-                search.out_edges[search.first_out[node] + place - before]]
-        target = state.device[other]
+    degree = _degree(node, search)
+    if degree > 0 and draw.random() < 0.6:
+        target = state.device[_neighbour(node, int(draw.integers(0, degree)), search)]
     else:
         target = draw.integers(0, search.seconds.shape[1])
     return -1 if target == state.device[node] else int(target)

@@ -7,6 +7,7 @@ are seconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -176,3 +177,7 @@ class Unmapped:
 
     algorithm: str
     reason: str
+
+
+MappingPlacer = Callable[[MappingProblem], Mapping | Unmapped]
+"""Finds a mapping or says why not; deterministic."""

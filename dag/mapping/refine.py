@@ -12,7 +12,6 @@ from dataclasses import replace
 import numpy as np
 
 from dag.compiled import compiled
-from dag.mapping.coarsen import places
 from dag.mapping.judge import (
     Wiring,
     fits,
@@ -20,10 +19,12 @@ from dag.mapping.judge import (
     node_seconds,
     peak_bytes,
     transfer_s,
+    transfers_seconds,
     value,
     wiring,
 )
 from dag.mapping.load_moves import free_nodes, levelled
+from dag.mapping.paths import by_rank, longest_after
 from dag.mapping.problem import (
     LATENCY,
     BoolArray,
@@ -66,7 +67,7 @@ def _rescheduled(problem: MappingProblem, mapping: Mapping, name: str) -> Mappin
     device = mapping.device
     for number in range(PASSES):
         rank = exit_rank(problem, device)
-        order = np.lexsort((places(graph.topological), -rank)).astype(np.int64)
+        order = by_rank(graph, rank)
         if number:
             device = _rehomed(
                 order, device, rank, free, graph.compute_s, on.column, on.speed,
@@ -84,35 +85,18 @@ def _rescheduled(problem: MappingProblem, mapping: Mapping, name: str) -> Mappin
 def exit_rank(problem: MappingProblem, device: IntArray) -> FloatArray:
     """Longest path from each node to an exit on these devices, its own time included, [nodes]."""
     graph = problem.graph
-    return _to_exit(
-        graph.topological, device, node_seconds(problem, device), graph.first_out,
-        graph.out_edges, graph.edge_target, wiring(problem), graph.edge_tensor)
+    node_s = node_seconds(problem, device)
+    source, target = device[graph.edge_source], device[graph.edge_target]
+    crosses = source != target
+    edge_s = np.zeros(graph.edges)
+    edge_s[crosses] = transfers_seconds(
+        problem, graph.edge_tensor[crosses], source[crosses], target[crosses])
+    return node_s + longest_after(graph, node_s, edge_s)
 
 
 def rank_order(problem: MappingProblem, device: IntArray) -> IntArray:
     """Nodes by decreasing `exit_rank`: a topological order in which what is urgent runs first."""
-    rank = exit_rank(problem, device)
-    return np.lexsort((places(problem.graph.topological), -rank)).astype(np.int64)
-
-
-@compiled
-def _to_exit(
-    topological: IntArray, device: IntArray, node_s: FloatArray, first_out: IntArray,
-    out_edges: IntArray, edge_target: IntArray, wires: Wiring, edge_tensor: IntArray,
-) -> FloatArray:
-    rank = np.zeros(len(node_s))
-    for place in range(len(topological) - 1, -1, -1):
-        node = topological[place]
-        longest = 0.0
-        for number in range(first_out[node], first_out[node + 1]):
-            edge = out_edges[number]
-            target = edge_target[edge]
-            after = rank[target]
-            if device[target] != device[node]:
-                after += transfer_s(wires, edge_tensor[edge], device[node], device[target])
-            longest = max(longest, after)
-        rank[node] = node_s[node] + longest
-    return rank
+    return by_rank(problem.graph, exit_rank(problem, device))
 
 
 @compiled

@@ -10,6 +10,7 @@ from scipy.sparse.csgraph import connected_components
 
 from dag.mapping.build import topological_order
 from dag.mapping.memory import ROUNDING
+from dag.mapping.paths import places
 from dag.mapping.problem import BoolArray, FloatArray, IntArray, MappingProblem
 
 
@@ -60,9 +61,7 @@ def acyclic_groups(problem: MappingProblem) -> Units:
     crossing = label[graph.edge_source] != label[graph.edge_target]
     order = topological_order(
         count, label[graph.edge_source][crossing], label[graph.edge_target][crossing])
-    place = np.empty(count, dtype=np.int64)
-    place[order] = np.arange(count)
-    return units(problem, place[label], count)
+    return units(problem, places(order)[label], count)
 
 
 def units(problem: MappingProblem, label: IntArray, count: int) -> Units:

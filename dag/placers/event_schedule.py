@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from dag.compiled import compiled
-from dag.mapping.coarsen import places
 from dag.mapping.judge import Wiring
 from dag.mapping.memory import GroupCosts, group_costs, group_seconds, has_room
+from dag.mapping.paths import places
 from dag.mapping.problem import IntArray, Mapping, MappingProblem, Unmapped
 from dag.placers.arrivals import by_source, inputs_at, receive
 from dag.placers.event_state import Rules, State, at_rest

@@ -14,6 +14,7 @@ from itertools import combinations
 import numpy as np
 
 from dag.mapping.build import topological_order
+from dag.mapping.paths import longest_after, places
 from dag.mapping.problem import BoolArray, FloatArray, IntArray, MappingProblem
 from dag.mapping.units import Units
 from dag.placers.assignment import assigned, travelling
@@ -50,11 +51,8 @@ class LatencyProgram:
     def order(self, point: FloatArray) -> IntArray:
         """Nodes as the solution runs them, every edge forward whatever the rounding."""
         graph = self._problem.graph
-        place = np.empty(graph.nodes, dtype=np.int64)
-        place[graph.topological] = np.arange(graph.nodes)
-        by_start = np.lexsort((place, point[self._start])).astype(np.int64)
-        rank = np.empty(graph.nodes, dtype=np.int64)
-        rank[by_start] = np.arange(graph.nodes)
+        by_start = np.lexsort((places(graph.topological), point[self._start])).astype(np.int64)
+        rank = places(by_start)
         ranks = topological_order(graph.nodes, rank[graph.edge_source], rank[graph.edge_target])
         ordered: IntArray = by_start[ranks]
         return ordered
@@ -213,13 +211,7 @@ def heads(problem: MappingProblem, least: FloatArray) -> FloatArray:
 
 def tails(problem: MappingProblem, least: FloatArray) -> FloatArray:
     """Longest path after each node, in least times."""
-    graph = problem.graph
-    tail = np.zeros(graph.nodes)
-    for node in graph.topological[::-1].tolist():
-        for number in graph.out_edges[graph.first_out[node]:graph.first_out[node + 1]].tolist():
-            target = graph.edge_target[number]
-            tail[node] = max(tail[node], tail[target] + least[target])
-    return tail
+    return longest_after(problem.graph, least, np.zeros(problem.graph.edges))
 
 
 def _uses(task: tuple[int, int, IntArray, int], device: int) -> list[Term]:

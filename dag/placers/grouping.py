@@ -8,7 +8,6 @@ cycle: fewer decisions, and no transfer between them in the placer's eyes.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -16,10 +15,14 @@ import numpy as np
 
 from dag.mapping.coarsen import Coarse, contracted, expanded
 from dag.mapping.memory import ROUNDING, group_costs, group_seconds
-from dag.mapping.problem import CostGraph, IntArray, Mapping, MappingProblem, Unmapped
-
-MappingPlacer = Callable[[MappingProblem], Mapping | Unmapped]
-"""Finds a mapping; deterministic."""
+from dag.mapping.problem import (
+    CostGraph,
+    IntArray,
+    Mapping,
+    MappingPlacer,
+    MappingProblem,
+    Unmapped,
+)
 
 
 def on_fused(placer: MappingPlacer) -> MappingPlacer:

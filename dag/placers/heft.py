@@ -16,6 +16,7 @@ import numpy as np
 from dag.compiled import compiled
 from dag.mapping.judge import Wiring, makespan, running_order, transfer_s, wiring
 from dag.mapping.memory import GroupCosts, group_costs, group_seconds, has_room
+from dag.mapping.paths import by_rank, longest_after
 from dag.mapping.problem import (
     BoolArray,
     FloatArray,
@@ -40,9 +41,7 @@ def ranked(problem: MappingProblem, rank: FloatArray, algorithm: str) -> Mapping
         algorithm: name for the answer.
     """
     graph = problem.graph
-    place = np.empty(graph.nodes, dtype=np.int64)
-    place[graph.topological] = np.arange(graph.nodes)
-    order = np.lexsort((place, -rank)).astype(np.int64)
+    order = by_rank(graph, rank)
     seconds = problem.seconds()
     able = np.isfinite(group_seconds(problem, seconds))
     device, start, stuck = _schedule(
@@ -68,9 +67,7 @@ def upward_rank(
     graph = problem.graph
     node_s = typical_seconds(problem.seconds(), least=least)
     tensor_s = transfer_weight * mean_transfers(problem)
-    return _longest_to_exit(
-        graph.topological, node_s, graph.first_out, graph.out_edges, graph.edge_target,
-        graph.edge_tensor, tensor_s)
+    return node_s + longest_after(graph, node_s, tensor_s[graph.edge_tensor])
 
 
 def typical_seconds(seconds: FloatArray, *, least: bool = False) -> FloatArray:
@@ -98,22 +95,6 @@ def mean_transfers(problem: MappingProblem) -> FloatArray:
         usual = devices.latency_s + graph.tensor_bytes[tensor] / devices.bandwidth_bytes_per_s
         mean[tensor] = np.where(np.isnan(given), usual, given)[apart].mean()
     return mean
-
-
-@compiled
-def _longest_to_exit(
-    topological: IntArray, node_s: FloatArray, first_out: IntArray, out_edges: IntArray,
-    edge_target: IntArray, edge_tensor: IntArray, tensor_s: FloatArray,
-) -> FloatArray:
-    rank = np.zeros(len(node_s))
-    for place in range(len(topological) - 1, -1, -1):
-        node = topological[place]
-        longest = 0.0
-        for number in range(first_out[node], first_out[node + 1]):
-            edge = out_edges[number]
-            longest = max(longest, tensor_s[edge_tensor[edge]] + rank[edge_target[edge]])
-        rank[node] = node_s[node] + longest
-    return rank
 
 
 @compiled

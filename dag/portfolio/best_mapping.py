@@ -8,7 +8,7 @@ gets the same answer on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 from math import sqrt
@@ -17,7 +17,13 @@ from dag.mapping.anneal_latency import anneal_latency
 from dag.mapping.anneal_throughput import anneal_throughput
 from dag.mapping.explain import explanation
 from dag.mapping.judge import value
-from dag.mapping.problem import LATENCY, Mapping, MappingProblem, Unmapped
+from dag.mapping.problem import (
+    LATENCY,
+    Mapping,
+    MappingPlacer,
+    MappingProblem,
+    Unmapped,
+)
 from dag.mapping.shortage import shortages
 from dag.mapping.verify import verify
 from dag.placers.balance import balance
@@ -32,8 +38,6 @@ from dag.placers.pipedream import pipedream
 from dag.placers.sct import m_sct
 from dag.placers.topo import m_topo
 from dag.portfolio.large import best_single, plan_large
-
-MappingPlacer = Callable[[MappingProblem], Mapping | Unmapped]
 
 EFFORTS = {"quick": 0.1, "normal": 1.0, "thorough": 10.0}
 """Share of the normal budget of local search."""
@@ -113,35 +117,37 @@ def best_mapping(problem: MappingProblem, effort: float = 1.0, seed: int = 0) ->
         return _report(problem, *_searched(problem, effort, seed))
 
     def inner(part: MappingProblem) -> Mapping | Unmapped:
-        best = _searched(part, LARGE_SHARE * effort, seed)[1]
+        best = _searched(part, LARGE_SHARE * effort, seed)[2]
         return best or Unmapped(algorithm="portfolio", reason=NO_ROOM[0])
 
-    return _report(problem, [plan_large(problem, inner), best_single(problem)], None)
+    offers = [plan_large(problem, inner), best_single(problem)]
+    return _report(problem, offers, _sound(problem, offers), None)
 
 
 def _searched(
     problem: MappingProblem, effort: float, seed: int
-) -> tuple[list[Mapping | Unmapped], Mapping | None]:
-    """What every algorithm offers, and what local search makes of the best of it."""
+) -> tuple[list[Mapping | Unmapped], list[Mapping], Mapping | None]:
+    """What every algorithm offers, what of it is sound, and what local search makes of the best."""
     alone = best_single(problem)
     offers = [*(placer(problem) for placer in placers(problem)), alone]
     sound = _sound(problem, offers)
     if not sound:
         offers.insert(0, packing_search(problem))
         sound = _sound(problem, offers)
-    return offers, _improved(problem, sound, alone, effort, seed) if sound else None
+    best = _improved(problem, sound, alone, effort, seed) if sound else None
+    return offers, sound, best
 
 
 def _report(
-    problem: MappingProblem, offers: Sequence[Mapping | Unmapped], best: Mapping | None
+    problem: MappingProblem, offers: Sequence[Mapping | Unmapped], sound: Sequence[Mapping],
+    best: Mapping | None,
 ) -> Report:
     """Judge all offers, the last of which is the best device alone.
 
-    The answer is `best` or the best of them.
+    The answer is `best` or the first of those that are sound.
     """
-    sound = _sound(problem, offers)
     if best is not None and not any(best is offer for offer in sound):
-        sound.insert(0, best)
+        sound = [best, *sound]
     values = {id(mapping): value(problem, mapping) for mapping in sound}
     candidates = _candidates(offers, sound, values)
     if not sound:

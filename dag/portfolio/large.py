@@ -7,27 +7,26 @@ with stretches of the graph. The best single device is always among the candidat
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
 from dag.mapping.candidates import chosen_devices, restricted, widened, work_table
-from dag.mapping.coarsen import Coarse, coarsened, expanded, places
+from dag.mapping.coarsen import Coarse, coarsened, expanded
 from dag.mapping.judge import fits, makespan, value
+from dag.mapping.paths import places
 from dag.mapping.problem import (
     LATENCY,
     FloatArray,
     IntArray,
     Mapping,
+    MappingPlacer,
     MappingProblem,
     Unmapped,
 )
 from dag.mapping.refine import refined
 from dag.mapping.stretches import depth_first, stretches
 from dag.placers.heft import heft
-
-Planner = Callable[[MappingProblem], Mapping | Unmapped]
 
 INNER_DEVICES = 48
 """Devices that the planner for small problems sees."""
@@ -48,7 +47,7 @@ def is_large(problem: MappingProblem) -> bool:
     return problem.graph.nodes > INNER_NODES or problem.devices.count > INNER_DEVICES
 
 
-def plan_large(problem: MappingProblem, inner: Planner) -> Mapping | Unmapped:
+def plan_large(problem: MappingProblem, inner: MappingPlacer) -> Mapping | Unmapped:
     """The best of: the inner planner's answer, a quicker and finer one, a single device.
 
     Args:
@@ -108,7 +107,7 @@ def _widened(answer: Mapping | Unmapped, devices: IntArray) -> Mapping | Unmappe
     return widened(answer, devices) if isinstance(answer, Mapping) else answer
 
 
-def _by_inner(problem: MappingProblem, inner: Planner) -> Mapping | Unmapped:
+def _by_inner(problem: MappingProblem, inner: MappingPlacer) -> Mapping | Unmapped:
     """What the inner planner says of the coarse graph; of a finer one if it finds nothing."""
     answer: Mapping | Unmapped = Unmapped(algorithm="coarse", reason="not tried")
     for nodes in (INNER_NODES, FINER * INNER_NODES):

@@ -22,6 +22,7 @@ from itertools import pairwise, permutations
 
 import numpy as np
 
+from dag.mapping.paths import places
 from dag.mapping.problem import Devices, FloatArray, IntArray, MappingProblem
 from dag.pipeline.ranges import Ranges
 from dag.pipeline.split import Split, SplitProblem, Splitter
@@ -244,8 +245,7 @@ def cut_bytes(problem: MappingProblem) -> FloatArray:
         HomespunError: INVALID_ARGUMENT if the graph is no chain, or has pins or groups.
     """
     graph = problem.graph
-    place = np.empty(graph.nodes, dtype=np.int64)
-    place[graph.topological] = np.arange(graph.nodes)
+    place = places(graph.topological)
     source, target = place[graph.edge_source], place[graph.edge_target]
     if graph.edges != graph.nodes - 1 or (target - source != 1).any():
         raise HomespunError(

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from dag.mapping.build import DeviceCosts, EdgeCosts, LinkCosts, NodeCosts, cost_graph, devices
-from dag.mapping.coarsen import Coarse, coarsened, contracted, expanded, places
+from dag.mapping.coarsen import Coarse, coarsened, contracted, expanded
 from dag.mapping.judge import loads, makespan, peak_bytes, value
+from dag.mapping.paths import places
 from dag.mapping.problem import LATENCY, THROUGHPUT, IntArray, Mapping, MappingProblem
 from dag.mapping.verify import verify
 from homespun.errors import HomespunError

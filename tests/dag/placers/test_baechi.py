@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from dag.mapping.build import DeviceCosts, EdgeCosts, LinkCosts, NodeCosts, cost_graph, devices
-from dag.mapping.coarsen import places
 from dag.mapping.judge import value
+from dag.mapping.paths import places
 from dag.mapping.problem import LATENCY, Mapping, MappingProblem, Unmapped
 from dag.mapping.verify import verify
 from dag.placers.etf import m_etf

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from dag.mapping.build import DeviceCosts, EdgeCosts, LinkCosts, NodeCosts, cost_graph, devices
-from dag.mapping.coarsen import places
 from dag.mapping.judge import fits, loads, makespan, value
 from dag.mapping.load_moves import levelled
+from dag.mapping.paths import places
 from dag.mapping.problem import (
     LATENCY,
     THROUGHPUT,
