@@ -10,6 +10,7 @@ once. Counts are exact (integers); seconds are floats.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
@@ -339,9 +340,16 @@ def optimizer_bytes(size_bytes: int, optimizer: OptimizerSpec) -> int:
     return size_bytes if optimizer.momentum else 0
 
 
-def activation_bytes(tensors: tuple[BoundaryTensor, ...]) -> int:
+def activation_bytes(tensors: Iterable[BoundaryTensor]) -> int:
     """Bytes of the boundary tensors that travel per microbatch."""
     return sum(t.type.size_bytes for t in tensors if t.kind is BoundaryKind.ACTIVATION)
+
+
+def gradient_bytes(tensors: Iterable[BoundaryTensor]) -> int:
+    """Bytes of the gradients that come back for boundary tensors, per microbatch."""
+    return sum(
+        t.type.size_bytes * t.contributions for t in tensors
+        if t.kind is BoundaryKind.ACTIVATION and t.differentiable)
 
 
 def update_seconds(memory: SegmentMemory, rates: PeerRates) -> float:

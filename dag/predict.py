@@ -17,7 +17,9 @@ from dag.cost import (
     GraphCosts,
     Links,
     SegmentMemory,
+    activation_bytes,
     deferred_seconds,
+    gradient_bytes,
     graph_costs,
     is_awaited,
     link_seconds,
@@ -148,14 +150,11 @@ def _occupied(
 
     Retiring a microbatch without a gradient takes no task, and deferring takes one more.
     """
-    leaving = sum(
-        t.type.size_bytes for t in segment.outgoing if t.kind is BoundaryKind.ACTIVATION)
+    leaving = activation_bytes(segment.outgoing)
     forward_s = span[0] + TASK_OVERHEAD_S + leaving / HANDOVER_BYTES_PER_S
     if known.problem.job.kind == INFER:
         return SegmentTimes(forward_s=forward_s, backward_s=0.0, in_flight=limit)
-    gradients = sum(
-        t.type.size_bytes * t.contributions for t in segment.incoming
-        if t.kind is BoundaryKind.ACTIVATION and t.differentiable)
+    gradients = gradient_bytes(segment.incoming)
     deferred_s = 0.0
     if peer.executor in DEFERRING_EXECUTORS and is_awaited(segment):
         deferred_s = deferred_seconds(
@@ -179,9 +178,7 @@ def transfers(
     for (source, target), tensors in sorted(pairs.items()):
         there = known.links.between(peers[source].peer_id, peers[target].peer_id)
         back = known.links.between(peers[target].peer_id, peers[source].peer_id)
-        activations = sum(t.type.size_bytes for t in tensors)
-        gradients = sum(
-            t.type.size_bytes * t.contributions for t in tensors if t.differentiable)
+        activations, gradients = activation_bytes(tensors), gradient_bytes(tensors)
         found.append(Transfer(
             source=source, target=target,
             forward_s=activations / there.bandwidth_bytes_per_s,
