@@ -152,7 +152,7 @@ class Daemon:
             return
         work = self._works[key]
         match command:
-            case do.OpenLinks():
+            case do.SetMembers():
                 work.open_links(command)
             case do.RunTask():
                 work.run_task(command)

@@ -133,7 +133,7 @@ class LeaseWork:
         """
         self._order(self._load, tuple(after))
 
-    def open_links(self, command: do.OpenLinks) -> None:
+    def open_links(self, command: do.SetMembers) -> None:
         """Make a link to each neighbour. Not queued: they may dial at once."""
         try:
             self._neighbours = Neighbours(

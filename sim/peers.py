@@ -108,7 +108,7 @@ class SimulatedPeer:
                 microbatches = command.spec.training.microbatches
                 self.works[lease] = Work(SymbolicExecutor(command.program, microbatches))
                 self._later(LOAD_MS, lease, ev.SegmentLoaded)
-            case do.OpenLinks():
+            case do.SetMembers():
                 self._open_links(self.works[lease], command)
             case do.RunTask():
                 self._run(lease, command.task)
@@ -123,7 +123,7 @@ class SimulatedPeer:
             case _:
                 self._send_numbers(lease, command)
 
-    def _open_links(self, work: Work, command: do.OpenLinks) -> None:
+    def _open_links(self, work: Work, command: do.SetMembers) -> None:
         work.members = {member.segment: member for member in command.members}
         early, work.early = work.early, []
         for deliver in early:

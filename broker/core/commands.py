@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dag.cluster import Cluster
 from dag.job import JobSpec
+from dag.placement import SegmentPlacement
 from ir.segment import Segment
 
 
@@ -54,6 +55,76 @@ class SolvePlacement(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankBackups(Command):
+    """Ask the planner which peers could run which segment; it answers with `BackupsRanked`."""
+
+    job_id: str
+    spec: JobSpec
+    segments: tuple[SegmentPlacement, ...]
+    cluster: Cluster
+    cluster_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A peer that keeps a snapshot, or one shard of it, and where it is reached."""
+
+    peer_id: str
+    address: str
+    shard: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotSource:
+    """Where a snapshot can be had; `data_shards` different shards give the whole."""
+
+    digest: str
+    size_bytes: int
+    data_shards: int
+    holders: tuple[Holder, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandBy(Command):
+    """Make a peer a backup of a segment; sending it again changes nothing there."""
+
+    peer_id: str
+    job_id: str
+    segment: Segment
+    token: int
+    spec: JobSpec
+    in_flight: int
+    segments: int
+    stall_timeout_ms: int
+    level: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSnapshots(Command):
+    """Tell the holder of a segment when to take snapshots, and who keeps them."""
+
+    peer_id: str
+    job_id: str
+    segment: int
+    token: int
+    interval: int
+    holders: tuple[Holder, ...]
+    data_shards: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompleteSnapshot(Command):
+    """Tell the holder of a segment that every segment has a snapshot of a position in safety."""
+
+    peer_id: str
+    job_id: str
+    segment: int
+    token: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AssignSegment(Command):
     """Grant a lease: tell a peer to load a segment."""
 
@@ -65,21 +136,27 @@ class AssignSegment(Command):
     in_flight: int
     segments: int
     stall_timeout_ms: int
+    position: int = 0
+    snapshot: SnapshotSource | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One segment of a running job and where it is."""
+    """One segment of a running job and where it is; `peer_id` is "" while nobody has it.
+
+    The segment needs nothing that was sent to it for a position before `position`.
+    """
 
     segment: int
     peer_id: str
     token: int
     tensor_address: str
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartJob(Command):
-    """Every segment is ready: tell a peer who its neighbours are and let it run."""
+    """Tell a peer who holds which segment, and let it run; again whenever that changes."""
 
     peer_id: str
     job_id: str
@@ -142,6 +219,7 @@ class Note(Command):
 
 
 AnyCommand = (
-    Reply | Reject | AdmitIdentity | SolvePlacement | AssignSegment | StartJob | RevokeSegment
+    RankBackups | StandBy | PlanSnapshots | CompleteSnapshot
+    | Reply | Reject | AdmitIdentity | SolvePlacement | AssignSegment | StartJob | RevokeSegment
     | AcknowledgeReports | MeasureLink | DisconnectPeer | Note
 )

@@ -44,6 +44,29 @@ class HeldLease:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HeldStandby:
+    """A standby that a peer says it still keeps when it registers."""
+
+    job_id: str
+    segment: int
+    token: int
+    level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldSnapshot:
+    """A snapshot, or one shard of it, that a peer says lies on its disk when it registers."""
+
+    job_id: str
+    segment: int
+    position: int
+    digest: str
+    size_bytes: int
+    shard: int = 0
+    data_shards: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Base of all events. `at_ns`: when the shell saw it."""
 
@@ -105,6 +128,10 @@ class PeerConnected(Event):
     tensor_address: str
     hardware: PeerHardware
     leases: tuple[HeldLease, ...]
+    standbys: tuple[HeldStandby, ...] = ()
+    snapshots: tuple[HeldSnapshot, ...] = ()
+    availability: str = "open"
+    drain_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +204,42 @@ class PlanningFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AvailabilityChanged(Event):
+    """A peer's owner changed what it may do: `open`, `finishing`, `paused` or `leaving`.
+
+    `deadline_ms`: from now, when what it holds must be elsewhere; 0 for no hurry.
+    """
+
+    peer_id: str
+    availability: str
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainRequested(Event):
+    """An operator wants a peer emptied (or, with `undo`, used again). Answered by its id."""
+
+    request_id: str
+    peer_id: str
+    by: str
+    deadline_ms: int
+    undo: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupsRanked(Event):
+    """The planner answered `RankBackups`: who could take over which segment.
+
+    Attributes:
+        ranking: per segment, (peer id, predicted seconds of a microbatch), the best first.
+    """
+
+    job_id: str
+    cluster_version: int
+    ranking: tuple[tuple[tuple[str, float], ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerReport(Event):
     """Base of reports about one segment. Numbered per peer; repeats are ignored.
 
@@ -219,6 +282,47 @@ class SegmentFailed(PeerReport):
     code: str
     message: str
     blamed_peer: str
+    cause: str = ""
+    evidence: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotStored(PeerReport):
+    """A holder has a snapshot of the segment, or one shard of it."""
+
+    position: int
+    digest: str
+    size_bytes: int
+    holder: str
+    shard: int
+    data_shards: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeighbourLost(PeerReport):
+    """The link to a neighbour is gone, or it has owed a tensor for too long."""
+
+    neighbour: int
+    blamed_peer: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandbyReady(PeerReport):
+    """A standby has reached a level: `store`, `warm` or `hot`."""
+
+    level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentPace(PeerReport):
+    """What a microbatch has taken on a peer lately."""
+
+    microbatch_s: float
+    microbatches: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

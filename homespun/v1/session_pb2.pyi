@@ -8,19 +8,21 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PeerMessage(_message.Message):
-    __slots__ = ("register", "heartbeat", "report", "link_measured")
+    __slots__ = ("register", "heartbeat", "report", "link_measured", "availability")
     REGISTER_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     LINK_MEASURED_FIELD_NUMBER: _ClassVar[int]
+    AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
     register: Register
     heartbeat: Heartbeat
     report: Report
     link_measured: LinkMeasured
-    def __init__(self, register: _Optional[_Union[Register, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., link_measured: _Optional[_Union[LinkMeasured, _Mapping]] = ...) -> None: ...
+    availability: Availability
+    def __init__(self, register: _Optional[_Union[Register, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., link_measured: _Optional[_Union[LinkMeasured, _Mapping]] = ..., availability: _Optional[_Union[Availability, _Mapping]] = ...) -> None: ...
 
 class Register(_message.Message):
-    __slots__ = ("protocol_version", "software_version", "name", "tensor_address", "hardware", "leases", "first_report")
+    __slots__ = ("protocol_version", "software_version", "name", "tensor_address", "hardware", "leases", "first_report", "standbys", "snapshots", "availability")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +30,9 @@ class Register(_message.Message):
     HARDWARE_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
     FIRST_REPORT_FIELD_NUMBER: _ClassVar[int]
+    STANDBYS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     software_version: str
     name: str
@@ -35,7 +40,10 @@ class Register(_message.Message):
     hardware: Hardware
     leases: _containers.RepeatedCompositeFieldContainer[HeldLease]
     first_report: int
-    def __init__(self, protocol_version: _Optional[int] = ..., software_version: _Optional[str] = ..., name: _Optional[str] = ..., tensor_address: _Optional[str] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., leases: _Optional[_Iterable[_Union[HeldLease, _Mapping]]] = ..., first_report: _Optional[int] = ...) -> None: ...
+    standbys: _containers.RepeatedCompositeFieldContainer[HeldStandby]
+    snapshots: _containers.RepeatedCompositeFieldContainer[HeldSnapshot]
+    availability: Availability
+    def __init__(self, protocol_version: _Optional[int] = ..., software_version: _Optional[str] = ..., name: _Optional[str] = ..., tensor_address: _Optional[str] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., leases: _Optional[_Iterable[_Union[HeldLease, _Mapping]]] = ..., first_report: _Optional[int] = ..., standbys: _Optional[_Iterable[_Union[HeldStandby, _Mapping]]] = ..., snapshots: _Optional[_Iterable[_Union[HeldSnapshot, _Mapping]]] = ..., availability: _Optional[_Union[Availability, _Mapping]] = ...) -> None: ...
 
 class Hardware(_message.Message):
     __slots__ = ("device", "device_name", "memory_bytes", "matmul_flops_per_s", "attention_flops_per_s", "memory_bytes_per_s", "executor", "platform", "threads", "support", "rates")
@@ -147,6 +155,44 @@ class HeldLease(_message.Message):
     phase: str
     def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., token: _Optional[int] = ..., phase: _Optional[str] = ...) -> None: ...
 
+class HeldStandby(_message.Message):
+    __slots__ = ("job_id", "segment", "token", "level")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    segment: int
+    token: int
+    level: str
+    def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., token: _Optional[int] = ..., level: _Optional[str] = ...) -> None: ...
+
+class HeldSnapshot(_message.Message):
+    __slots__ = ("job_id", "segment", "position", "digest", "size_bytes", "shard", "data_shards")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    DATA_SHARDS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    segment: int
+    position: int
+    digest: str
+    size_bytes: int
+    shard: int
+    data_shards: int
+    def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., position: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., shard: _Optional[int] = ..., data_shards: _Optional[int] = ...) -> None: ...
+
+class Availability(_message.Message):
+    __slots__ = ("availability", "deadline_ms")
+    AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    availability: str
+    deadline_ms: int
+    def __init__(self, availability: _Optional[str] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+
 class Heartbeat(_message.Message):
     __slots__ = ("progress", "traffic")
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -194,7 +240,7 @@ class LinkMeasured(_message.Message):
     def __init__(self, to_peer: _Optional[str] = ..., latency_s: _Optional[float] = ..., bandwidth_bytes_per_s: _Optional[float] = ...) -> None: ...
 
 class Report(_message.Message):
-    __slots__ = ("number", "job_id", "segment", "token", "ready", "steps", "evaluation", "failed", "finished", "released")
+    __slots__ = ("number", "job_id", "segment", "token", "ready", "steps", "evaluation", "failed", "finished", "released", "snapshot", "neighbour_lost", "standby", "pace")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
@@ -205,6 +251,10 @@ class Report(_message.Message):
     FAILED_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBOUR_LOST_FIELD_NUMBER: _ClassVar[int]
+    STANDBY_FIELD_NUMBER: _ClassVar[int]
+    PACE_FIELD_NUMBER: _ClassVar[int]
     number: int
     job_id: str
     segment: int
@@ -215,11 +265,59 @@ class Report(_message.Message):
     failed: SegmentFailed
     finished: SegmentFinished
     released: SegmentReleased
-    def __init__(self, number: _Optional[int] = ..., job_id: _Optional[str] = ..., segment: _Optional[int] = ..., token: _Optional[int] = ..., ready: _Optional[_Union[SegmentReady, _Mapping]] = ..., steps: _Optional[_Union[StepsDone, _Mapping]] = ..., evaluation: _Optional[_Union[EvaluationDone, _Mapping]] = ..., failed: _Optional[_Union[SegmentFailed, _Mapping]] = ..., finished: _Optional[_Union[SegmentFinished, _Mapping]] = ..., released: _Optional[_Union[SegmentReleased, _Mapping]] = ...) -> None: ...
+    snapshot: SnapshotStored
+    neighbour_lost: NeighbourLost
+    standby: StandbyReady
+    pace: SegmentPace
+    def __init__(self, number: _Optional[int] = ..., job_id: _Optional[str] = ..., segment: _Optional[int] = ..., token: _Optional[int] = ..., ready: _Optional[_Union[SegmentReady, _Mapping]] = ..., steps: _Optional[_Union[StepsDone, _Mapping]] = ..., evaluation: _Optional[_Union[EvaluationDone, _Mapping]] = ..., failed: _Optional[_Union[SegmentFailed, _Mapping]] = ..., finished: _Optional[_Union[SegmentFinished, _Mapping]] = ..., released: _Optional[_Union[SegmentReleased, _Mapping]] = ..., snapshot: _Optional[_Union[SnapshotStored, _Mapping]] = ..., neighbour_lost: _Optional[_Union[NeighbourLost, _Mapping]] = ..., standby: _Optional[_Union[StandbyReady, _Mapping]] = ..., pace: _Optional[_Union[SegmentPace, _Mapping]] = ...) -> None: ...
 
 class SegmentReady(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class SnapshotStored(_message.Message):
+    __slots__ = ("position", "digest", "size_bytes", "holder", "shard", "data_shards", "seconds")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    DATA_SHARDS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    digest: str
+    size_bytes: int
+    holder: str
+    shard: int
+    data_shards: int
+    seconds: float
+    def __init__(self, position: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., holder: _Optional[str] = ..., shard: _Optional[int] = ..., data_shards: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class NeighbourLost(_message.Message):
+    __slots__ = ("neighbour", "peer_id", "code", "message")
+    NEIGHBOUR_FIELD_NUMBER: _ClassVar[int]
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    neighbour: int
+    peer_id: str
+    code: str
+    message: str
+    def __init__(self, neighbour: _Optional[int] = ..., peer_id: _Optional[str] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class StandbyReady(_message.Message):
+    __slots__ = ("level",)
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    level: str
+    def __init__(self, level: _Optional[str] = ...) -> None: ...
+
+class SegmentPace(_message.Message):
+    __slots__ = ("microbatch_s", "microbatches")
+    MICROBATCH_S_FIELD_NUMBER: _ClassVar[int]
+    MICROBATCHES_FIELD_NUMBER: _ClassVar[int]
+    microbatch_s: float
+    microbatches: int
+    def __init__(self, microbatch_s: _Optional[float] = ..., microbatches: _Optional[int] = ...) -> None: ...
 
 class StepsDone(_message.Message):
     __slots__ = ("first_step", "count", "losses")
@@ -240,14 +338,20 @@ class EvaluationDone(_message.Message):
     def __init__(self, step: _Optional[int] = ..., loss: _Optional[float] = ...) -> None: ...
 
 class SegmentFailed(_message.Message):
-    __slots__ = ("code", "message", "blamed_peer")
+    __slots__ = ("code", "message", "blamed_peer", "cause", "evidence", "remedy")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     BLAMED_PEER_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
     code: str
     message: str
     blamed_peer: str
-    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., blamed_peer: _Optional[str] = ...) -> None: ...
+    cause: str
+    evidence: str
+    remedy: str
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., blamed_peer: _Optional[str] = ..., cause: _Optional[str] = ..., evidence: _Optional[str] = ..., remedy: _Optional[str] = ...) -> None: ...
 
 class SegmentFinished(_message.Message):
     __slots__ = ("result_digest", "result_bytes", "corrections")
@@ -264,7 +368,7 @@ class SegmentReleased(_message.Message):
     def __init__(self) -> None: ...
 
 class BrokerMessage(_message.Message):
-    __slots__ = ("welcome", "reports_durable", "assign", "start", "revoke", "measure_link", "goodbye")
+    __slots__ = ("welcome", "reports_durable", "assign", "start", "revoke", "measure_link", "goodbye", "stand_by", "snapshot_plan", "snapshot_complete")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     REPORTS_DURABLE_FIELD_NUMBER: _ClassVar[int]
     ASSIGN_FIELD_NUMBER: _ClassVar[int]
@@ -272,6 +376,9 @@ class BrokerMessage(_message.Message):
     REVOKE_FIELD_NUMBER: _ClassVar[int]
     MEASURE_LINK_FIELD_NUMBER: _ClassVar[int]
     GOODBYE_FIELD_NUMBER: _ClassVar[int]
+    STAND_BY_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_PLAN_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_COMPLETE_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     reports_durable: ReportsDurable
     assign: AssignSegment
@@ -279,7 +386,10 @@ class BrokerMessage(_message.Message):
     revoke: RevokeSegment
     measure_link: MeasureLink
     goodbye: Goodbye
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., reports_durable: _Optional[_Union[ReportsDurable, _Mapping]] = ..., assign: _Optional[_Union[AssignSegment, _Mapping]] = ..., start: _Optional[_Union[StartJob, _Mapping]] = ..., revoke: _Optional[_Union[RevokeSegment, _Mapping]] = ..., measure_link: _Optional[_Union[MeasureLink, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ...) -> None: ...
+    stand_by: StandBy
+    snapshot_plan: SnapshotPlan
+    snapshot_complete: SnapshotComplete
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., reports_durable: _Optional[_Union[ReportsDurable, _Mapping]] = ..., assign: _Optional[_Union[AssignSegment, _Mapping]] = ..., start: _Optional[_Union[StartJob, _Mapping]] = ..., revoke: _Optional[_Union[RevokeSegment, _Mapping]] = ..., measure_link: _Optional[_Union[MeasureLink, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., stand_by: _Optional[_Union[StandBy, _Mapping]] = ..., snapshot_plan: _Optional[_Union[SnapshotPlan, _Mapping]] = ..., snapshot_complete: _Optional[_Union[SnapshotComplete, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol_version", "software_version", "heartbeat_interval_ms", "last_report")
@@ -300,7 +410,7 @@ class ReportsDurable(_message.Message):
     def __init__(self, through_number: _Optional[int] = ...) -> None: ...
 
 class AssignSegment(_message.Message):
-    __slots__ = ("job_id", "token", "spec", "segment", "in_flight", "segments", "stall_timeout_ms")
+    __slots__ = ("job_id", "token", "spec", "segment", "in_flight", "segments", "stall_timeout_ms", "position", "snapshot")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -308,6 +418,8 @@ class AssignSegment(_message.Message):
     IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     STALL_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     token: int
     spec: _job_pb2.JobSpec
@@ -315,7 +427,81 @@ class AssignSegment(_message.Message):
     in_flight: int
     segments: int
     stall_timeout_ms: int
-    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[int] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., segment: _Optional[_Union[_job_pb2.Segment, _Mapping]] = ..., in_flight: _Optional[int] = ..., segments: _Optional[int] = ..., stall_timeout_ms: _Optional[int] = ...) -> None: ...
+    position: int
+    snapshot: SnapshotSource
+    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[int] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., segment: _Optional[_Union[_job_pb2.Segment, _Mapping]] = ..., in_flight: _Optional[int] = ..., segments: _Optional[int] = ..., stall_timeout_ms: _Optional[int] = ..., position: _Optional[int] = ..., snapshot: _Optional[_Union[SnapshotSource, _Mapping]] = ...) -> None: ...
+
+class Holder(_message.Message):
+    __slots__ = ("peer_id", "address", "shard")
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    SHARD_FIELD_NUMBER: _ClassVar[int]
+    peer_id: str
+    address: str
+    shard: int
+    def __init__(self, peer_id: _Optional[str] = ..., address: _Optional[str] = ..., shard: _Optional[int] = ...) -> None: ...
+
+class SnapshotSource(_message.Message):
+    __slots__ = ("digest", "size_bytes", "data_shards", "holders")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DATA_SHARDS_FIELD_NUMBER: _ClassVar[int]
+    HOLDERS_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    size_bytes: int
+    data_shards: int
+    holders: _containers.RepeatedCompositeFieldContainer[Holder]
+    def __init__(self, digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., data_shards: _Optional[int] = ..., holders: _Optional[_Iterable[_Union[Holder, _Mapping]]] = ...) -> None: ...
+
+class StandBy(_message.Message):
+    __slots__ = ("job_id", "token", "spec", "segment", "in_flight", "segments", "stall_timeout_ms", "level", "source")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    STALL_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    token: int
+    spec: _job_pb2.JobSpec
+    segment: _job_pb2.Segment
+    in_flight: int
+    segments: int
+    stall_timeout_ms: int
+    level: str
+    source: str
+    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[int] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., segment: _Optional[_Union[_job_pb2.Segment, _Mapping]] = ..., in_flight: _Optional[int] = ..., segments: _Optional[int] = ..., stall_timeout_ms: _Optional[int] = ..., level: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
+
+class SnapshotPlan(_message.Message):
+    __slots__ = ("job_id", "segment", "token", "interval", "holders", "data_shards")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    HOLDERS_FIELD_NUMBER: _ClassVar[int]
+    DATA_SHARDS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    segment: int
+    token: int
+    interval: int
+    holders: _containers.RepeatedCompositeFieldContainer[Holder]
+    data_shards: int
+    def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., token: _Optional[int] = ..., interval: _Optional[int] = ..., holders: _Optional[_Iterable[_Union[Holder, _Mapping]]] = ..., data_shards: _Optional[int] = ...) -> None: ...
+
+class SnapshotComplete(_message.Message):
+    __slots__ = ("job_id", "segment", "token", "position")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    segment: int
+    token: int
+    position: int
+    def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., token: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
 
 class StartJob(_message.Message):
     __slots__ = ("job_id", "segment", "token", "members")
@@ -330,16 +516,18 @@ class StartJob(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., token: _Optional[int] = ..., members: _Optional[_Iterable[_Union[Neighbour, _Mapping]]] = ...) -> None: ...
 
 class Neighbour(_message.Message):
-    __slots__ = ("segment", "peer_id", "token", "tensor_address")
+    __slots__ = ("segment", "peer_id", "token", "tensor_address", "position")
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     TENSOR_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     segment: int
     peer_id: str
     token: int
     tensor_address: str
-    def __init__(self, segment: _Optional[int] = ..., peer_id: _Optional[str] = ..., token: _Optional[int] = ..., tensor_address: _Optional[str] = ...) -> None: ...
+    position: int
+    def __init__(self, segment: _Optional[int] = ..., peer_id: _Optional[str] = ..., token: _Optional[int] = ..., tensor_address: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...
 
 class RevokeSegment(_message.Message):
     __slots__ = ("job_id", "segment", "token", "reason")

@@ -1,6 +1,6 @@
 """Everything the peer core may ask its shell to do: imperatives, frozen.
 
-Tensors that a task produces are sent by the shell along `OpenLinks.members`: activations and
+Tensors that a task produces are sent by the shell along `SetMembers.members`: activations and
 parameters to the peer of the edge's target, gradients to the peer of its source. Only what the core
 decides by value (norms, scales, acknowledgements) is a command of its own.
 """
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dag.cluster import Correction
 from dag.job import JobSpec
 from ir.segment import Segment
-from peer.core.events import Member, Task
+from peer.core.events import Availability, Holder, Member, SnapshotSource, StandbyLevel, Task
 from peer.core.phases import Mode
 
 
@@ -27,17 +27,87 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSegment(Command):
-    """Fetch what the segment needs, start an executor, load. Answer: SegmentLoaded or Broke."""
+    """Fetch what the segment needs, start an executor, load. Answer: SegmentLoaded or Broke.
+
+    What a standby of the segment has prepared is used. At a position above 0 the state comes from
+    `snapshot`: from this peer's disk, or else from its holders.
+    """
 
     spec: JobSpec
     program: Segment
+    position: int = 0
+    snapshot: SnapshotSource | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenLinks(Command):
-    """Open links to the neighbours among `members`; messages may be sent from now on."""
+class SetMembers(Command):
+    """Link with the neighbours among `members`; messages may be sent from now on.
+
+    Again whenever somebody else holds a segment: to a holder under a new token go, in order, all
+    boundary tensors in the log from `Member.position` on, and then what follows. A segment that
+    nobody holds has `peer_id` "": what is for it goes into the log.
+    """
 
     members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeArrival(Command):
+    """What arrived under this number is due: give a tensor to the executor."""
+
+    arrival: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropArrival(Command):
+    """What arrived under this number was here before: forget it."""
+
+    arrival: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeSnapshot(Command):
+    """Copy the segment's state, before the next task; then write it, and give it to the holders.
+
+    Answers: `SnapshotHeld`, once for the own disk and once for each holder, or `SnapshotFailed`.
+    """
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetHolders(Command):
+    """Who gets snapshots from now on; the newest one too, if they lack it."""
+
+    holders: tuple[Holder, ...]
+    data_shards: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetBefore(Command):
+    """Drop logged boundary tensors for positions before this one, and older snapshots but one."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreeExecutor(Command):
+    """The result is stored: end the executor. Links and log stay, as others may need them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareStandby(Command):
+    """Get ready to take a segment over. Answers: `StandbyPrepared` for each level, or Broke."""
+
+    spec: JobSpec
+    program: Segment
+    level: StandbyLevel
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropStandby(Command):
+    """End a standby: its executor process, its blobs, its right to put snapshots here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +189,47 @@ class FailedBody:
     code: str
     message: str
     blamed_peer: str
+    cause: str = ""
+    evidence: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotBody:
+    """A holder has a snapshot of the segment."""
+
+    position: int
+    digest: str
+    size_bytes: int
+    holder: str
+    shard: int
+    data_shards: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeighbourLostBody:
+    """The link to a neighbour is gone, or it has owed a tensor for too long."""
+
+    neighbour: int
+    peer_id: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandbyBody:
+    """A standby has reached a level."""
+
+    level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaceBody:
+    """What a microbatch has taken here lately."""
+
+    microbatch_s: float
+    microbatches: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +246,10 @@ class ReleasedBody:
     """Nothing of a revoked segment is left."""
 
 
-ReportBody = ReadyBody | StepsBody | EvaluationBody | FailedBody | FinishedBody | ReleasedBody
+ReportBody = (
+    ReadyBody | StepsBody | EvaluationBody | FailedBody | FinishedBody | ReleasedBody
+    | SnapshotBody | NeighbourLostBody | StandbyBody | PaceBody
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +260,16 @@ class SendReport(Command):
     body: ReportBody
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellAvailability:
+    """Tell the broker what the owner lets this peer do."""
+
+    availability: Availability
+    deadline_ms: int
+
+
 AnyCommand = (
-    LoadSegment | OpenLinks | RunTask | SendAcknowledge | SendNorms | SendScale | StoreResult
-    | UnloadSegment | SendReport
+    LoadSegment | SetMembers | RunTask | SendAcknowledge | SendNorms | SendScale | StoreResult
+    | UnloadSegment | SendReport | TakeArrival | DropArrival | TakeSnapshot | SetHolders
+    | ForgetBefore | FreeExecutor | PrepareStandby | DropStandby | TellAvailability
 )

@@ -62,12 +62,70 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One segment of a running job and the peer that holds it."""
+    """One segment of a running job and the peer that holds it.
+
+    Attributes:
+        segment: its index.
+        peer_id: its holder; "" while nobody has it.
+        token: of the holder's lease.
+        tensor_address: where the holder is reached.
+        position: the segment needs nothing that was sent to it for an earlier position.
+    """
 
     segment: int
     peer_id: str
     token: int
     tensor_address: str
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """A peer that keeps a snapshot, or one shard of it."""
+
+    peer_id: str
+    address: str
+    shard: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotSource:
+    """Where a snapshot can be had.
+
+    Attributes:
+        digest: of the whole snapshot.
+        size_bytes: of the whole snapshot.
+        data_shards: how many different shards give the whole; 1: each holder has the whole.
+        holders: who has it.
+    """
+
+    digest: str
+    size_bytes: int
+    data_shards: int
+    holders: tuple[Holder, ...]
+
+
+class StandbyLevel(StrEnum):
+    """How far a backup has come; each level includes those before it."""
+
+    STORE = "store"
+    """Keeps snapshots that the segment's holder sends."""
+    WARM = "warm"
+    """Has the blobs too, and an executor process."""
+    HOT = "hot"
+    """Has compiled the segment."""
+
+
+class Availability(StrEnum):
+    """What the owner lets this peer do."""
+
+    OPEN = "open"
+    FINISHING = "finishing"
+    """Ends what it has, takes nothing new."""
+    PAUSED = "paused"
+    """Hands over what it has and waits to be resumed."""
+    LEAVING = "leaving"
+    """Hands over what it has and goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +174,116 @@ class AssignmentReceived(Event):
     in_flight: int
     segments: int
     stall_timeout_ms: int
+    position: int = 0
+    """Where to go on: optimizer steps done before it; of inference microbatches."""
+    snapshot: SnapshotSource | None = None
+    """Of that position; None at position 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandByReceived(SegmentEvent):
+    """The broker wants this peer to be ready to take a segment over.
+
+    `segment` is the index; `program` the segment itself. `source` may put snapshots here.
+    """
+
+    spec: JobSpec
+    program: Segment
+    in_flight: int
+    segments: int
+    stall_timeout_ms: int
+    level: StandbyLevel
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandbyPrepared(SegmentEvent):
+    """A standby has reached a level."""
+
+    level: StandbyLevel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandbyBroke(SegmentEvent):
+    """A standby could not be prepared, or its executor ended: it falls back to `store`."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotPlanReceived(SegmentEvent):
+    """When to take snapshots, and who keeps them.
+
+    `interval`: positions that are multiples of it; 0 for none.
+    """
+
+    interval: int
+    holders: tuple[Holder, ...]
+    data_shards: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotCompleted(SegmentEvent):
+    """Every segment of the job has a snapshot of `position` in safety: what is older may go."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotHeld(SegmentEvent):
+    """A holder (this peer's own disk included) has a snapshot, or one shard of it.
+
+    `seconds`: that the segment stood still for it; said once, with the own disk.
+    """
+
+    position: int
+    digest: str
+    size_bytes: int
+    holder: str
+    shard: int
+    data_shards: int
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFailed(SegmentEvent):
+    """A snapshot could not be taken, or not be given to a holder; the segment goes on."""
+
+    position: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeighbourLost(SegmentEvent):
+    """The link to the holder of a neighbouring segment is gone; the segment goes on waiting."""
+
+    neighbour: int
+    peer_id: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaceMeasured(SegmentEvent):
+    """What a microbatch has taken here lately, forward and backward together."""
+
+    microbatch_s: float
+    microbatches: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AvailabilityChanged(Event):
+    """The owner changed what this peer may do. `deadline_ms`: from now; 0 for no hurry."""
+
+    availability: Availability
+    deadline_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartReceived(SegmentEvent):
-    """Every segment of the job is loaded; here is who holds which."""
+    """Who holds which segment: once every segment is loaded, and whenever that changes."""
 
     members: tuple[Member, ...]
 
@@ -145,16 +308,25 @@ class SegmentBroke(SegmentEvent):
         code: an `errors.Code`.
         message: one or two sentences for a person.
         blamed_peer: another peer that caused it, or "".
+        cause, evidence, remedy: what `peer.diagnosis` makes of it.
     """
 
     code: str
     message: str
     blamed_peer: str = ""
+    cause: str = ""
+    evidence: str = ""
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorReceived(SegmentEvent):
-    """A neighbour's tensor is with the executor, ready to be used."""
+    """A neighbour's tensor is here; the shell keeps it until the core takes or drops it.
+
+    `arrival` is the shell's number for it: `TakeArrival` or `DropArrival` will name it.
+    """
+
+    arrival: int = 0
 
     kind: TensorKind
     edge: int
@@ -167,6 +339,7 @@ class TensorReceived(SegmentEvent):
 class NormsReceived(SegmentEvent):
     """For the lead: another segment's squared gradient norms of a step, by parameter name."""
 
+    arrival: int = 0
     source: int
     step: int
     squared_norms: tuple[tuple[str, float], ...]
@@ -176,6 +349,7 @@ class NormsReceived(SegmentEvent):
 class ScaleReceived(SegmentEvent):
     """From the lead: the factor on the gradients of a step."""
 
+    arrival: int = 0
     step: int
     scale: float
 
@@ -223,4 +397,6 @@ AnyEvent = (
     BrokerConnected | BrokerDisconnected | ReportsAcknowledged | AssignmentReceived | StartReceived
     | RevokeReceived | SegmentLoaded | SegmentBroke | TensorReceived | NormsReceived
     | ScaleReceived | TaskFinished | ResultStored | SegmentUnloaded | TimerFired
+    | StandByReceived | StandbyPrepared | StandbyBroke | SnapshotPlanReceived | SnapshotCompleted
+    | SnapshotHeld | SnapshotFailed | NeighbourLost | PaceMeasured | AvailabilityChanged
 )

@@ -144,7 +144,7 @@ class Peer:
             return
         lease.phase = LeasePhase.RUNNING
         lease.members = event.members
-        yield do.OpenLinks(**_of(lease), members=event.members)
+        yield do.SetMembers(**_of(lease), members=event.members)
 
     def _revoke_received(self, event: ev.RevokeReceived) -> Commands:
         lease = self._of_event(event)

@@ -59,6 +59,66 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Restore:
+    """Daemon to executor: take a loaded segment's state from a snapshot. Answer: `Restored`.
+
+    Attributes:
+        path: the snapshot.
+        position: optimizer steps done before it; of inference microbatches.
+    """
+
+    path: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeSnapshot:
+    """Daemon to executor: copy the state now, write it beside the next tasks.
+
+    Answer: `SnapshotWritten` when the file is there, or `SnapshotNotWritten`; tasks may be answered
+    before it.
+    """
+
+    path: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """The segment goes on from a snapshot."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotWritten:
+    """A snapshot is on disk.
+
+    Attributes:
+        path: where.
+        position: which.
+        size_bytes: of the file.
+        copy_s: time that the segment stood still.
+        write_s: time that writing took beside it.
+    """
+
+    path: str
+    position: int
+    size_bytes: int
+    copy_s: float
+    write_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotNotWritten:
+    """A snapshot failed; the segment goes on."""
+
+    position: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """Daemon to executor: run a task; its tensors were sent before. Answer: `Done` or `Failed`."""
 
@@ -119,9 +179,16 @@ class Failed:
     message: str
 
 
-Message = Load | Run | Export | Loaded | Done | Exported | Failed
+Message = (
+    Load | Run | Export | Loaded | Done | Exported | Failed
+    | Restore | Restored | TakeSnapshot | SnapshotWritten | SnapshotNotWritten
+)
 _CLASSES: dict[str, type] = {
-    kind.__name__: kind for kind in (Load, Run, Export, Loaded, Done, Exported, Failed)
+    kind.__name__: kind
+    for kind in (
+        Load, Run, Export, Loaded, Done, Exported, Failed,
+        Restore, Restored, TakeSnapshot, SnapshotWritten, SnapshotNotWritten,
+    )
 }
 
 

@@ -225,7 +225,7 @@ class Chaos:
 def test_invariants_hold_whatever_comes(seed: int) -> None:
     print(f"seed {seed}, {EVENTS} events")
     seen = Chaos(seed).run(EVENTS).seen
-    wanted = {"LoadSegment", "OpenLinks", "RunTask", "SendAcknowledge", "SendNorms", "SendScale",
+    wanted = {"LoadSegment", "SetMembers", "RunTask", "SendAcknowledge", "SendNorms", "SendScale",
               "StoreResult", "UnloadSegment", "StepsBody ", "EvaluationBody ", "FinishedBody ",
               "ReleasedBody ", "FailedBody STALLED", "FailedBody INVALID_ARGUMENT",
               "RunTask train", "RunTask evaluate", "RunTask infer"}

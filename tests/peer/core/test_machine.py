@@ -41,7 +41,7 @@ def test_life_of_a_lease(small, kinds, bodies):
     (load,) = small.assign()
     assert (load.program, load.spec, load.token) == (small.segments[0], small.spec, 7)
     assert bodies(small.on(ev.SegmentLoaded)) == [do.ReadyBody()]
-    assert kinds(small.start()) == ["OpenLinks", "RunTask"]
+    assert kinds(small.start()) == ["SetMembers", "RunTask"]
     assert [small.busy, *(small.done() and small.busy for _ in range(3))] == ["F0", "B0", "M", "U"]
     assert kinds(small.done()) == ["SendReport", "StoreResult"]
     learnt = (Correction(direction="forward", op_class=OpClass.MATMUL, factor=1.5),)
