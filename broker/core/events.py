@@ -361,6 +361,8 @@ AnyEvent = (
     | PeerDisconnected | HeartbeatsSeen | LinkMeasured | TransfersMeasured | JobSubmitted
     | CancelRequested | PlacementSolved | PlanningFailed | SegmentReady | StepsDone
     | EvaluationDone | SegmentFailed | SegmentFinished | SegmentReleased | TimerFired
+    | SnapshotStored | NeighbourLost | StandbyReady | SegmentPace | AvailabilityChanged
+    | DrainRequested | BackupsRanked
 )
 
 

@@ -1,8 +1,7 @@
 """The life of a job: submission, its states, how it ends. docs/broker-state.md has the diagram.
 
 Every change of state goes through `move`, which knows the whole table; every end goes through
-`_end`, so a job ends once. What a lost segment means for its job is decided in one function,
-`segment_lost`: today the job fails, and a takeover by a backup would be decided there.
+`_end`, so a job ends once. What a lost segment means for its job is decided in `takeover`.
 """
 
 from __future__ import annotations
@@ -15,13 +14,12 @@ from broker.core.commands import Reject, Reply
 from broker.core.events import CancelRequested, JobSubmitted
 from broker.core.invariants import InvariantViolation
 from broker.core.leases import end_all, start
+from broker.core.pool import choose_interval, end_all_standbys
 from broker.core.state import (
     TERMINAL,
     JobRecord,
     JobState,
     LeasePhase,
-    LeaseRecord,
-    PeerRecord,
     Turn,
 )
 from homespun.errors import Code
@@ -30,8 +28,11 @@ TRANSITIONS: Mapping[JobState, tuple[JobState, ...]] = {
     JobState.SUBMITTED: (JobState.PLANNING, JobState.FAILED, JobState.CANCELLED),
     JobState.PLANNING: (
         JobState.SUBMITTED, JobState.PREPARING, JobState.FAILED, JobState.CANCELLED),
-    JobState.PREPARING: (JobState.RUNNING, JobState.FAILED, JobState.CANCELLED),
-    JobState.RUNNING: (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED),
+    JobState.PREPARING: (
+        JobState.SUBMITTED, JobState.RUNNING, JobState.FAILED, JobState.CANCELLED),
+    JobState.RUNNING: (
+        JobState.RECOVERING, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED),
+    JobState.RECOVERING: (JobState.RUNNING, JobState.FAILED, JobState.CANCELLED),
     JobState.SUCCEEDED: (),
     JobState.FAILED: (),
     JobState.CANCELLED: (),
@@ -142,8 +143,10 @@ def start_when_ready(turn: Turn, job: JobRecord) -> None:
     if any(lease.phase is not LeasePhase.READY for lease in job.leases):
         return
     move(job, JobState.RUNNING)
+    choose_interval(turn, job)
     for lease in job.leases:
         lease.phase = LeasePhase.RUNNING
+    for lease in job.leases:
         if turn.state.peers[lease.peer_id].session_id:
             turn.emit(start(turn, job, lease))
     turn.note(job.job_id, "job_running", f"All {len(job.leases)} segments are loaded.")
@@ -171,27 +174,19 @@ def _end(turn: Turn, job: JobRecord, target: JobState, code: str, message: str) 
         turn.state.planning_job = ""
     turn.note(job.job_id, f"job_{target}", message or f"All {job.steps_done} steps are done.")
     end_all(turn, job, f"{job.job_id} has ended: {target}")
+    end_all_standbys(turn, job)
+    job.snapshots, job.failures = [], {}
 
 
-def segment_lost(turn: Turn, lease: LeaseRecord, peer: PeerRecord, what: str) -> None:
-    """Decide what becomes of a job when the holder of one of its segments is gone.
-
-    Args:
-        turn: the event being applied.
-        lease: the lease that nobody fulfils any more; still valid.
-        peer: who held it.
-        what: what happened, to follow the peer's name in a sentence.
-    """
-    job = turn.state.jobs[lease.job_id]
-    if lease.phase is LeasePhase.FINISHED:
-        # Its result is stored and its neighbours have all it sent: the job does not need it.
-        turn.note(job.job_id, "peer_lost", f"Peer {peer.label} {what}; its segment was finished.")
-        return
-    message = (
-        f"Peer {peer.label}, which held segment {lease.index} of {len(job.leases)} "
-        f"of {job.job_id}, {what}."
-    )
-    fail(turn, job, Code.PEER_LOST, message)
+def put_back_to_queue(turn: Turn, job: JobRecord, reason: str) -> None:
+    """Let a job that was being prepared be planned again: nothing of it has run yet."""
+    end_all(turn, job, f"{job.job_id} is planned again")
+    job.leases = []
+    job.placement = None
+    move(job, JobState.SUBMITTED)
+    job.reason = reason[: limits.MAX_MESSAGE]
+    job.considered_version = -1
+    turn.note(job.job_id, "job_waits", f"{job.job_id} {job.reason}.")
 
 
 def deadline_passed(turn: Turn, job: JobRecord) -> None:

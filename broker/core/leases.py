@@ -1,14 +1,21 @@
 """Leases: the right to run one segment, fenced by a token that only grows.
 
-A lease is granted once and never changes its peer. Taking it back makes its token stale at once;
-the peer stays occupied until it confirms (`SegmentReleased`, or a registration that no longer
-names the lease), because the segment's memory is still in use until then.
+A lease is granted once and never changes its peer; who takes a segment over gets one of its own.
+Taking it back makes its token stale at once; the peer stays occupied until it confirms
+(`SegmentReleased`, or a registration that no longer names the lease), because the segment's memory
+is still in use until then.
 """
 
 from __future__ import annotations
 
 from broker.core import limits
-from broker.core.commands import AssignSegment, Member, RevokeSegment, StartJob
+from broker.core.commands import (
+    AssignSegment,
+    Member,
+    RevokeSegment,
+    SnapshotSource,
+    StartJob,
+)
 from broker.core.state import (
     NS_PER_MS,
     VALID_PHASES,
@@ -25,23 +32,30 @@ from ir.graph import INFER
 from ir.segment import BoundaryKind, Segment
 
 
-def grant(turn: Turn, job: JobRecord, placed: SegmentPlacement) -> LeaseRecord:
-    """Give a segment to a free peer under a new token, and tell the peer."""
+def grant(
+    turn: Turn, job: JobRecord, placed: SegmentPlacement, peer: PeerRecord, position: int = 0
+) -> LeaseRecord:
+    """Give a segment to a free peer under a new token, from a position on. The peer is not told."""
     state = turn.state
     state.last_token += 1
     names = parameter_names(placed.segment)
     lease = LeaseRecord(
         job_id=job.job_id,
-        peer_id=placed.peer_id,
+        peer_id=peer.peer_id,
         token=state.last_token,
+        position=position,
+        steps_done=position,
         segment=placed.segment,
         in_flight=placed.in_flight,
         memory_bytes=placed.memory_bytes,
         blobs=needed_blobs(job.spec, placed.segment, names),
         result_bytes_max=result_bytes_max(job.spec, placed.segment),
     )
-    job.leases.append(lease)
-    state.peers[placed.peer_id].leases[lease.token] = lease
+    if lease.index < len(job.leases):
+        job.leases[lease.index] = lease
+    else:
+        job.leases.append(lease)
+    peer.leases[lease.token] = lease
     cluster_changed(state)
     return lease
 
@@ -73,7 +87,9 @@ def needed_blobs(spec: JobSpec, segment: Segment, parameters: frozenset[str]) ->
     ))
 
 
-def assignment(turn: Turn, job: JobRecord, lease: LeaseRecord) -> AssignSegment:
+def assignment(
+    turn: Turn, job: JobRecord, lease: LeaseRecord, snapshot: SnapshotSource | None = None
+) -> AssignSegment:
     """The command that tells the peer of its lease; sending it again changes nothing there."""
     return AssignSegment(
         peer_id=lease.peer_id,
@@ -84,6 +100,8 @@ def assignment(turn: Turn, job: JobRecord, lease: LeaseRecord) -> AssignSegment:
         in_flight=lease.in_flight,
         segments=len(job.leases),
         stall_timeout_ms=stall_timeout_ms(turn, job),
+        position=lease.position,
+        snapshot=snapshot,
     )
 
 
@@ -102,22 +120,29 @@ def stall_timeout_ms(turn: Turn, job: JobRecord) -> int:
 
 
 def start(turn: Turn, job: JobRecord, lease: LeaseRecord) -> StartJob:
-    """The command that lets a ready peer run: who its neighbours are and where."""
-    members = tuple(
-        Member(
-            segment=other.index,
-            peer_id=other.peer_id,
-            token=other.token,
-            tensor_address=turn.state.peers[other.peer_id].tensor_address,
-        )
-        for other in job.leases
-    )
+    """The command that lets a ready peer run, or tells it of a change: who is where."""
+    members = tuple(_member(turn, other) for other in job.leases)
     return StartJob(
         peer_id=lease.peer_id,
         job_id=job.job_id,
         segment=lease.index,
         token=lease.token,
         members=members,
+    )
+
+
+def _member(turn: Turn, lease: LeaseRecord) -> Member:
+    """A segment as others see it: nobody's until its holder runs it."""
+    is_there = lease.phase in (LeasePhase.RUNNING, LeasePhase.FINISHED) and not lease.is_log_gone
+    if not is_there:
+        return Member(segment=lease.index, peer_id="", token=0, tensor_address="",
+                      position=lease.steps_done)
+    return Member(
+        segment=lease.index,
+        peer_id=lease.peer_id,
+        token=lease.token,
+        tensor_address=turn.state.peers[lease.peer_id].tensor_address,
+        position=lease.steps_done,
     )
 
 
@@ -143,6 +168,13 @@ def revocation(lease: LeaseRecord, reason: str) -> RevokeSegment:
     )
 
 
+def lose_log(turn: Turn, lease: LeaseRecord) -> None:
+    """A finished segment's peer is gone, and with it the log; its result is stored all the same."""
+    lease.is_log_gone = True
+    del turn.state.peers[lease.peer_id].leases[lease.token]
+    cluster_changed(turn.state)
+
+
 def release(turn: Turn, lease: LeaseRecord) -> None:
     """The peer holds nothing of the segment any more: it is free for another."""
     lease.phase = LeasePhase.RELEASED
@@ -160,8 +192,8 @@ def release_revoked(turn: Turn, lease: LeaseRecord) -> None:
 def end_all(turn: Turn, job: JobRecord, reason: str) -> None:
     """End every lease of a job that has ended: what is still held is revoked."""
     for lease in job.leases:
-        if lease.phase is LeasePhase.FINISHED:
-            release(turn, lease)
+        if lease.is_log_gone:
+            lease.phase = LeasePhase.RELEASED
         elif lease.phase in VALID_PHASES:
             revoke(turn, lease, reason)
 

@@ -92,3 +92,35 @@ STORIES = 2_000
 """Jobs and peers that have a story; the one untouched longest makes room."""
 STORY_COMMANDS = 8
 """Commands that one line of a story names."""
+
+MAX_SHARDS = 32
+"""Shards of one snapshot, parity included."""
+MAX_COPY_S = 3_600.0
+"""Longest that a segment can say it stood still for a snapshot."""
+MAX_HELD_SNAPSHOTS = 1_024
+"""Snapshots that a peer may name when it registers: a few for each of its standbys."""
+MAX_HELD_STANDBYS = 64
+"""Standbys that a peer may name when it registers, and that it is given."""
+SNAPSHOT_SPACING_MS = 1_000
+"""Least time between two snapshots of a segment, however short its steps are."""
+PACE_STEPS = 20
+"""Steps that say how long a step takes."""
+BACKUPS_PER_SEGMENT = 2
+"""Peers that stand by for a segment where the pool has them: one more than is lost at once."""
+SEGMENT_ATTEMPTS = 3
+"""Failures of a segment without progress after which its job fails."""
+LINK_GRACE_MS = 15_000
+"""Time that two live peers have to find each other again before one of them is replaced."""
+FALLBACK_WAIT_MAX_MS = 86_400_000
+"""Longest wait for the holder of a lost snapshot, however much work would be done again."""
+SLOW_FACTOR = 2.0
+"""A segment whose microbatches take so many times what was predicted may be moved."""
+PAYBACK_S = 30.0
+"""Seconds that moving a slow segment must save in what is left of the job."""
+BRAKE_PEERS = 3
+"""Peers that must fall silent together before the broker suspects itself."""
+BRAKE_SHARE = 0.5
+"""Share of the peers of before that must fall silent together for that."""
+
+DRAIN_MAX_MS = 7 * 86_400_000
+"""Longest deadline for emptying a peer."""

@@ -12,12 +12,27 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from broker.core import invariants, jobs, keys, links, membership, planning, reports
+from broker.core import (
+    drain,
+    invariants,
+    jobs,
+    keys,
+    links,
+    membership,
+    pace,
+    planning,
+    pool,
+    reports,
+    takeover,
+)
 from broker.core.commands import AnyCommand
 from broker.core.events import (
     AnyEvent,
+    AvailabilityChanged,
+    BackupsRanked,
     BrokerStarted,
     CancelRequested,
+    DrainRequested,
     EnrolmentRequested,
     EvaluationDone,
     HeartbeatsSeen,
@@ -25,14 +40,18 @@ from broker.core.events import (
     KeyCreated,
     KeyRevoked,
     LinkMeasured,
+    NeighbourLost,
     PeerConnected,
     PeerDisconnected,
     PlacementSolved,
     PlanningFailed,
     SegmentFailed,
     SegmentFinished,
+    SegmentPace,
     SegmentReady,
     SegmentReleased,
+    SnapshotStored,
+    StandbyReady,
     StepsDone,
     TimerFired,
     TransfersMeasured,
@@ -72,7 +91,10 @@ class Broker:
         turn = Turn(self.state)
         try:
             _dispatch(turn, event)
+            takeover.retry_waiting(turn)
+            drain.empty_peers(turn)
             planning.plan_next(turn)
+            pool.review_all(turn)
             self._check_touched(event, turn.commands)
         except InvariantViolation as violation:
             raise self._with_story(event, turn, violation.message) from violation
@@ -89,7 +111,10 @@ class Broker:
         """
         state = self.state
         jobs_waiting = state.unfinished.values()
-        times = [job.deadline_ns for job in jobs_waiting if job.deadline_ns is not None]
+        times = [
+            at_ns for job in jobs_waiting
+            for at_ns in (job.deadline_ns, job.fallback_ns, pace.next_deadline_ns(job))
+            if at_ns is not None]
         of_peers = membership.next_deadline_ns(state)
         if of_peers is not None:
             times.append(of_peers)
@@ -148,9 +173,16 @@ def _dispatch(turn: Turn, event: AnyEvent) -> None:
             planning.planning_failed(turn, event)
         case (
             SegmentReady() | StepsDone() | EvaluationDone() | SegmentFailed() | SegmentFinished()
-            | SegmentReleased()
+            | SegmentReleased() | SnapshotStored() | NeighbourLost() | StandbyReady()
+            | SegmentPace()
         ):
             reports.reported(turn, event)
+        case AvailabilityChanged():
+            drain.availability_changed(turn, event)
+        case DrainRequested():
+            drain.drain_requested(turn, event)
+        case BackupsRanked():
+            pool.ranked(turn, event)
         case TimerFired():
             _time_passed(turn, event)
         case _:
@@ -159,6 +191,7 @@ def _dispatch(turn: Turn, event: AnyEvent) -> None:
 
 def _time_passed(turn: Turn, event: TimerFired) -> None:
     membership.time_passed(turn, frozenset(event.silent_peers))
+    pace.judge_troubles(turn)
     for job in list(turn.state.unfinished.values()):
         if job.deadline_ns is not None and job.deadline_ns <= turn.now_ns:
             jobs.deadline_passed(turn, job)

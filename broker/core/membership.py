@@ -2,37 +2,42 @@
 
 A closed stream makes a peer suspect at once; silence on an open stream does after the lease's time
 to live. A suspect peer that comes back (or is heard again) within the grace goes on as if nothing
-had happened; after it the peer is lost and its jobs are told. A start of the broker itself makes
-everybody suspect with a longer grace: the silence was the broker's own.
+had happened; after it the peer is lost and its segments go to others. The grace is short where a
+backup is ready, and over at once when a neighbour has lost the peer too: then it was killed. A
+start of the broker itself makes everybody suspect with a longer grace, and so does the silence of
+most peers at once: the brake. Both are more likely the broker's own doing.
 """
 
 from __future__ import annotations
 
-from broker.core import limits
+from broker.core import drain, limits, pace, pool, snapshots, takeover
 from broker.core.commands import AcknowledgeReports, DisconnectPeer, RevokeSegment
 from broker.core.events import (
     BrokerStarted,
     HeartbeatsSeen,
     HeldLease,
+    HeldStandby,
+    NeighbourLost,
     PeerConnected,
     PeerDisconnected,
     PeerHardware,
 )
-from broker.core.jobs import segment_lost
 from broker.core.leases import (
     assignment,
     find,
+    lose_log,
     release,
     release_overdue,
     release_revoked,
     revocation,
-    start,
 )
 from broker.core.links import probe_newcomer
 from broker.core.planning import put_back
 from broker.core.state import (
     HELD_PHASES,
     NS_PER_MS,
+    STARTED,
+    JobRecord,
     LeasePhase,
     LeaseRecord,
     PeerRecord,
@@ -62,6 +67,9 @@ def broker_started(turn: Turn, event: BrokerStarted) -> None:
             trouble = f"did not come back within {grace_ns / 1e9:g} s of the broker's restart"
             _suspect(turn, peer, trouble, grace_ns)
     state.settle_until_ns = turn.now_ns + state.policy.reconnect_grace_ms * NS_PER_MS
+    for job in state.unfinished.values():
+        job.is_ranking_asked = False  # the planner's answer went with the process
+        job.reviewed_version = -1
     planned = state.unfinished.get(state.planning_job)
     if planned is not None:
         put_back(turn, planned, "is planned again after the broker's restart", -1)
@@ -89,7 +97,10 @@ def connected(turn: Turn, event: PeerConnected) -> None:
     came_back = is_new or peer.state is not PeerState.LIVE
     _update(turn, peer, event)
     turn.emit(AcknowledgeReports(peer_id=peer.peer_id, through_number=peer.last_report))
+    snapshots.reconcile(turn, peer, event.snapshots)
+    drain.set_availability(turn, peer, event.availability, event.drain_ms)
     _compare_leases(turn, peer, event.leases)
+    _compare_standbys(turn, peer, event.standbys)
     if came_back:
         turn.note(peer.peer_id, "peer_live", f"Peer {peer.label} is connected.")
         probe_newcomer(turn, peer)
@@ -129,6 +140,8 @@ def _problem_with(state: State, event: PeerConnected) -> tuple[Code, str] | None
         return Code.NOT_ALLOWED, f"{event.peer_id} is a {identity.role}, not a peer."
     if event.peer_id not in state.peers and len(state.peers) >= limits.MAX_PEERS:
         return Code.LIMIT_EXCEEDED, f"This broker knows {limits.MAX_PEERS} peers, its limit."
+    if event.availability not in drain.AVAILABILITIES:
+        return Code.INVALID_ARGUMENT, f"Nobody can be {event.availability[:80]!r}."
     if len(event.leases) > limits.MAX_HELD_LEASES:
         return Code.LIMIT_EXCEEDED, (
             f"{len(event.leases)} leases named; at most {limits.MAX_HELD_LEASES}. "
@@ -160,6 +173,7 @@ def _problem_with_hardware(hardware: PeerHardware) -> tuple[Code, str] | None:
 def _compare_leases(turn: Turn, peer: PeerRecord, held: tuple[HeldLease, ...]) -> None:
     """Re-issue what the peer should hold or know and does not; revoke what it should not hold."""
     phases = {(item.job_id, item.segment, item.token): item.phase for item in held}
+    standbys = set(peer.standbys)
     for lease in list(peer.leases.values()):
         phase = phases.get((lease.job_id, lease.index, lease.token))
         if lease.phase is LeasePhase.REVOKED:
@@ -167,11 +181,35 @@ def _compare_leases(turn: Turn, peer: PeerRecord, held: tuple[HeldLease, ...]) -
         elif phase is None:
             _assign_again(turn, peer, lease)
         else:
-            lease.deadline_ns = None
-            if lease.phase is LeasePhase.RUNNING and phase not in PAST_START:
-                turn.emit(start(turn, turn.state.jobs[lease.job_id], lease))
+            _remind(turn, turn.state.jobs[lease.job_id], lease)
     for item in held:
-        if find(peer, item.job_id, item.segment, item.token) is None:
+        if find(peer, item.job_id, item.segment, item.token) is None and item.token not in standbys:
+            _revoke_unknown(turn, peer, item)
+
+
+def _remind(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
+    """A peer that still has its segment may have missed what was said meanwhile."""
+    if lease.phase is LeasePhase.RUNNING:
+        lease.deadline_ns = None
+    takeover.tell_members(turn, job, lease)
+    if job.state in STARTED:
+        pool.plan_snapshots(turn, job, lease, again=True)
+        completion = snapshots.completion(turn, job, lease)
+        if completion is not None:
+            turn.emit(completion)
+
+
+def _compare_standbys(turn: Turn, peer: PeerRecord, held: tuple[HeldStandby, ...]) -> None:
+    """The same for what the peer stands by for."""
+    levels = {item.token: item.level for item in held}
+    for standby in list(peer.standbys.values()):
+        job = turn.state.jobs[standby.job_id]
+        level = levels.get(standby.token, "")
+        standby.level = level if level in pool.LEVELS else ""
+        job.is_review_due = True
+        turn.emit(pool.duty(turn, job, standby))
+    for item in held:
+        if item.token not in peer.standbys:
             _revoke_unknown(turn, peer, item)
 
 
@@ -186,18 +224,22 @@ def _compare_revoked(turn: Turn, lease: LeaseRecord, phase: str | None) -> None:
 def _assign_again(turn: Turn, peer: PeerRecord, lease: LeaseRecord) -> None:
     """The peer does not hold what it should: its process is new, or it never heard of it.
 
-    Before the start nothing is lost, and it loads the segment again. After the start its training
-    state is gone. The cause may still be on its way, as the peer sends its unacknowledged reports
-    right after it registers; so the job is failed only after the reconnect grace.
+    Before it has started it loads the segment again. After that its state is gone. The cause may
+    still be on its way, as the peer sends its unacknowledged reports right after it registers; so
+    the segment is vacant only after a short grace. A finished one's log is gone.
     """
+    job = turn.state.jobs[lease.job_id]
     if lease.phase in (LeasePhase.ASSIGNED, LeasePhase.READY):
         lease.phase = LeasePhase.ASSIGNED
-        turn.emit(assignment(turn, turn.state.jobs[lease.job_id], lease))
+        source = snapshots.source(turn.state, job, lease.index, lease.position)
+        turn.emit(assignment(turn, job, lease, source))
     elif lease.phase is LeasePhase.RUNNING:
-        lease.deadline_ns = turn.now_ns + turn.state.policy.reconnect_grace_ms * NS_PER_MS
+        lease.deadline_ns = turn.now_ns + turn.state.policy.takeover_grace_ms * NS_PER_MS
+    elif lease.phase is LeasePhase.FINISHED:
+        lose_log(turn, lease)
 
 
-def _revoke_unknown(turn: Turn, peer: PeerRecord, item: HeldLease) -> None:
+def _revoke_unknown(turn: Turn, peer: PeerRecord, item: HeldLease | HeldStandby) -> None:
     text = (f"Peer {peer.label} still holds segment {item.segment} of {item.job_id} under token "
             f"{item.token}, which is stale.")
     turn.note(peer.peer_id, "stale_token", text)
@@ -222,12 +264,75 @@ def disconnected(turn: Turn, event: PeerDisconnected) -> None:
     if peer is None or not event.session_id or peer.session_id != event.session_id:
         return
     peer.session_id = ""
-    seconds = state.policy.reconnect_grace_ms / 1000
-    what = f"closed its stream and did not come back within {seconds:g} s"
-    _suspect(turn, peer, what, state.policy.reconnect_grace_ms * NS_PER_MS)
+    grace_ms = _grace_ms(state, peer)
+    what = f"closed its stream and did not come back within {grace_ms / 1000:g} s"
+    _suspect(turn, peer, what, grace_ms * NS_PER_MS)
+    if _is_missed(state, peer):
+        peer.trouble = "closed its streams to the broker and to a neighbour at once"
+        _lose_unless_braked(turn, peer)
+
+
+def _grace_ms(state: State, peer: PeerRecord) -> int:
+    """Time to come back: short where all that the peer holds can go on elsewhere at once."""
+    held = [lease for lease in peer.leases.values() if lease.phase in HELD_PHASES]
+    covered = held and all(
+        state.jobs[lease.job_id].state in STARTED
+        and pool.is_covered(state, state.jobs[lease.job_id], lease.index) for lease in held)
+    return state.policy.takeover_grace_ms if covered else state.policy.reconnect_grace_ms
+
+
+def _is_missed(state: State, peer: PeerRecord) -> bool:
+    """Whether a neighbour of one of its segments has lost the peer too."""
+    return any(
+        other.trouble is not None and other.trouble.peer_id == peer.peer_id
+        for job in pool.jobs_of(state, peer) for other in job.leases)
+
+
+def neighbour_lost(
+    turn: Turn, job: JobRecord, lease: LeaseRecord, event: NeighbourLost
+) -> None:
+    """A segment lacks a neighbour.
+
+    Its peer was killed, the two cannot reach each other, or (CONFLICT) the reporter's log does not
+    reach back far enough to serve it: then all segments go back.
+    """
+    if not 0 <= event.neighbour < len(job.leases) or job.state not in STARTED:
+        return
+    other = job.leases[event.neighbour]
+    if event.code == Code.CONFLICT:
+        position = snapshots.common_position(turn.state, job)
+        takeover.go_back_to(turn, job, position, event.message)
+        takeover.recover(turn, job)
+        return
+    if other.peer_id != event.blamed_peer or takeover.is_vacant(other):
+        return
+    pace.note_trouble(turn, job, lease, event.neighbour, event.message)
+    peer = turn.state.peers[other.peer_id]
+    if peer.state is PeerState.SUSPECT and not peer.session_id:
+        peer.trouble = "closed its streams to the broker and to a neighbour at once"
+        _lose_unless_braked(turn, peer)
+
+
+def _lose_unless_braked(turn: Turn, peer: PeerRecord) -> None:
+    """Give a suspect peer up, unless so many are suspect that the broker suspects itself."""
+    state = turn.state
+    suspects = [other for other in state.peers.values() if other.state is PeerState.SUSPECT]
+    live = sum(other.state is PeerState.LIVE for other in state.peers.values())
+    together = len(suspects) >= limits.BRAKE_PEERS and (
+        len(suspects) >= limits.BRAKE_SHARE * (live + len(suspects)))
+    brake_ns = peer.suspect_at_ns + state.policy.mass_loss_grace_ms * NS_PER_MS
+    if not together or turn.now_ns >= brake_ns:
+        _lose(turn, peer)
+        return
+    peer.deadline_ns = brake_ns
+    text = (f"{len(suspects)} of {live + len(suspects)} peers are silent at once: nobody is given "
+            f"up for {state.policy.mass_loss_grace_ms / 1000:g} s.")
+    turn.note(peer.peer_id, "mass_loss_brake", text)
 
 
 def _suspect(turn: Turn, peer: PeerRecord, trouble: str, grace_ns: int) -> None:
+    if peer.state is not PeerState.SUSPECT:
+        peer.suspect_at_ns = turn.now_ns
     peer.state = PeerState.SUSPECT
     peer.trouble = trouble
     peer.deadline_ns = turn.now_ns + grace_ns
@@ -261,7 +366,7 @@ def time_passed(turn: Turn, silent: frozenset[str]) -> None:
         if peer.session_id:
             _judge_connected(turn, peer, peer.peer_id in silent)
         elif peer.deadline_ns is not None and peer.deadline_ns <= turn.now_ns:
-            _lose(turn, peer)
+            _lose_unless_braked(turn, peer)
         for lease in list(peer.leases.values()):
             _judge_missing(turn, peer, lease)
         for lease in release_overdue(turn, peer):
@@ -277,22 +382,25 @@ def _judge_connected(turn: Turn, peer: PeerRecord, is_silent: bool) -> None:
             _revive(turn, peer)
             turn.note(peer.peer_id, "peer_live", f"Peer {peer.label} is heard again.")
     elif peer.state is PeerState.LIVE:
+        grace_ms = _grace_ms(turn.state, peer)
         trouble = (f"was silent for {policy.lease_ttl_ms / 1000:g} s and did not come back within "
-                   f"{policy.reconnect_grace_ms / 1000:g} s")
-        _suspect(turn, peer, trouble, policy.reconnect_grace_ms * NS_PER_MS)
+                   f"{grace_ms / 1000:g} s")
+        _suspect(turn, peer, trouble, grace_ms * NS_PER_MS)
     else:
         peer.judged_at_ns = turn.now_ns
         if peer.deadline_ns is not None and peer.deadline_ns <= turn.now_ns:
-            _lose(turn, peer)
+            _lose_unless_braked(turn, peer)
 
 
 def _judge_missing(turn: Turn, peer: PeerRecord, lease: LeaseRecord) -> None:
-    if lease.phase is not LeasePhase.RUNNING or lease.deadline_ns is None:
+    if lease.deadline_ns is None or not peer.session_id or lease.deadline_ns > turn.now_ns:
         return
-    if peer.session_id and lease.deadline_ns <= turn.now_ns:
-        what = "came back without the segment, and the training state since the start is gone"
-        segment_lost(turn, lease, peer, what)
+    if lease.phase is LeasePhase.RUNNING:
+        takeover.segment_lost(turn, lease, peer, "came back without the segment")
         release_revoked(turn, lease)
+        takeover.recover(turn, turn.state.jobs[lease.job_id])
+    elif lease.phase is LeasePhase.ASSIGNED:
+        takeover.not_ready_in_time(turn, lease)
 
 
 def _lose(turn: Turn, peer: PeerRecord) -> None:
@@ -304,9 +412,11 @@ def _lose(turn: Turn, peer: PeerRecord) -> None:
     if peer.session_id:
         _end_session(turn, peer, Code.TIMED_OUT, f"The peer {peer.trouble}.")
         peer.session_id = ""
+    for standby in list(peer.standbys.values()):
+        pool.forget_standby(turn.state, standby)
     for lease in list(peer.leases.values()):
         if lease.phase in HELD_PHASES or lease.phase is LeasePhase.FINISHED:
-            segment_lost(turn, lease, peer, peer.trouble)
+            takeover.segment_lost(turn, lease, peer, peer.trouble)
 
 
 def _end_session(turn: Turn, peer: PeerRecord, code: str, message: str) -> None:
@@ -327,6 +437,9 @@ def next_deadline_ns(state: State) -> int | None:
 
 def _deadlines(state: State, peer: PeerRecord) -> list[int]:
     times = [] if peer.deadline_ns is None else [peer.deadline_ns]
+    drained_ns = drain.next_deadline_ns(peer, state.now_ns)
+    if drained_ns is not None:
+        times.append(drained_ns)
     if peer.session_id:
         if peer.state is PeerState.LIVE:
             times.append(peer.last_seen_ns + state.policy.lease_ttl_ms * NS_PER_MS)

@@ -13,6 +13,8 @@ from broker.core.commands import SolvePlacement
 from broker.core.events import PlacementSolved, PlanningFailed
 from broker.core.jobs import fail, known_code, move
 from broker.core.leases import assignment, grant
+from broker.core.pool import cluster_of
+from broker.core.snapshots import begin
 from broker.core.state import (
     NS_PER_MS,
     JobRecord,
@@ -23,7 +25,6 @@ from broker.core.state import (
     Turn,
     free_peers,
 )
-from dag.cluster import Cluster, PeerResources
 from dag.placement import Infeasible, Placement, Refusal
 from homespun.errors import Code
 from ir.graph import INFER, TRAIN
@@ -90,27 +91,6 @@ def _ask(turn: Turn, job: JobRecord, free: list[PeerRecord]) -> None:
     )
 
 
-def cluster_of(state: State, peers: list[PeerRecord]) -> Cluster:
-    """What the planner may choose from: these peers, and the measured links between them."""
-    ids = {peer.peer_id for peer in peers}
-    resources = tuple(
-        PeerResources(
-            peer_id=peer.peer_id,
-            memory_bytes=peer.hardware.memory_bytes,
-            rates=peer.hardware.rates,
-            executor=peer.hardware.executor,
-            support=peer.hardware.support,
-        )
-        for peer in peers
-    )
-    links = tuple(
-        record.link
-        for (source, target), record in sorted(state.links.items())
-        if source in ids and target in ids
-    )
-    return Cluster(peers=resources, links=links)
-
-
 def put_back(turn: Turn, job: JobRecord, reason: str, considered_version: int) -> None:
     """Let a job that was being planned wait again."""
     move(job, JobState.SUBMITTED)
@@ -165,7 +145,8 @@ def _accept(turn: Turn, job: JobRecord, answer: Placement) -> None:
     job.placement = answer
     job.deadline_ns = turn.now_ns + state.policy.prepare_timeout_ms * NS_PER_MS
     for placed in answer.segments:
-        grant(turn, job, placed)
+        grant(turn, job, placed, state.peers[placed.peer_id])
+    begin(job)
     for lease in job.leases:
         turn.emit(assignment(turn, job, lease))
     where = ", ".join(state.peers[lease.peer_id].label for lease in job.leases)

@@ -11,20 +11,24 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isfinite
 
+from broker.core import failures, membership, pace, pool, snapshots, takeover
 from broker.core.commands import AcknowledgeReports
 from broker.core.events import (
     EvaluationDone,
+    NeighbourLost,
     PeerReport,
     SegmentFailed,
     SegmentFinished,
+    SegmentPace,
     SegmentReady,
     SegmentReleased,
+    SnapshotStored,
+    StandbyReady,
     StepsDone,
 )
 from broker.core.jobs import (
     fail,
     known_code,
-    segment_lost,
     start_when_ready,
     succeed_when_finished,
 )
@@ -32,6 +36,7 @@ from broker.core.leases import find, release_revoked
 from broker.core.state import (
     EvaluationRecord,
     JobRecord,
+    JobState,
     LeasePhase,
     LeaseRecord,
     PeerRecord,
@@ -43,6 +48,7 @@ from homespun.ids import is_digest
 
 AnyReport = (
     SegmentReady | StepsDone | EvaluationDone | SegmentFailed | SegmentFinished | SegmentReleased
+    | SnapshotStored | NeighbourLost | StandbyReady | SegmentPace
 )
 
 
@@ -64,6 +70,9 @@ def _apply(turn: Turn, peer: PeerRecord, event: AnyReport) -> None:
     if isinstance(event, SegmentReleased):
         _released(turn, peer, lease)
         return
+    if isinstance(event, StandbyReady):
+        pool.prepared(turn, peer, event)
+        return
     if lease is None or lease.phase is LeasePhase.REVOKED:
         text = (f"{type(event).__name__} of {peer.label} for segment {event.segment} of "
                 f"{event.job_id}: token {event.token} is stale.")
@@ -81,11 +90,25 @@ def _apply(turn: Turn, peer: PeerRecord, event: AnyReport) -> None:
             _failed(turn, job, lease, peer, event)
         case SegmentFinished():
             _finished(turn, job, lease, peer, event)
+        case SnapshotStored():
+            if not _is_out_of_turn(turn, lease, peer, event, or_finished=True):
+                snapshots.stored(turn, job, lease, event)
+                pool.choose_interval(turn, job)
+        case NeighbourLost():
+            if not _is_out_of_turn(turn, lease, peer, event):
+                membership.neighbour_lost(turn, job, lease, event)
+        case SegmentPace():
+            if not _is_out_of_turn(turn, lease, peer, event):
+                pace.measured(turn, job, lease, event)
 
 
 def _ready(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
-    if lease.phase is LeasePhase.ASSIGNED:
-        lease.phase = LeasePhase.READY
+    if lease.phase is not LeasePhase.ASSIGNED:
+        return
+    lease.phase = LeasePhase.READY
+    if job.state is JobState.RECOVERING:
+        takeover.ready(turn, job, lease)
+    else:
         start_when_ready(turn, job)
 
 
@@ -114,10 +137,12 @@ def _count_steps(
     turn: Turn, job: JobRecord, lease: LeaseRecord, peer: PeerRecord, event: StepsDone
 ) -> None:
     finite = next((i for i, loss in enumerate(event.losses) if not isfinite(loss)), event.count)
-    job.losses.extend(event.losses[:finite])
-    job.losses_at_ns.extend([turn.now_ns] * len(event.losses[:finite]))
+    # Steps that a takeover repeats are in the books already.
+    new = event.losses[: finite][max(0, len(job.losses) - event.first_step):]
+    job.losses.extend(new)
+    job.losses_at_ns.extend([turn.now_ns] * len(new))
     lease.steps_done += finite
-    job.steps_done = min(other.steps_done for other in job.leases)
+    job.steps_done = max(job.steps_done, min(other.steps_done for other in job.leases))
     if finite < event.count:
         message = (f"The loss became {event.losses[finite]} at step {event.first_step + finite} "
                    f"(segment {lease.index} on peer {peer.label}).")
@@ -156,7 +181,21 @@ def _failed(
     code = known_code(event.code)
     blamed = turn.state.peers.get(event.blamed_peer)
     cause = f" Caused by peer {blamed.label}." if blamed is not None else ""
-    fail(turn, job, code, f"Peer {peer.label}, segment {event.segment}: {event.message}{cause}")
+    what = f"Peer {peer.label}, segment {event.segment}: {event.message}{cause}"
+    ends = failures.count(job, lease, event)
+    if ends or job.state is JobState.PREPARING:
+        fail(turn, job, code, what)
+        return
+    for other in list(job.leases):
+        if blamed is not None and other.peer_id == blamed.peer_id and other is not lease:
+            failures.avoid(job, other, f"was blamed by segment {lease.index}: {event.message}")
+            takeover.vacate(turn, job, other, f"segment {lease.index} blames its peer: {what}")
+    takeover.vacate(turn, job, lease, what)
+    takeover.recover(turn, job)
+    if not any(takeover.is_vacant(other) for other in job.leases):
+        return
+    if takeover.nobody_else(turn.state, job):
+        fail(turn, job, code, what)
 
 
 def _finished(
@@ -200,13 +239,18 @@ def _released(turn: Turn, peer: PeerRecord, lease: LeaseRecord | None) -> None:
     if lease is None:
         return
     if lease.phase is not LeasePhase.REVOKED:
-        segment_lost(turn, lease, peer, "gave its segment up though nobody took it back")
+        takeover.segment_lost(turn, lease, peer, "gave its segment up though nobody took it back")
     release_revoked(turn, lease)
+    takeover.recover(turn, turn.state.jobs[lease.job_id])
 
 
-def _is_out_of_turn(turn: Turn, lease: LeaseRecord, peer: PeerRecord, event: PeerReport) -> bool:
+def _is_out_of_turn(
+    turn: Turn, lease: LeaseRecord, peer: PeerRecord, event: PeerReport, *,
+    or_finished: bool = False,
+) -> bool:
     """Progress of a segment that does not run (yet, or any more) is nobody's progress."""
-    if lease.phase is LeasePhase.RUNNING:
+    if lease.phase is LeasePhase.RUNNING or (
+            or_finished and lease.phase is LeasePhase.FINISHED):
         return False
     text = (f"{type(event).__name__} of {peer.label} for segment {lease.index}, "
             f"which is {lease.phase}.")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from broker.core.commands import AnyCommand, Note
+from broker.core.commands import AnyCommand, Note, PlanSnapshots
 from broker.core.events import PeerHardware
 from broker.core.policy import Policy
 from dag.cluster import Link
@@ -39,11 +39,15 @@ class JobState(StrEnum):
     PLANNING = "planning"
     PREPARING = "preparing"
     RUNNING = "running"
+    RECOVERING = "recovering"
+    """A segment has no holder that runs it; `reason` says which, and what is waited for."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
 
+STARTED = frozenset({JobState.RUNNING, JobState.RECOVERING})
+"""Its segments have trained, so what they hold must be kept."""
 TERMINAL = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
 
@@ -54,7 +58,7 @@ class LeasePhase(StrEnum):
     READY = "ready"
     RUNNING = "running"
     FINISHED = "finished"
-    """The result is stored. The peer drops the segment by itself."""
+    """The result is stored. The peer keeps its log until the job ends."""
     REVOKED = "revoked"
     """Taken back, but the peer has not confirmed yet that it holds nothing."""
     RELEASED = "released"
@@ -64,6 +68,17 @@ HELD_PHASES = frozenset({LeasePhase.ASSIGNED, LeasePhase.READY, LeasePhase.RUNNI
 """The peer must hold the segment."""
 VALID_PHASES = HELD_PHASES | {LeasePhase.FINISHED}
 """The token is the current one of its segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTrouble:
+    """A segment's word that it lacks a neighbour, until it has come further than `steps_done`."""
+
+    neighbour: int
+    peer_id: str
+    steps_done: int
+    deadline_ns: int
+    message: str
 
 
 @dataclass(slots=True, eq=False)
@@ -80,17 +95,57 @@ class LeaseRecord:
     """Digests of every blob that this segment needs. For membership tests only, never iterated."""
     result_bytes_max: int
     phase: LeasePhase = LeasePhase.ASSIGNED
+    position: int = 0
+    """Where it began: of a takeover, that of the snapshot."""
     steps_done: int = 0
     deadline_ns: int | None = None
-    """REVOKED: until when the peer must confirm. RUNNING: the peer came back without the segment;
-    until when a report may still explain that."""
+    """REVOKED: until when the peer must confirm. ASSIGNED in a takeover: until when it must be
+    ready. RUNNING: the peer came back without the segment; until when a report may still explain
+    that."""
     result_digest: str = ""
     result_bytes: int = 0
+    is_log_gone: bool = False
+    """FINISHED: its peer is lost, and with it what its neighbours would need for a replay."""
+    pace_s: float = 0.0
+    """What a microbatch has taken lately, forward and backward; 0 while unknown."""
+    plan: PlanSnapshots | None = None
+    """What its peer was last told of snapshots."""
+    trouble: LinkTrouble | None = None
+    """RUNNING: a neighbour that it cannot reach, or that owes it something too long."""
 
     @property
     def index(self) -> int:
         """Number of the segment in its job."""
         return self.segment.index
+
+
+@dataclass(slots=True)
+class SnapshotRecord:
+    """A segment's snapshot at one position, and who has it."""
+
+    position: int
+    digest: str
+    size_bytes: int
+    data_shards: int
+    at_ns: int
+    holders: dict[str, int] = field(default_factory=dict)
+    """Peer id -> shard."""
+
+
+@dataclass(slots=True, eq=False)
+class StandbyRecord:
+    """One peer's duty to be ready to take a segment over. Its token never comes again."""
+
+    job_id: str
+    peer_id: str
+    token: int
+    index: int
+    wanted: str
+    """Level that the peer was asked for: `store`, `warm` or `hot`."""
+    source: str
+    """The segment's holder when the peer was last told."""
+    level: str = ""
+    """Level that it has reached; "" for none yet."""
 
 
 @dataclass(slots=True)
@@ -109,17 +164,49 @@ class PeerRecord:
     """SUSPECT: when it counts as lost."""
     judged_at_ns: int = 0
     """SUSPECT: when its silence was last looked at; a later sign of life is news."""
+    suspect_at_ns: int = 0
+    """SUSPECT: since when."""
     trouble: str = ""
     """SUSPECT or LOST: what happened, for a sentence after the peer's name."""
     last_report: int = 0
     leases: dict[int, LeaseRecord] = field(default_factory=dict)
     """By token, oldest first: everything that occupies the peer. Released ones are gone."""
+    standbys: dict[int, StandbyRecord] = field(default_factory=dict)
+    """By token: what it is a backup of, over all jobs."""
+    availability: str = "open"
+    """What its owner lets it do: `open`, `finishing`, `paused`, `leaving`."""
+    is_drained: bool = False
+    """An operator wants it empty."""
+    drain_at_ns: int | None = None
+    """When what it holds must be elsewhere, though no backup is ready; None for no hurry."""
+    losses: int = 0
+    """Segments that it lost; a peer that loses many is asked last."""
     last_seen_ns: int = field(default=0, metadata=SOFT)
 
     @property
     def label(self) -> str:
         """Name and id, for messages."""
         return f"{self.name} ({self.peer_id})"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it may be given something new."""
+        return self.state is PeerState.LIVE and self.availability == "open" and not self.is_drained
+
+    @property
+    def is_emptied(self) -> bool:
+        """Whether what it holds is to move elsewhere."""
+        return self.is_drained or self.availability in ("paused", "leaving")
+
+
+@dataclass(slots=True)
+class FailureRecord:
+    """How a segment has failed without coming further."""
+
+    steps_done: int
+    count: int = 0
+    avoided: dict[str, str] = field(default_factory=dict)
+    """Peer id -> why it does not get the segment again."""
 
 
 @dataclass(slots=True)
@@ -149,7 +236,38 @@ class JobRecord:
     """PLANNING: for the planner's answer. PREPARING: for the segments to become ready."""
     placement: Placement | None = None
     leases: list[LeaseRecord] = field(default_factory=list)
-    """In segment order, from PREPARING on."""
+    """The newest of each segment, in segment order, from PREPARING on."""
+    position: int = 0
+    """The complete position: a vacant segment restarts there."""
+    snapshots: list[dict[int, SnapshotRecord]] = field(default_factory=list)
+    """Per segment, by position."""
+    copy_s: float = 0.0
+    """Longest that a segment has stood still for a snapshot."""
+    interval: int = 0
+    """Positions that are multiples of it get a snapshot; 0 for none."""
+    standbys: dict[int, StandbyRecord] = field(default_factory=dict)
+    """By token."""
+    ranking: tuple[tuple[tuple[str, float], ...], ...] = ()
+    """Per segment, who could run it and what a microbatch takes there; () before the planner's
+    answer."""
+    ranked_peers: frozenset[str] = frozenset()
+    """Peers that `ranking` has considered. For membership tests only, never iterated."""
+    is_ranking_asked: bool = False
+    """The planner is at work on the next ranking..."""
+    ranking_peers: tuple[str, ...] = ()
+    """...of these peers..."""
+    ranked_version: int = -1
+    """...at this cluster version."""
+    is_review_due: bool = False
+    """Its backups must be looked at: something has changed for this job..."""
+    reviewed_version: int = -1
+    """...or for all since this cluster version."""
+    failures: dict[int, FailureRecord] = field(default_factory=dict)
+    """By segment, where one has failed since it last came further."""
+    takeovers: int = 0
+    """Leases granted in place of lost ones."""
+    fallback_ns: int | None = None
+    """RECOVERING: until when a snapshot's holder may still come back, before all go back."""
     steps_done: int = 0
     losses: array[float] = field(default_factory=lambda: array("d"))
     """Loss of step `i` at index `i`: 16 bytes a step together with its time."""
@@ -255,9 +373,10 @@ def cluster_changed(state: State) -> None:
 
 
 def free_peers(state: State) -> list[PeerRecord]:
-    """Live peers that nothing occupies, by id. Cost: O(peers log peers)."""
+    """Live peers that nothing occupies and that may be given work: the backup pool, by id.
+
+    Cost: O(peers log peers).
+    """
     return [
-        peer
-        for _, peer in sorted(state.peers.items())
-        if peer.state is PeerState.LIVE and not peer.leases
+        peer for _, peer in sorted(state.peers.items()) if peer.is_open and not peer.leases
     ]

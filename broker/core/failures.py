@@ -1,0 +1,44 @@
+"""What a segment's failure means: for whom it counts, and whether the segment is tried again.
+
+A failure that is the job's own ends the job: it would come again anywhere. Any other is answered
+like a loss, on another peer where one can, until the segment has failed `SEGMENT_ATTEMPTS` times
+without coming further. A peer whose device failed the segment does not get it again.
+"""
+
+from __future__ import annotations
+
+from broker.core import limits
+from broker.core.events import SegmentFailed
+from broker.core.state import FailureRecord, JobRecord, LeaseRecord
+from homespun.causes import PASSING, Cause, cause_of
+
+
+def failure_of(job: JobRecord, lease: LeaseRecord) -> FailureRecord:
+    """A segment's failures since it last came further."""
+    known = job.failures.get(lease.index)
+    if known is None or lease.steps_done > known.steps_done:
+        known = job.failures[lease.index] = FailureRecord(steps_done=lease.steps_done)
+    return known
+
+
+def count(job: JobRecord, lease: LeaseRecord, event: SegmentFailed) -> str:
+    """Take a failure into account.
+
+    Returns:
+        Why the job must end; "" if the segment may be tried again.
+    """
+    cause = cause_of(event.code, event.cause)
+    if cause is Cause.JOB and not event.blamed_peer:
+        return "it is the job's own failure"
+    record = failure_of(job, lease)
+    record.count += 1
+    if cause not in PASSING and not event.blamed_peer:
+        record.avoided[lease.peer_id] = f"has failed it ({cause}: {event.message[:200]})"
+    if record.count >= limits.SEGMENT_ATTEMPTS:
+        return f"it has failed {record.count} times without coming further"
+    return ""
+
+
+def avoid(job: JobRecord, lease: LeaseRecord, why: str) -> None:
+    """A neighbour blames this segment's peer: it does not get the segment again."""
+    failure_of(job, lease).avoided[lease.peer_id] = why

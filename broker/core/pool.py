@@ -1,0 +1,399 @@
+"""The backup pool: who stands by for which segment, who keeps its snapshots, who takes it over.
+
+Peers that no job needs are the pool. For every segment of a started job the broker keeps backups
+there where it can: outside the failure domain of the segment's holder (its owner, its address
+block), and spread. A backup has the segment's snapshots on its disk (`store`), its blobs and a
+process (`warm`), and one segment compiled (`hot`). Where the pool is empty, members of the job keep
+each other's snapshots. `gap` says what is uncovered and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from broker.core import limits, snapshots
+from broker.core.commands import Holder, PlanSnapshots, RankBackups, RevokeSegment, StandBy
+from broker.core.events import BackupsRanked, StandbyReady
+from broker.core.leases import stall_timeout_ms
+from broker.core.state import (
+    HELD_PHASES,
+    STARTED,
+    JobRecord,
+    LeaseRecord,
+    PeerRecord,
+    PeerState,
+    StandbyRecord,
+    State,
+    Turn,
+    free_peers,
+)
+from dag.cluster import Cluster, PeerResources
+
+STORE, WARM, HOT = "store", "warm", "hot"
+LEVELS = ("", STORE, WARM, HOT)
+"""What a standby may have reached, the least first."""
+
+
+# --- who could --------------------------------------------------------------------------------
+
+
+def refusal(state: State, job: JobRecord, index: int, peer: PeerRecord) -> str:
+    """Why a peer cannot run a segment, to follow its name; "" if it can."""
+    assert job.placement is not None
+    failure = job.failures.get(index)
+    if failure is not None and peer.peer_id in failure.avoided:
+        return failure.avoided[peer.peer_id]
+    placed = job.placement.segments[index]
+    if peer.hardware.memory_bytes < placed.memory_bytes:
+        return (f"offers {peer.hardware.memory_bytes} bytes of memory; segment {index} needs "
+                f"{placed.memory_bytes}")
+    if peer.peer_id in job.ranked_peers:
+        able = any(peer.peer_id == name for name, _ in job.ranking[index])
+        return "" if able else f"has an executor that does not run segment {index}"
+    first = state.peers[placed.peer_id].hardware
+    return "" if peer.hardware.support == first.support else "is not ranked yet"
+
+
+def _rank(job: JobRecord, index: int, peer: PeerRecord) -> int:
+    names = [name for name, _ in job.ranking[index]] if job.ranking else []
+    return names.index(peer.peer_id) if peer.peer_id in names else len(names)
+
+
+def domain(state: State, peer: PeerRecord) -> tuple[str, str]:
+    """What may fail together with a peer: the owner's key, and the address block."""
+    identity = state.identities.get(peer.peer_id)
+    host = peer.tensor_address.rpartition(":")[0].strip("[]")
+    separator, parts = (":", 3) if ":" in host else (".", 3)
+    return (identity.key_id if identity else peer.peer_id,
+            separator.join(host.split(separator)[:parts]))
+
+
+def _is_apart(state: State, one: PeerRecord, other: PeerRecord) -> int:
+    """How many of their failure domains two peers share."""
+    return sum(a == b for a, b in zip(domain(state, one), domain(state, other), strict=True))
+
+
+def shortage(state: State, job: JobRecord) -> str:
+    """Why nobody takes a vacant segment over, for a person."""
+    free = free_peers(state)
+    if not free:
+        live = sum(peer.state is PeerState.LIVE for peer in state.peers.values())
+        return f"none of {live} live peers is free"
+    index = next(lease.index for lease in job.leases if _needs_holder(lease))
+    whys = [f"{peer.label} {refusal(state, job, index, peer) or 'is about to be asked'}"
+            for peer in free[:3]]
+    return "; ".join(whys)
+
+
+def _needs_holder(lease: LeaseRecord) -> bool:
+    return lease.phase not in HELD_PHASES
+
+
+# --- who does ---------------------------------------------------------------------------------
+
+
+def takers(state: State, job: JobRecord, vacant: list[int]) -> list[tuple[int, PeerRecord]]:
+    """Peers for vacant segments, each at most once; those with the fewest choices choose first.
+
+    Cost: O(segments * peers log peers).
+    """
+    free = free_peers(state)
+    choices = {index: [peer for peer in free if not refusal(state, job, index, peer)]
+               for index in vacant}
+    taken: set[str] = set()
+    result: list[tuple[int, PeerRecord]] = []
+    for index in sorted(vacant, key=lambda index: (len(choices[index]), index)):
+        left = [peer for peer in choices[index] if peer.peer_id not in taken]
+        if left:
+            best = min(left, key=lambda peer: _readiness(state, job, index, peer))
+            taken.add(best.peer_id)
+            result.append((index, best))
+    return sorted(result, key=lambda item: item[0])
+
+
+def _readiness(
+    state: State, job: JobRecord, index: int, peer: PeerRecord
+) -> tuple[int, bool, int, int, str]:
+    """Sorts first who goes on soonest: by level, then by what lies on its disk."""
+    standby = standby_of(job, index, peer)
+    level = LEVELS.index(standby.level) if standby is not None else 0
+    record = job.snapshots[index].get(job.position)
+    lacks = job.position > 0 and (record is None or peer.peer_id not in record.holders)
+    return -level, lacks, peer.losses, _rank(job, index, peer), peer.peer_id
+
+
+def standby_of(job: JobRecord, index: int, peer: PeerRecord) -> StandbyRecord | None:
+    """A peer's standby for a segment, if it has one."""
+    return next((standby for standby in peer.standbys.values()
+                 if standby.job_id == job.job_id and standby.index == index), None)
+
+
+def is_covered(state: State, job: JobRecord, index: int) -> bool:
+    """Whether a ready backup could take a segment over at once."""
+    return any(
+        standby.index == index and standby.level in (WARM, HOT)
+        and state.peers[standby.peer_id].is_open and not state.peers[standby.peer_id].leases
+        for standby in job.standbys.values()) and snapshots.can_restart(
+            state, job, index, job.position)
+
+
+def gap(state: State, job: JobRecord, index: int) -> str:
+    """What a segment lacks to survive the loss of its holder at once; "" if nothing."""
+    if not snapshots.can_restart(state, job, index, job.position):
+        return f"no live peer has its snapshot of position {job.position}"
+    if is_covered(state, job, index):
+        return ""
+    standing_by = [standby for standby in job.standbys.values() if standby.index == index]
+    if any(standby.wanted in (WARM, HOT) for standby in standing_by):
+        return "its backup is getting ready"
+    able = [peer for peer in free_peers(state) if not refusal(state, job, index, peer)]
+    return "no free peer can run it" if not able else "its backup is being chosen"
+
+
+# --- what is asked of whom --------------------------------------------------------------------
+
+
+def review_all(turn: Turn) -> None:
+    """Keep backups right for every started job that something has changed for.
+
+    Cost: O(unfinished jobs), and O(segments * peers log peers) for a job that is looked at.
+    """
+    state = turn.state
+    for job in list(state.unfinished.values()):
+        if job.state in STARTED and (
+                job.is_review_due or job.reviewed_version != state.cluster_version):
+            job.reviewed_version, job.is_review_due = state.cluster_version, False
+            _review(turn, job)
+
+
+def _review(turn: Turn, job: JobRecord) -> None:
+    _ask_for_ranking(turn, job)
+    for standby in list(job.standbys.values()):
+        if not _still_serves(turn.state, job, standby):
+            revoke_standby(turn, job, standby)
+    for lease in job.leases:
+        _add_backups(turn, job, lease)
+    for lease in job.leases:
+        _add_keepers(turn, job, lease)
+        _tell_source(turn, job, lease)
+        plan_snapshots(turn, job, lease)
+
+
+def _ask_for_ranking(turn: Turn, job: JobRecord) -> None:
+    state = turn.state
+    live = [peer for _, peer in sorted(state.peers.items()) if peer.state is PeerState.LIVE]
+    if job.is_ranking_asked or all(peer.peer_id in job.ranked_peers for peer in live):
+        return
+    assert job.placement is not None
+    job.is_ranking_asked = True
+    job.ranked_version = state.cluster_version
+    job.ranking_peers = tuple(peer.peer_id for peer in live)
+    turn.emit(RankBackups(
+        job_id=job.job_id, spec=job.spec, segments=job.placement.segments,
+        cluster=cluster_of(state, live), cluster_version=state.cluster_version))
+
+
+def cluster_of(state: State, peers: list[PeerRecord]) -> Cluster:
+    """What the planner may choose from: these peers, and the measured links between them."""
+    ids = {peer.peer_id for peer in peers}
+    resources = tuple(
+        PeerResources(
+            peer_id=peer.peer_id,
+            memory_bytes=peer.hardware.memory_bytes,
+            rates=peer.hardware.rates,
+            executor=peer.hardware.executor,
+            support=peer.hardware.support,
+        )
+        for peer in peers
+    )
+    links = tuple(
+        record.link
+        for (source, target), record in sorted(state.links.items())
+        if source in ids and target in ids
+    )
+    return Cluster(peers=resources, links=links)
+
+
+def ranked(turn: Turn, event: BackupsRanked) -> None:
+    """Use the planner's answer: who could run which segment."""
+    job = turn.state.unfinished.get(event.job_id)
+    if job is None or not job.is_ranking_asked or event.cluster_version != job.ranked_version:
+        return
+    job.is_ranking_asked = False
+    if len(event.ranking) == len(job.leases):
+        job.ranking = event.ranking
+        job.ranked_peers = frozenset(job.ranking_peers)
+        job.is_review_due = True
+
+
+def _still_serves(state: State, job: JobRecord, standby: StandbyRecord) -> bool:
+    peer = state.peers[standby.peer_id]
+    if peer.state is PeerState.LOST or not 0 <= standby.index < len(job.leases):
+        return False
+    if job.leases[standby.index].peer_id == peer.peer_id:
+        return False
+    if standby.wanted == STORE:
+        return not peer.is_emptied
+    return (peer.state is PeerState.SUSPECT or peer.is_open) and not peer.leases and not refusal(
+        state, job, standby.index, peer)
+
+
+def _add_backups(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
+    """Bring a segment's backups in the pool up to their number."""
+    state, index = turn.state, lease.index
+    own = state.peers[lease.peer_id]
+    ready = [standby for standby in job.standbys.values()
+             if standby.index == index and standby.wanted != STORE]
+    chosen = {standby.peer_id for standby in ready}
+    able = [peer for peer in free_peers(state)
+            if peer is not own and peer.peer_id not in chosen and peer.session_id
+            and len(peer.standbys) < limits.MAX_HELD_STANDBYS
+            and not refusal(state, job, index, peer)]
+    able.sort(key=lambda peer: (
+        _is_apart(state, own, peer), _backups_of(peer), peer.losses, _rank(job, index, peer),
+        peer.peer_id))
+    for peer in able[: max(0, limits.BACKUPS_PER_SEGMENT - len(ready))]:
+        is_hot = not any(standby.wanted == HOT for standby in peer.standbys.values())
+        _stand_by(turn, job, lease, peer, HOT if is_hot else WARM)
+
+
+def _backups_of(peer: PeerRecord) -> int:
+    return sum(standby.wanted != STORE for standby in peer.standbys.values())
+
+
+def _add_keepers(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
+    """Where the pool is too small, other members keep the segment's snapshots too."""
+    state = turn.state
+    own = state.peers[lease.peer_id]
+    having = {standby.peer_id for standby in job.standbys.values() if standby.index == lease.index}
+    lacking = state.policy.snapshot_holders - len(having)
+    others = [peer for _, peer in sorted(state.peers.items())
+              if peer is not own and peer.peer_id not in having and peer.session_id
+              and peer.state is PeerState.LIVE and not peer.is_emptied
+              and len(peer.standbys) < limits.MAX_HELD_STANDBYS]
+    others.sort(key=lambda peer: (
+        bool(peer.leases), _is_apart(state, own, peer), len(peer.standbys), peer.losses,
+        peer.peer_id))
+    for peer in others[: max(0, lacking)]:
+        _stand_by(turn, job, lease, peer, STORE)
+
+
+def _stand_by(
+    turn: Turn, job: JobRecord, lease: LeaseRecord, peer: PeerRecord, level: str
+) -> None:
+    known = standby_of(job, lease.index, peer)
+    if known is not None:
+        known.wanted = level
+        turn.emit(duty(turn, job, known))
+        return
+    turn.state.last_token += 1
+    standby = StandbyRecord(
+        job_id=job.job_id, peer_id=peer.peer_id, token=turn.state.last_token, index=lease.index,
+        wanted=level, source=lease.peer_id)
+    job.standbys[standby.token] = peer.standbys[standby.token] = standby
+    turn.emit(duty(turn, job, standby))
+
+
+def duty(turn: Turn, job: JobRecord, standby: StandbyRecord) -> StandBy:
+    """The command that tells a peer what it stands by for; repeats change nothing there."""
+    assert job.placement is not None
+    placed = job.placement.segments[standby.index]
+    return StandBy(
+        peer_id=standby.peer_id, job_id=job.job_id, segment=placed.segment, token=standby.token,
+        spec=job.spec, in_flight=placed.in_flight, segments=len(job.leases),
+        stall_timeout_ms=stall_timeout_ms(turn, job), level=standby.wanted, source=standby.source)
+
+
+def _tell_source(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
+    """Backups take snapshots from the segment's holder and from nobody else."""
+    for standby in job.standbys.values():
+        if standby.index == lease.index and standby.source != lease.peer_id:
+            standby.source = lease.peer_id
+            if turn.state.peers[standby.peer_id].session_id:
+                turn.emit(duty(turn, job, standby))
+
+
+def plan_snapshots(turn: Turn, job: JobRecord, lease: LeaseRecord, *, again: bool = False) -> None:
+    """Tell a segment's holder when to take snapshots and who keeps them, if that is news to it."""
+    state = turn.state
+    if lease.phase not in HELD_PHASES or not state.peers[lease.peer_id].session_id:
+        return
+    keepers = [standby for standby in job.standbys.values()
+               if standby.index == lease.index and standby.level
+               and state.peers[standby.peer_id].state is PeerState.LIVE]
+    keepers.sort(key=lambda standby: (-LEVELS.index(standby.wanted), standby.token))
+    size_bytes = max((record.size_bytes for record in job.snapshots[lease.index].values()),
+                     default=0)
+    shards = _data_shards(state, size_bytes, len(keepers))
+    command = PlanSnapshots(
+        peer_id=lease.peer_id, job_id=job.job_id, segment=lease.index, token=lease.token,
+        interval=job.interval, data_shards=shards,
+        holders=tuple(
+            Holder(peer_id=keeper.peer_id,
+                   address=state.peers[keeper.peer_id].tensor_address,
+                   shard=number if shards > 1 else 0)
+            for number, keeper in enumerate(keepers)))
+    if again or command != lease.plan:
+        lease.plan = command
+        turn.emit(command)
+
+
+def _data_shards(state: State, size_bytes: int, keepers: int) -> int:
+    """Whole copies, or for what is large one parity shard beside the others: less to send."""
+    is_large = 0 < state.policy.shard_bytes < size_bytes
+    return keepers - 1 if is_large and keepers >= 3 else 1
+
+
+def choose_interval(turn: Turn, job: JobRecord) -> None:
+    """Follow what steps and copies really take, when that has changed much."""
+    wanted = snapshots.interval(turn, job)
+    if job.interval == 0 or not job.interval / 1.5 <= wanted <= job.interval * 1.5:
+        job.interval = wanted
+        job.is_review_due = True
+
+
+def prepared(turn: Turn, peer: PeerRecord, event: StandbyReady) -> None:
+    """A standby has reached a level."""
+    standby = peer.standbys.get(event.token)
+    if standby is None or event.level not in LEVELS:
+        turn.note(peer.peer_id, "report_ignored", f"{peer.label} has no such standby.")
+        return
+    standby.level = event.level
+    turn.state.jobs[standby.job_id].is_review_due = True
+
+
+# --- ends -------------------------------------------------------------------------------------
+
+
+def end_standby(turn: Turn, job: JobRecord, index: int, peer: PeerRecord) -> None:
+    """A peer takes over what it stood by for: the lease takes the standby's place."""
+    standby = standby_of(job, index, peer)
+    if standby is not None:
+        forget_standby(turn.state, standby)
+
+
+def forget_standby(state: State, standby: StandbyRecord) -> None:
+    """Strike a standby off the books; the peer is not told."""
+    del state.jobs[standby.job_id].standbys[standby.token]
+    del state.peers[standby.peer_id].standbys[standby.token]
+
+
+def revoke_standby(turn: Turn, job: JobRecord, standby: StandbyRecord) -> None:
+    """End a standby; a peer that is away is told when it registers with it."""
+    forget_standby(turn.state, standby)
+    if turn.state.peers[standby.peer_id].session_id:
+        turn.emit(RevokeSegment(
+            peer_id=standby.peer_id, job_id=job.job_id, segment=standby.index,
+            token=standby.token, reason="the standby is not needed any more"))
+
+
+def end_all_standbys(turn: Turn, job: JobRecord) -> None:
+    """A job has ended."""
+    for standby in list(job.standbys.values()):
+        revoke_standby(turn, job, standby)
+
+
+def jobs_of(state: State, peer: PeerRecord) -> Iterator[JobRecord]:
+    """Jobs that a peer holds a segment of."""
+    return (state.jobs[lease.job_id] for lease in peer.leases.values()
+            if lease.phase in HELD_PHASES)

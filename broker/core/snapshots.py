@@ -1,0 +1,195 @@
+"""Which snapshots exist, which position is complete, and when segments take the next ones.
+
+A position is complete when every segment has a snapshot there in safety: enough of it off its own
+peer to be put together again. A vacant segment restarts there, so everybody keeps what it would
+need from there on, and nothing older (docs/adr/0026-takeover.md). The newest complete position and
+the one before it are kept.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import ceil
+
+from broker.core import limits
+from broker.core.commands import CompleteSnapshot, Holder, SnapshotSource
+from broker.core.events import HeldSnapshot, SnapshotStored
+from broker.core.state import (
+    HELD_PHASES,
+    JobRecord,
+    LeasePhase,
+    LeaseRecord,
+    PeerRecord,
+    PeerState,
+    SnapshotRecord,
+    State,
+    Turn,
+)
+from homespun.ids import is_digest
+
+
+def begin(job: JobRecord) -> None:
+    """Keep books for a job that was just placed. Its interval follows from the predicted step."""
+    job.snapshots = [{} for _ in job.leases]
+    job.position = 0
+
+
+def stored(turn: Turn, job: JobRecord, lease: LeaseRecord, event: SnapshotStored) -> None:
+    """A holder has a snapshot; nothing is believed of one that contradicts what is known."""
+    problem = _problem_with(turn.state, job, lease, event)
+    if problem:
+        turn.note(job.job_id, "snapshot_ignored", f"Segment {lease.index}: {problem}.")
+        return
+    known = job.snapshots[lease.index]
+    record = known.get(event.position)
+    if record is None or record.digest != event.digest:
+        # Another digest: the segment was restarted and has computed the step on another machine.
+        record = known[event.position] = SnapshotRecord(
+            position=event.position, digest=event.digest, size_bytes=event.size_bytes,
+            data_shards=1, at_ns=turn.now_ns)
+    if event.data_shards == 1:
+        record.holders[event.holder] = WHOLE
+    else:
+        record.data_shards = event.data_shards
+        record.holders[event.holder] = event.shard
+    job.copy_s = max(job.copy_s, event.seconds)
+    _complete(turn, job)
+
+
+def _problem_with(
+    state: State, job: JobRecord, lease: LeaseRecord, event: SnapshotStored
+) -> str:
+    if not 0 < event.position <= job.spec.training.steps:
+        return f"a snapshot of position {event.position} of {job.spec.training.steps}"
+    if not is_digest(event.digest) or event.size_bytes < 0:
+        return f"a snapshot of {event.size_bytes} bytes with digest {event.digest[:80]!r}"
+    if event.holder not in state.peers:
+        return f"a snapshot on {event.holder[:80]!r}, which is no peer"
+    if not 1 <= event.data_shards <= limits.MAX_SHARDS or not 0 <= event.shard < limits.MAX_SHARDS:
+        return f"shard {event.shard} of {event.data_shards}"
+    if not 0 <= event.seconds <= limits.MAX_COPY_S:
+        return f"a copy that took {event.seconds} s"
+    if event.position > lease.steps_done:
+        return f"a snapshot of position {event.position} after {lease.steps_done} steps"
+    return ""
+
+
+def _complete(turn: Turn, job: JobRecord) -> None:
+    """Move the complete position on as far as all segments have come."""
+    common = set.intersection(*(
+        {position for position, record in known.items()
+         if position > job.position and _is_safe(turn.state, job, index, record)}
+        for index, known in enumerate(job.snapshots)))
+    if not common:
+        return
+    before, job.position = job.position, max(common)
+    for known in job.snapshots:
+        for position in [old for old in known if old < before]:
+            del known[position]
+    for lease in job.leases:
+        command = completion(turn, job, lease)
+        if command is not None:
+            turn.emit(command)
+
+
+def _is_safe(state: State, job: JobRecord, index: int, record: SnapshotRecord) -> bool:
+    """Whether a snapshot outlives its segment's peer, or there is no other to keep it."""
+    own = job.leases[index].peer_id
+    shards = {shard for peer_id, shard in record.holders.items() if peer_id != own}
+    if WHOLE in shards or len(shards) >= record.data_shards > 1:
+        return True
+    others = any(peer.peer_id != own and peer.state is PeerState.LIVE
+                 for peer in state.peers.values())
+    return own in record.holders and not others
+
+
+def completion(turn: Turn, job: JobRecord, lease: LeaseRecord) -> CompleteSnapshot | None:
+    """The command that tells a holder of the complete position; None where nobody listens."""
+    listens = lease.phase in HELD_PHASES or lease.phase is LeasePhase.FINISHED
+    if not job.position or not listens or not turn.state.peers[lease.peer_id].session_id:
+        return None
+    return CompleteSnapshot(
+        peer_id=lease.peer_id, job_id=job.job_id, segment=lease.index, token=lease.token,
+        position=job.position)
+
+
+def source(state: State, job: JobRecord, index: int, position: int) -> SnapshotSource | None:
+    """Where a segment's snapshot can be had now; None if not enough of it is on live peers."""
+    record = job.snapshots[index].get(position)
+    if record is None:
+        return None
+    live = {peer_id: shard for peer_id, shard in record.holders.items()
+            if state.peers[peer_id].state is PeerState.LIVE}
+    wholes = [peer_id for peer_id, shard in live.items() if shard == WHOLE]
+    if not wholes and len(set(live.values())) < max(record.data_shards, 1):
+        return None
+    chosen = wholes or list(live)
+    return SnapshotSource(
+        digest=record.digest, size_bytes=record.size_bytes,
+        data_shards=1 if wholes else record.data_shards,
+        holders=tuple(
+            Holder(peer_id=peer_id, address=state.peers[peer_id].tensor_address,
+                   shard=max(live[peer_id], 0))
+            for peer_id in chosen))
+
+
+def can_restart(state: State, job: JobRecord, index: int, position: int) -> bool:
+    """Whether a segment can restart at a position: at 0 always, else with its snapshot."""
+    return position == 0 or source(state, job, index, position) is not None
+
+
+def common_position(state: State, job: JobRecord) -> int:
+    """The newest position at which every segment could restart; 0 at worst."""
+    common = set.intersection(*(set(known) for known in job.snapshots))
+    return max((position for position in common if all(
+        can_restart(state, job, index, position) for index in range(len(job.snapshots)))),
+        default=0)
+
+
+def reconcile(turn: Turn, peer: PeerRecord, held: tuple[HeldSnapshot, ...]) -> None:
+    """Believe a peer that registers about what lies on its disk: neither more nor less is there."""
+    named = {(item.job_id, item.segment, item.position): item for item in held}
+    for job in list(turn.state.unfinished.values()):
+        for index, known in enumerate(job.snapshots):
+            for position, record in known.items():
+                item = named.get((job.job_id, index, position))
+                if item is not None and item.digest == record.digest:
+                    shard = item.shard if item.data_shards > 1 else WHOLE
+                    record.holders[peer.peer_id] = shard
+                else:
+                    record.holders.pop(peer.peer_id, None)
+
+
+def restart_at(job: JobRecord, position: int) -> None:
+    """All segments go back to a position: what was taken after it is of another run."""
+    job.position = position
+    for known in job.snapshots:
+        for later in [taken for taken in known if taken > position]:
+            del known[later]
+
+
+def interval(turn: Turn, job: JobRecord) -> int:
+    """Positions between two snapshots.
+
+    Often enough that a replay stays within the policy's budget, were it as slow as the first time.
+    Not so often that copying takes more than its share of the time, nor more often than
+    `limits.SNAPSHOT_SPACING_MS`, as each has a price at its holders too.
+    """
+    policy, step_s = turn.state.policy, max(step_seconds(job), 1e-4)
+    longest = int(policy.replay_budget_ms / 1_000 / step_s)
+    spacing_s = max(limits.SNAPSHOT_SPACING_MS / 1_000, job.copy_s / policy.snapshot_overhead)
+    return max(1, longest, ceil(spacing_s / step_s))
+
+
+def step_seconds(job: JobRecord) -> float:
+    """What a step takes: the median of the last ones, or before there are any the prediction."""
+    assert job.placement is not None
+    times = job.losses_at_ns[-limits.PACE_STEPS:]
+    if len(times) < limits.PACE_STEPS:
+        return job.placement.step_s
+    gaps = sorted(later - earlier for earlier, later in pairwise(times))
+    return max(gaps[len(gaps) // 2], (times[-1] - times[0]) // (len(times) - 1)) / 1e9
+
+
+WHOLE = -1
+"""The shard number of a whole copy: any one of them is enough."""
