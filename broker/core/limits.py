@@ -114,7 +114,9 @@ LINK_GRACE_MS = 15_000
 FALLBACK_WAIT_MAX_MS = 86_400_000
 """Longest wait for the holder of a lost snapshot, however much work would be done again."""
 SLOW_FACTOR = 2.0
-"""A segment whose microbatches take so many times what was predicted may be moved."""
+"""A segment that is so many times further from its prediction than the others has a sick peer."""
+GAIN_MIN = 0.2
+"""Share of a slowest segment's time that moving it must save."""
 PAYBACK_S = 30.0
 """Seconds that moving a slow segment must save in what is left of the job."""
 BRAKE_PEERS = 3

@@ -1,12 +1,13 @@
-"""Segments that are slower than was predicted, and neighbours that cannot reach each other.
+"""Segments that a better peer could run faster, and neighbours that cannot reach each other.
 
-Both are answered by moving a segment, and only if that pays: a peer that others would wait for
-anyway, or that nobody could replace by a faster one, stays.
+Both are answered by moving a segment to a ready backup, and only if that pays: the pipeline waits
+for its slowest segment, so no other is worth a move.
 """
 
 from __future__ import annotations
 
 from math import isfinite
+from statistics import median
 
 from broker.core import limits, pool
 from broker.core.events import SegmentPace
@@ -14,9 +15,11 @@ from broker.core.snapshots import step_seconds
 from broker.core.state import (
     STARTED,
     JobRecord,
+    JobState,
     LeasePhase,
     LeaseRecord,
     LinkTrouble,
+    PeerRecord,
     PeerState,
     Turn,
 )
@@ -24,39 +27,67 @@ from broker.core.takeover import hand_over, is_vacant
 
 
 def measured(turn: Turn, job: JobRecord, lease: LeaseRecord, event: SegmentPace) -> None:
-    """A peer says what a microbatch takes on it; a slow one may be replaced."""
-    if not isfinite(event.microbatch_s) or event.microbatch_s <= 0 or event.microbatches < 1:
-        return
-    lease.pace_s = event.microbatch_s
-    better_s = _better(turn, job, lease)
-    if better_s is None:
-        return
-    steps_left = job.spec.training.steps - job.steps_done
-    saved_s = (lease.pace_s - better_s) * job.spec.training.microbatches * steps_left
-    if saved_s > limits.PAYBACK_S + turn.state.policy.replay_budget_ms / 1_000:
-        hand_over(turn, lease, (
-            f"a microbatch takes {lease.pace_s:.3g} s on "
-            f"{turn.state.peers[lease.peer_id].label}; moving it saves {saved_s:.0f} s"))
+    """A peer says what a microbatch takes on it; the slowest segment may move."""
+    if isfinite(event.microbatch_s) and event.microbatch_s > 0 and event.microbatches > 0:
+        lease.pace_s = event.microbatch_s
+        move_the_slowest(turn, job)
 
 
-def _better(turn: Turn, job: JobRecord, lease: LeaseRecord) -> float | None:
-    """What a microbatch would take on the best ready backup; None if the segment should stay.
+def move_the_slowest(turn: Turn, job: JobRecord) -> None:
+    """Move the segment that the pipeline waits for, if a ready backup is worth it.
 
-    It stays while it is as fast as predicted, or another segment is slower: the pipeline waits for
-    the slowest.
+    That is so for a peer that has become slow, and for a faster one that has joined.
     """
+    if job.state is not JobState.RUNNING or not job.ranking or not all(
+            lease.pace_s for lease in job.leases):
+        return
+    slowest = max(job.leases, key=lambda lease: (lease.pace_s, -lease.index))
+    best = _best_backup(turn, job, slowest)
+    if best is None:
+        return
+    peer, expected_s = best
+    others_s = max((lease.pace_s for lease in job.leases if lease is not slowest), default=0.0)
+    steps_left = job.spec.training.steps - job.steps_done
+    gain_s = slowest.pace_s - max(expected_s, others_s)
+    saved_s = gain_s * job.spec.training.microbatches * steps_left
+    price_s = limits.PAYBACK_S + turn.state.policy.replay_budget_ms / 1_000
+    if gain_s >= limits.GAIN_MIN * slowest.pace_s and saved_s > price_s:
+        hand_over(turn, slowest, (
+            f"a microbatch takes {slowest.pace_s:.3g} s on "
+            f"{turn.state.peers[slowest.peer_id].label} and should take {expected_s:.3g} s on "
+            f"{peer.label}: that saves {saved_s:.0f} s"), to=peer)
+
+
+def _best_backup(
+    turn: Turn, job: JobRecord, lease: LeaseRecord
+) -> tuple[PeerRecord, float] | None:
+    """The ready backup on which a segment's microbatch should take the least time, and that time.
+
+    Predictions are corrected by how wrong they are for this job: for the segment itself, unless
+    that is beyond `limits.SLOW_FACTOR`, when its peer is at fault and the other segments tell.
+    """
+    predicted = dict(job.ranking[lease.index])
+    times = [(predicted[standby.peer_id], standby.peer_id) for standby in job.standbys.values()
+             if standby.index == lease.index and standby.peer_id in predicted
+             and pool.is_ready(turn.state, standby)]
+    if not times or not pool.is_covered(turn.state, job, lease.index):
+        return None
+    errors = {other.index: _error(job, other) for other in job.leases}
+    rest = [error for index, error in errors.items() if index != lease.index]
+    usual = median(rest) if rest else 1.0
+    is_sick = errors[lease.index] > limits.SLOW_FACTOR * max(usual, 1.0)
+    best_s, peer_id = min(times)
+    error = usual if is_sick else errors[lease.index]
+    return turn.state.peers[peer_id], best_s * error
+
+
+def _error(job: JobRecord, lease: LeaseRecord) -> float:
+    """Measured over predicted time of a microbatch on its present peer."""
     assert job.placement is not None
     placed = job.placement.segments[lease.index]
-    predicted_s = placed.forward_s + placed.backward_s
-    others_s = max((other.pace_s for other in job.leases if other is not lease), default=0.0)
-    if lease.pace_s < limits.SLOW_FACTOR * predicted_s or lease.pace_s <= others_s:
-        return None
-    if not pool.is_covered(turn.state, job, lease.index) or not job.ranking:
-        return None
-    times = dict(job.ranking[lease.index])
-    taker = next(iter(pool.takers(turn.state, job, [lease.index])), None)
-    predicted = None if taker is None else times.get(taker[1].peer_id)
-    return None if predicted is None else max(predicted, others_s)
+    planned_s = placed.forward_s + placed.backward_s
+    predicted_s = dict(job.ranking[lease.index]).get(lease.peer_id, planned_s)
+    return lease.pace_s / predicted_s if predicted_s > 0 else 1.0
 
 
 def note_trouble(

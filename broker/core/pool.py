@@ -92,8 +92,16 @@ def _needs_holder(lease: LeaseRecord) -> bool:
 # --- who does ---------------------------------------------------------------------------------
 
 
-def takers(state: State, job: JobRecord, vacant: list[int]) -> list[tuple[int, PeerRecord]]:
+def takers(
+    state: State, job: JobRecord, vacant: list[int], wanted: PeerRecord | None = None
+) -> list[tuple[int, PeerRecord]]:
     """Peers for vacant segments, each at most once; those with the fewest choices choose first.
+
+    Args:
+        state: who is free.
+        job: whose segments.
+        vacant: their indices.
+        wanted: goes before all others, where it can run a segment.
 
     Cost: O(segments * peers log peers).
     """
@@ -105,7 +113,8 @@ def takers(state: State, job: JobRecord, vacant: list[int]) -> list[tuple[int, P
     for index in sorted(vacant, key=lambda index: (len(choices[index]), index)):
         left = [peer for peer in choices[index] if peer.peer_id not in taken]
         if left:
-            best = min(left, key=lambda peer: _readiness(state, job, index, peer))
+            best = min(left, key=lambda peer: (
+                peer is not wanted, _readiness(state, job, index, peer)))
             taken.add(best.peer_id)
             result.append((index, best))
     return sorted(result, key=lambda item: item[0])
@@ -116,7 +125,7 @@ def _readiness(
 ) -> tuple[int, bool, int, int, str]:
     """Sorts first who goes on soonest: by level, then by what lies on its disk."""
     standby = standby_of(job, index, peer)
-    level = LEVELS.index(standby.level) if standby is not None else 0
+    level = 0 if standby is None else LEVELS.index(standby.level)
     record = job.snapshots[index].get(job.position)
     lacks = job.position > 0 and (record is None or peer.peer_id not in record.holders)
     return -level, lacks, peer.losses, _rank(job, index, peer), peer.peer_id
@@ -131,10 +140,14 @@ def standby_of(job: JobRecord, index: int, peer: PeerRecord) -> StandbyRecord | 
 def is_covered(state: State, job: JobRecord, index: int) -> bool:
     """Whether a ready backup could take a segment over at once."""
     return any(
-        standby.index == index and standby.level in (WARM, HOT)
-        and state.peers[standby.peer_id].is_open and not state.peers[standby.peer_id].leases
-        for standby in job.standbys.values()) and snapshots.can_restart(
-            state, job, index, job.position)
+        standby.index == index and is_ready(state, standby) for standby in job.standbys.values()
+    ) and snapshots.can_restart(state, job, index, job.position)
+
+
+def is_ready(state: State, standby: StandbyRecord) -> bool:
+    """Whether a backup has what it takes, and is free."""
+    peer = state.peers[standby.peer_id]
+    return standby.level in (WARM, HOT) and peer.is_open and not peer.leases
 
 
 def gap(state: State, job: JobRecord, index: int) -> str:
@@ -289,7 +302,7 @@ def _stand_by(
     turn.state.last_token += 1
     standby = StandbyRecord(
         job_id=job.job_id, peer_id=peer.peer_id, token=turn.state.last_token, index=lease.index,
-        wanted=level, source=lease.peer_id)
+        blobs=lease.blobs, wanted=level, source=lease.peer_id)
     job.standbys[standby.token] = peer.standbys[standby.token] = standby
     turn.emit(duty(turn, job, standby))
 
@@ -352,14 +365,16 @@ def choose_interval(turn: Turn, job: JobRecord) -> None:
         job.is_review_due = True
 
 
-def prepared(turn: Turn, peer: PeerRecord, event: StandbyReady) -> None:
-    """A standby has reached a level."""
+def prepared(turn: Turn, peer: PeerRecord, event: StandbyReady) -> JobRecord | None:
+    """A standby has reached a level; returns the job, None if there is no such standby."""
     standby = peer.standbys.get(event.token)
     if standby is None or event.level not in LEVELS:
         turn.note(peer.peer_id, "report_ignored", f"{peer.label} has no such standby.")
-        return
+        return None
     standby.level = event.level
-    turn.state.jobs[standby.job_id].is_review_due = True
+    job = turn.state.jobs[standby.job_id]
+    job.is_review_due = True
+    return job
 
 
 # --- ends -------------------------------------------------------------------------------------

@@ -71,7 +71,9 @@ def _apply(turn: Turn, peer: PeerRecord, event: AnyReport) -> None:
         _released(turn, peer, lease)
         return
     if isinstance(event, StandbyReady):
-        pool.prepared(turn, peer, event)
+        job = pool.prepared(turn, peer, event)
+        if job is not None:
+            pace.move_the_slowest(turn, job)
         return
     if lease is None or lease.phase is LeasePhase.REVOKED:
         text = (f"{type(event).__name__} of {peer.label} for segment {event.segment} of "

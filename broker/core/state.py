@@ -140,6 +140,8 @@ class StandbyRecord:
     peer_id: str
     token: int
     index: int
+    blobs: frozenset[str]
+    """Digests of what the segment needs. For membership tests only, never iterated."""
     wanted: str
     """Level that the peer was asked for: `store`, `warm` or `hot`."""
     source: str

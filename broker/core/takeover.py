@@ -70,8 +70,13 @@ def is_vacant(lease: LeaseRecord) -> bool:
     return lease.phase not in VALID_PHASES
 
 
-def recover(turn: Turn, job: JobRecord) -> None:
+def recover(turn: Turn, job: JobRecord, to: PeerRecord | None = None) -> None:
     """Give vacant segments to peers that can take them over, as far as there are any.
+
+    Args:
+        turn: the event being applied.
+        job: whose segments.
+        to: who goes before all others.
 
     Cost: O(segments * peers).
     """
@@ -87,7 +92,7 @@ def recover(turn: Turn, job: JobRecord) -> None:
         return
     job.fallback_ns = None
     vacant = [lease.index for lease in job.leases if is_vacant(lease)]
-    for index, peer in pool.takers(turn.state, job, vacant):
+    for index, peer in pool.takers(turn.state, job, vacant, to):
         _take_over(turn, job, index, peer)
     _say_what_is_waited_for(turn.state, job)
     _tell_members(turn, job)
@@ -208,11 +213,11 @@ def tell_members(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
         turn.emit(start(turn, job, lease))
 
 
-def hand_over(turn: Turn, lease: LeaseRecord, why: str) -> None:
-    """Move a segment from a peer that still works to a backup."""
+def hand_over(turn: Turn, lease: LeaseRecord, why: str, to: PeerRecord | None = None) -> None:
+    """Move a segment from a peer that still works to a backup, the best or the one given."""
     job = turn.state.jobs[lease.job_id]
     vacate(turn, job, lease, why)
-    recover(turn, job)
+    recover(turn, job, to)
 
 
 def not_ready_in_time(turn: Turn, lease: LeaseRecord) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from broker.core.events import PeerHardware
 from broker.core.machine import Broker
+from broker.core.pool import HOT, WARM
 from broker.core.state import (
     HELD_PHASES,
     TERMINAL,
@@ -263,14 +264,17 @@ def story(broker: Broker, subject: str) -> tuple[str, ...]:
 def may_read_blob(broker: Broker, identity: str, digest: str) -> bool:
     """Tell whether somebody may read a blob.
 
-    A peer: what the segments that it holds need, and nothing else. A submitter: the parts of the
-    results of its own jobs. Cost: O(jobs) for a submitter.
+    A peer: what the segments need that it holds or stands by for, and nothing else. A submitter:
+    the parts of the results of its own jobs. Cost: O(jobs) for a submitter.
     """
     record = broker.state.peers.get(identity)
     if record is not None:
         return any(
             lease.phase in HELD_PHASES and digest in lease.blobs
             for lease in record.leases.values()
+        ) or any(
+            standby.wanted in (WARM, HOT) and digest in standby.blobs
+            for standby in record.standbys.values()
         )
     return any(
         digest == lease.result_digest
