@@ -7,6 +7,7 @@ that an older peer, or a plain error, leaves without a class has a default.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 from homespun.errors import Code
@@ -34,16 +35,45 @@ class Against(StrEnum):
     JOB = "job"
 
 
-AGAINST: Mapping[Cause, Against] = {
-    Cause.DEVICE_MEMORY: Against.PEER,
-    Cause.DEVICE_FAULT: Against.PEER,
-    Cause.DISK: Against.PEER,
-    Cause.NETWORK: Against.LINK,
-    Cause.CLOCK: Against.PEER,
-    Cause.KILLED: Against.PEER,
-    Cause.SOFTWARE: Against.JOB,
-    Cause.JOB: Against.JOB,
+@dataclass(frozen=True, slots=True)
+class CauseInfo:
+    """What one class means: for counting, and for people."""
+
+    against: Against
+    meaning: str
+    remedy: str
+
+
+CAUSES: Mapping[Cause, CauseInfo] = {
+    Cause.DEVICE_MEMORY: CauseInfo(
+        Against.PEER, "The device, or the machine, had less free memory than the segment needs.",
+        "End other programs that use the device, or lend less of it: `peer join --memory`."),
+    Cause.DEVICE_FAULT: CauseInfo(
+        Against.PEER, "The device or its driver failed, or does not fit the framework.",
+        "Restart the machine; if it happens again, update the driver, and check cooling and power "
+        "of the device."),
+    Cause.DISK: CauseInfo(
+        Against.PEER, "A disk is full, or cannot be read or written.",
+        "Free space where the peer's directory is; if there is space, check the disk."),
+    Cause.NETWORK: CauseInfo(
+        Against.LINK, "Two machines could not reach each other, or not well enough.",
+        "Check the network between the two peers that the message names."),
+    Cause.CLOCK: CauseInfo(
+        Against.PEER, "The machine's clock is wrong, jumped, or stood still while it slept.",
+        "Let the system set its clock from the network, and keep the machine awake while it "
+        "lends its device."),
+    Cause.KILLED: CauseInfo(
+        Against.PEER, "Somebody, or the system, ended the process that computed.",
+        "Nothing, if that was meant; otherwise see the system's log for who ended it."),
+    Cause.SOFTWARE: CauseInfo(
+        Against.JOB, "A program failed while it computed: a framework, or Homespun.",
+        "Report it with the peer's log if it happens again."),
+    Cause.JOB: CauseInfo(
+        Against.JOB, "The job itself cannot be computed: its graph, its data or its numbers.",
+        "Correct the job; peers are not to blame."),
 }
+
+AGAINST: Mapping[Cause, Against] = {cause: info.against for cause, info in CAUSES.items()}
 
 PASSING = frozenset({Cause.KILLED, Cause.NETWORK, Cause.SOFTWARE, Cause.CLOCK})
 """Causes that may not come again on the same machine."""

@@ -92,7 +92,8 @@ CATALOG: Mapping[Code, CodeInfo] = {
         "recomputation, or start a peer with the executor that the message names."),
     Code.PEER_LOST: CodeInfo(
         1, "UNAVAILABLE", "A peer that held a segment of the job is gone.",
-        "Submit the job again; the message names the peer."),
+        "Nothing while another peer can take its place; else start one that can, or submit the job "
+        "again. The message names the peer."),
     Code.LOSS_NOT_FINITE: CodeInfo(
         1, "ABORTED", "The loss or a gradient became NaN or infinite.",
         "Lower the learning rate, clip gradients, or check the data at the step named."),
@@ -101,7 +102,7 @@ CATALOG: Mapping[Code, CodeInfo] = {
         "Look at the peer and the link that the message names."),
     Code.EXECUTOR_DIED: CodeInfo(
         1, "ABORTED", "The process that computes for a peer died.",
-        "Look at the peer's log; out of memory is the usual cause."),
+        "Look at the cause and the remedy that the peer found; its log says more."),
     Code.EXECUTOR_FAILED: CodeInfo(
         1, "ABORTED", "A segment's computation raised an error.",
         "The message names the node and the peer."),
