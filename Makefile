@@ -8,7 +8,7 @@ BIN := .venv/bin
 endif
 STAMP := .venv/.ready
 
-.PHONY: setup test check fuzz demo proto docs bench-help clean
+.PHONY: setup test check chaos fuzz demo proto docs bench-help clean
 
 setup: $(STAMP)  ## create .venv and install the project with its tools, when stale
 
@@ -25,8 +25,12 @@ check: setup  ## style, types, import directions
 # One compute thread per test process: two that share a core slow each other down tenfold.
 test: export OMP_NUM_THREADS ?= 1
 test: check  ## everything that must hold before a change is merged
-	$(BIN)/python -m pytest -n logical --dist worksteal -m "not e2e"
+	$(BIN)/python -m pytest -n logical --dist worksteal -m "not e2e and not chaos"
 	$(BIN)/python -m pytest -m e2e
+
+chaos: export OMP_NUM_THREADS ?= 1
+chaos: setup  ## inject faults into real processes, CHAOS_N times each (default: few); chaos-report.json
+	CHAOS_N=$(CHAOS_N) $(BIN)/python -m pytest -m chaos tests/chaos
 
 fuzz: setup  ## fuzz every parser of outside bytes, SECONDS each (Linux)
 	set -e; for target in graph frame tensors join_key; do \

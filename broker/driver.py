@@ -30,6 +30,7 @@ from broker.core.events import (
 )
 from broker.core.machine import Broker
 from broker.core.policy import Policy
+from broker.crash_point import Position, crash_point_asked_for
 from broker.journal import Journal
 from homespun.errors import Code, HomespunError
 
@@ -62,6 +63,7 @@ class Driver:
         self._answers: dict[str, asyncio.Future[Answer]] = {}
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._changed = asyncio.Event()
+        self._crash = crash_point_asked_for()
         self.changes = 0
         """Grows with every event applied; `wait_change` waits for it."""
 
@@ -185,11 +187,15 @@ class Driver:
     async def _take(self, batch: list[tuple[AnyEvent, asyncio.Future[None]]]) -> None:
         stamped = [(replace(event, at_ns=self._clock.now_ns()), done) for event, done in batch]
         durable = [event for event, _ in stamped if is_journalled(event)]
+        self._crash.reached(Position.BEFORE_COMMIT, durable)
         if durable:
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(self._disk, self._journal.append, durable)
+        self._crash.reached(Position.AFTER_COMMIT, durable)
         for event, done in stamped:
-            for command in self.core.apply(event):
+            commands = self.core.apply(event)
+            self._crash.reached(Position.BEFORE_REPLY, (event,))
+            for command in commands:
                 self._execute(command)
             if not done.done():
                 done.set_result(None)

@@ -7,6 +7,7 @@ are given.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,13 +16,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from homespun.errors import Code, HomespunError
+from homespun.identity.address import join_address
 
 if TYPE_CHECKING:
     import psutil
@@ -75,6 +76,8 @@ class LocalNetwork:
             be reachable from this process.
         hardware: what a peer has measured on this machine before, its `hardware.json`; without it
             the first peer measures for all.
+        front: puts something in front of a process, such as a proxy: takes its name and address,
+            returns the address that peers dial instead.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class LocalNetwork:
         settings: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None, executors: Sequence[str] = (),
         sites: Mapping[str, Site] | None = None, hardware: Path | None = None,
+        front: Callable[[str, str], str] | None = None,
     ) -> None:
         self.directory = directory
         self._hardware = hardware or self.peer_directory(0) / "hardware.json"
@@ -93,6 +97,8 @@ class LocalNetwork:
         self._settings = dict(settings or {})
         self._environment_given = dict(environment or {})
         self._port = 0
+        self._front = front
+        self._dialled = ""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: list[BinaryIO] = []
 
@@ -173,6 +179,17 @@ class LocalNetwork:
         process = self._processes.get(name)
         return process is not None and process.poll() is None
 
+    def name_of_port(self, port: int) -> str:
+        """The process that has a TCP connection from or a listener at a local port; "" for none."""
+        import psutil
+
+        for name, process in list(self._processes.items()):
+            with contextlib.suppress(psutil.Error):
+                if any(each.laddr.port == port
+                       for each in psutil.Process(process.pid).net_connections("tcp")):
+                    return name
+        return ""
+
     def kill(self, name: str) -> None:
         """End a process at once, as a crash would."""
         process = self._processes.pop(name)
@@ -234,10 +251,10 @@ class LocalNetwork:
         memory = ("--memory", self._memory) if self._memory else ()
         site = self._site(f"peer-{number}")
         self._checked(
-            "peer", "join", self.address, "--key", "-", "--name", f"peer-{number}",
+            "peer", "join", self._dialled, "--key", "-", "--name", f"peer-{number}",
             "--device", "cpu", "--threads", str(self._threads), "--host", site.address,
-            *memory, *flags, "--dir", str(self.peer_directory(number)),
-            secret=self.join_key("peer"), at=site,
+            *self._fronted(f"peer-{number}"), *memory, *flags,
+            "--dir", str(self.peer_directory(number)), secret=self.join_key("peer"), at=site,
         )
 
     def join_submitter(self, credentials: Path) -> None:
@@ -305,10 +322,20 @@ class LocalNetwork:
             "broker", "init", str(self.broker_directory), "--listen", self.address,
             "--enrolment-port", str(enrolment_port), "--no-announce",
         )
+        self._dialled = self._front("broker", self.address) if self._front else self.address
         if self._settings:
             path = self.broker_directory / "broker.json"
             merged = _merged(json.loads(path.read_text("utf-8")), self._settings)
             path.write_text(json.dumps(merged, indent=2), "utf-8")
+
+    def _fronted(self, name: str) -> tuple[str, ...]:
+        """Flags of a peer that something stands in front of."""
+        if self._front is None:
+            return ()
+        host = self._site(name).address
+        port, = _free_ports(host, 1)
+        return ("--listen", str(port),
+                "--advertise", self._front(name, join_address(host, port)))
 
     def _join_all(self) -> None:
         for number in range(self._wanted):
@@ -390,7 +417,7 @@ def _python(command: Sequence[str]) -> list[str]:
 
 
 def _answers(host: str, port: int) -> bool:
-    with closing(socket.socket()) as probe:
+    with contextlib.closing(socket.socket()) as probe:
         probe.settimeout(POLL_S)
         return probe.connect_ex((host, port)) == 0
 

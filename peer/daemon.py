@@ -24,7 +24,7 @@ from homespun.blobs.store import BlobStore
 from homespun.directory_lock import locked
 from homespun.errors import Code, HomespunError
 from homespun.identity import directory as identity_directory
-from homespun.identity.address import join_address, outward_host
+from homespun.identity.address import join_address, outward_host, with_port
 from homespun.identity.certificates import utc_now
 from homespun.identity.channels import SERVER_OPTIONS, open_aio_channel, server_credentials
 from homespun.identity.directory import Credentials
@@ -293,8 +293,9 @@ class Daemon:
 
     def _reachable_address(self) -> str:
         """Where other peers reach this one; asked for each stream, as machines change networks."""
-        host = self._parts.settings.advertise or outward_host(self._credentials.broker_address)
-        return join_address(host, self._tensor_port)
+        told = self._parts.settings.advertise
+        return with_port(
+            told or outward_host(self._credentials.broker_address), self._tensor_port)
 
     def _link_of(self, job_id: JobId, peer_id: PeerId) -> Link | None:
         """The link of the newest lease, as an older one of the same job may still be closing."""

@@ -27,7 +27,8 @@ class PeerSettings:
         memory_bytes: device memory offered; 0 for the default (half of RAM, 90 % of a GPU).
         threads: CPU threads for computing; 0 for the default.
         listen_host, listen_port: where other peers reach this one; port 0 takes a free one.
-        advertise: host that is told to others; "" for the address that reaches the broker.
+        advertise: host that is told to others, with a port where a router forwards another one; ""
+            for the address that reaches the broker.
         executor: a name of `peer.executor.installed.NAMES`.
         cache_bytes: disk for blobs that no work needs at the moment, >= 0; what work needs is kept
             in any case.

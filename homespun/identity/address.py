@@ -32,6 +32,11 @@ def join_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def with_port(host: str, port: int) -> str:
+    """A host with a port: its own where it names one, `port` else."""
+    return host if _ADDRESS.fullmatch(host) else join_address(host, port)
+
+
 def grpc_target(address: str) -> str:
     """The address as a gRPC target that can mean nothing but a host: no `unix:` and the like.
 

@@ -30,14 +30,17 @@ from peer.executor.installed import NAMES, check_installed
               metavar="PORT", help="Port where other peers reach this one. [default: a free one]")
 @click.option("--host", default="0.0.0.0", show_default=True, metavar="HOST",
               help="Address to listen on.")
+@click.option("--advertise", default="", metavar="HOST[:PORT]",
+              help="What others dial, where a router forwards a port. [default: the address that "
+              "reaches the broker]")
 @click.option("--replace", is_flag=True, help="Give up an identity that is there already.")
 @directory_option
 @json_option
 @run_command
 def join(
     address: str | None, key: str, name: str | None, device: str, executor: str,
-    memory: str | None, threads: int | None, listen_port: int, host: str, replace: bool,
-    directory: Path | None, as_json: bool,
+    memory: str | None, threads: int | None, listen_port: int, host: str, advertise: str,
+    replace: bool, directory: Path | None, as_json: bool,
 ) -> None:
     """Join the network of the broker at HOST:PORT; without it, of the one heard on the LAN.
 
@@ -47,6 +50,7 @@ def join(
     """
     import platform
 
+    from homespun.identity.address import split_address, with_port
     from homespun.identity.enrol import enrol
     from homespun.units import parse_size
     from peer.hardware import resolve_device
@@ -64,7 +68,10 @@ def join(
         threads=threads or 0,
         listen_host=host,
         listen_port=listen_port,
+        advertise=advertise,
     )
+    if advertise:
+        split_address(with_port(advertise, 1))
     secret = read_secret(key)
     held = enrol(address or _heard(), secret, settings.name, place.identity,
                  role="peer", replace=replace)

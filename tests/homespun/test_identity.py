@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from broker.identity.authority import create_authority
 from homespun.errors import Code, HomespunError
 from homespun.identity import directory as identity_directory
-from homespun.identity.address import grpc_target, join_address, split_address
+from homespun.identity.address import grpc_target, join_address, split_address, with_port
 from homespun.identity.certificates import (
     new_private_key,
     private_key_pem,
@@ -216,6 +216,8 @@ def test_fields_of_a_later_release_are_ignored(make, tmp_path):
 def test_addresses(text, parts):
     assert split_address(text) == parts
     assert join_address(*parts) == text.strip()
+    assert with_port(text.strip(), 1) == text.strip()
+    assert with_port(parts[0], parts[1]) == join_address(*parts)
     assert grpc_target(text) == "dns:///" + text.strip()
 
 
