@@ -7,11 +7,10 @@ disk and synced before it got its name. The store does not know who may read or 
 
 from __future__ import annotations
 
-import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -19,6 +18,7 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
+from homespun.durable import disk_full_named, sync, sync_directory
 from homespun.errors import Code, HomespunError
 from homespun.ids import Digest, is_digest
 
@@ -27,7 +27,6 @@ MAX_BLOB_BYTES = 1 << 44
 """16 TiB: no honest blob is larger, and file offsets stay far from 2**63."""
 _PART = ".part"
 _INCOMING = "incoming"
-_FULL = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 _STRIPES = 256
 _BINARY = getattr(os, "O_BINARY", 0)
 
@@ -144,7 +143,7 @@ class BlobStore:
                 raise _conflict(digest, offset, 0)
             if offset != stored:
                 raise _conflict(digest, offset, stored)
-            with self._charge(digest, size_bytes - stored, len(data)), _disk(self.root):
+            with self._charge(digest, size_bytes - stored, len(data)), self._disk():
                 _write_at(part, offset, data)
             if offset + len(data) < size_bytes:
                 return BlobState(False, offset + len(data))
@@ -198,10 +197,10 @@ class BlobStore:
                 Code.DIGEST_MISMATCH,
                 f"The bytes received for blob {digest} hash to {found}; they were discarded.",
                 digest=digest, found=found)
-        with _disk(self.root):
-            _sync(part)
+        with self._disk():
+            sync(part)
             os.replace(part, path)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         return BlobState(True, path.stat().st_size)
 
     def _put_file(self, source: Path) -> Digest:
@@ -221,15 +220,15 @@ class BlobStore:
         """Copy into the store's own disk and hash what is copied, so that both are the same."""
         hasher = blake3()
         copied = 0
-        with _disk(self.root):
+        with self._disk():
             handle, name = tempfile.mkstemp(dir=self.root / _INCOMING)
         try:
             while block := file.read(COPY_BYTES):
-                with self._charge("a file", len(block), len(block)), _disk(self.root):
+                with self._charge("a file", len(block), len(block)), self._disk():
                     _write_all(handle, block)
                 copied += len(block)
                 hasher.update(block)
-            with _disk(self.root):
+            with self._disk():
                 os.fsync(handle)
             os.close(handle)
         except BaseException:
@@ -239,7 +238,7 @@ class BlobStore:
 
     def _install(self, digest: str, data: bytes) -> None:
         """Write whole bytes under their name. The digest's lock is held."""
-        with self._charge(digest, len(data), len(data)), _disk(self.root):
+        with self._charge(digest, len(data), len(data)), self._disk():
             handle, name = tempfile.mkstemp(dir=self.root / _INCOMING)
             try:
                 _write_all(handle, data)
@@ -260,7 +259,7 @@ class BlobStore:
     def _adopt(self, copy: Path, path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         os.replace(copy, path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         self._discard(_part_of(path))
 
     def _discard(self, path: Path) -> int:
@@ -300,6 +299,9 @@ class BlobStore:
             with self._usage_lock:
                 self._used_bytes -= written_bytes
             raise
+
+    def _disk(self) -> AbstractContextManager[None]:
+        return disk_full_named("blob", self.root)
 
     def _lock_of(self, digest: str) -> Lock:
         return self._locks[int(digest[:2], 16)]
@@ -346,19 +348,6 @@ def _write_all(handle: int, data: bytes) -> None:
         view = view[os.write(handle, view):]
 
 
-@contextmanager
-def _disk(root: Path) -> Iterator[None]:
-    """Turn "no space left" into DISK_FULL."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise HomespunError(
-            Code.DISK_FULL, f"The disk of the blob directory {root} is full.", path=root,
-        ) from error
-
-
 def _part_of(path: Path) -> Path:
     return path.with_name(path.name + _PART)
 
@@ -368,19 +357,3 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
-
-
-def _sync(path: Path) -> None:
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a rename durable where a directory can be synced; Windows does it by itself."""
-    if os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -5,7 +5,7 @@ bytes is not a failure: the next one goes on from there. So a slow link is serve
 a dead one is given up after `MAX_FAILURES` calls in a row that moved nothing.
 
 The same protocol comes twice, for blocking stubs (the client) and for `grpc.aio` ones (the peer's
-daemon, whose file work runs in threads); what they share is `_Attempts`.
+daemon, whose file work runs in threads); what they share is `Attempts`.
 """
 
 from __future__ import annotations
@@ -34,16 +34,18 @@ LONGEST_BACKOFF_S = 5.0
 Progress = Callable[[int, int], None]
 """Called with (bytes there, bytes in total) after each chunk."""
 
-_PASSING = frozenset({
+PASSING = frozenset({
     Code.UNREACHABLE, Code.TIMED_OUT, Code.OVERLOADED, Code.CONFLICT, Code.INTERNAL,
 })
 """Worth another try: the link, the other side's load, or another writer of the same blob."""
 
 
-class _Attempts:
+class Attempts:
     """Counts failures in a row and decides when to give up."""
 
-    def __init__(self) -> None:
+    def __init__(self, passing: frozenset[Code] = PASSING) -> None:
+        """Begin; `passing` are the codes that are worth another try."""
+        self._passing = passing
         self._failures = 0
         self._farthest = 0
         self._spoiled = False
@@ -66,7 +68,7 @@ class _Attempts:
             # The part from before may have been the bad one: once more, from the start.
             self._spoiled = True
             return 0.0
-        if error.code not in _PASSING or self._failures >= MAX_FAILURES:
+        if error.code not in self._passing or self._failures >= MAX_FAILURES:
             raise error from failed
         return min(LONGEST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (self._failures - 1))
 
@@ -87,7 +89,7 @@ def upload(
             `MAX_FAILURES` calls in a row that moved nothing.
     """
     size = _source_bytes(source)
-    attempts = _Attempts()
+    attempts = Attempts()
     request = blobs_pb2.StatBlobRequest(digests=[digest])
     while True:
         try:
@@ -109,7 +111,7 @@ async def upload_aio(
 ) -> None:
     """`upload` for a `grpc.aio` stub."""
     size = await asyncio.to_thread(_source_bytes, source)
-    attempts = _Attempts()
+    attempts = Attempts()
     request = blobs_pb2.StatBlobRequest(digests=[digest])
     while True:
         try:
@@ -141,7 +143,7 @@ def download(
     Raises:
         HomespunError: as `upload`; also DISK_FULL or LIMIT_EXCEEDED of the store here.
     """
-    attempts = _Attempts()
+    attempts = Attempts()
     while True:
         state = store.stat(digest)
         if state.complete:
@@ -170,7 +172,7 @@ async def download_aio(
     stub: Any, digest: str, size_bytes: int, store: BlobStore, progress: Progress | None = None
 ) -> Path:
     """`download` for a `grpc.aio` stub."""
-    attempts = _Attempts()
+    attempts = Attempts()
     while True:
         state = await asyncio.to_thread(store.stat, digest)
         if state.complete:
