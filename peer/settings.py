@@ -32,6 +32,7 @@ class PeerSettings:
         executor: a name of `peer.executor.installed.NAMES`.
         cache_bytes: disk for blobs that no work needs at the moment, >= 0; what work needs is kept
             in any case.
+        snapshot_bytes: disk for snapshots that other peers put here, >= 0.
     """
 
     name: str
@@ -43,6 +44,7 @@ class PeerSettings:
     advertise: str = ""
     executor: str = "torch"
     cache_bytes: int = 20 * 2**30
+    snapshot_bytes: int = 20 * 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,11 @@ class PeerDirectory:
     def results(self) -> Path:
         """Trained parameters on their way to the broker."""
         return self.root / "results"
+
+    @property
+    def snapshots(self) -> Path:
+        """Snapshots of segments, this peer's own and those it keeps for others."""
+        return self.root / "snapshots"
 
     @property
     def hardware(self) -> Path:

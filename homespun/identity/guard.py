@@ -31,6 +31,8 @@ PUBLIC: frozenset[str] = frozenset({"public"})
 PEER_PERMISSIONS: Permissions = {
     "/homespun.v1.TensorService/Exchange": frozenset({Role.PEER}),
     "/homespun.v1.TensorService/Probe": frozenset({Role.PEER}),
+    "/homespun.v1.SnapshotService/Put": frozenset({Role.PEER}),
+    "/homespun.v1.SnapshotService/Get": frozenset({Role.PEER}),
 }
 """What a peer's own server permits."""
 

@@ -1,0 +1,235 @@
+"""Everything about snapshots that a daemon asks for: keep, give, fetch, forget.
+
+File work runs in threads, so no heartbeat waits for a disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from homespun.errors import Code, HomespunError
+from peer.core.events import Holder, SnapshotSource
+from peer.snapshots.client import OpenChannel, SnapshotClient
+from peer.snapshots.line import PROGRESS_TIMEOUT_S
+from peer.snapshots.record import SnapshotKey, SnapshotRecord
+from peer.snapshots.server import Permit, SnapshotServer
+from peer.snapshots.store import LIMIT_BYTES, SnapshotStore
+from peer.snapshots.transfer import Tally
+
+GIVEN_AT_ONCE = 3
+"""Holders that are served at the same time: they share one line."""
+FETCH_ROUNDS = 4
+"""Times that all holders are asked in turn without a chunk having moved."""
+FETCH_PAUSE_S = 0.5
+_FINAL = frozenset({Code.DISK_FULL, Code.LIMIT_EXCEEDED, Code.CERTIFICATE_EXPIRED})
+"""Another holder does not help."""
+_USELESS = frozenset({
+    Code.NOT_FOUND, Code.DIGEST_MISMATCH, Code.NOT_ALLOWED, Code.NOT_AUTHENTICATED,
+    Code.INVALID_ARGUMENT, Code.INCOMPATIBLE_VERSION,
+})
+"""The same holder does not help."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A snapshot of this peer's own on its disk."""
+
+    job_id: str
+    segment: int
+    position: int
+    digest: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """How giving a snapshot to a holder ended: `error` is None when the holder has it durably."""
+
+    holder: Holder
+    error: HomespunError | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeldSnapshot:
+    """A snapshot, or one shard of it, on this peer's disk; `digest`, `size_bytes`: of the whole."""
+
+    job_id: str
+    segment: int
+    position: int
+    digest: str
+    size_bytes: int
+    shard: int
+    data_shards: int
+
+
+class SnapshotKeeper:
+    """The snapshots of one daemon.
+
+    Attributes:
+        server: the service for other peers; `server.add_to(grpc_server)`.
+        client: the calls to other peers.
+    """
+
+    def __init__(
+        self, root: Path, open_channel: OpenChannel, *, limit_bytes: int = LIMIT_BYTES,
+        clock: Callable[[], float] = time.time, timeout_s: float = PROGRESS_TIMEOUT_S,
+    ) -> None:
+        """Read what is on disk (blocking, a few small files for each snapshot).
+
+        Args:
+            root: a directory for snapshots only.
+            open_channel: (address, peer id) -> a fresh channel to that peer.
+            limit_bytes: what other peers may put here, all together.
+            clock: seconds since the epoch.
+            timeout_s: a transfer that does not move for so long ends.
+
+        Raises:
+            HomespunError: BAD_CONFIGURATION if the directory cannot be used.
+        """
+        self._store = SnapshotStore(root, limit_bytes, clock)
+        self.server = SnapshotServer(self._store, timeout_s)
+        self.client = SnapshotClient(self._store, open_channel, timeout_s)
+
+    def path_for(self, job_id: str, segment: int, position: int) -> Path:
+        """Where an executor writes a snapshot before `keep` takes it."""
+        return self._store.staging(SnapshotKey(job_id, segment, position))
+
+    async def keep(self, job_id: str, segment: int, position: int, path: Path) -> Kept:
+        """Take a written snapshot over, durably.
+
+        Args:
+            job_id: whose state it is,
+            segment: of which segment,
+            position: at the beginning of which step (of inference: microbatch).
+            path: the file, as `path_for` named it; it is moved.
+
+        Raises:
+            HomespunError: NOT_FOUND, DISK_FULL, or LIMIT_EXCEEDED above 64 GiB.
+        """
+        key = SnapshotKey(job_id, segment, position)
+        record = await asyncio.to_thread(self._store.adopt, key, path)
+        return Kept(job_id, segment, position, record.digest, record.size_bytes)
+
+    async def give(
+        self, kept: Kept, holders: tuple[Holder, ...], data_shards: int = 1,
+    ) -> AsyncIterator[Given]:
+        """Send a kept snapshot to its holders; one that fails does not stop the others.
+
+        Args:
+            kept: what `keep` answered.
+            holders: who gets it; `Holder.shard` says which shard where there are shards.
+            data_shards: how many different shards give the whole; 1: each holder gets the whole.
+
+        Yields:
+            How it ended with each holder, as it ends.
+        """
+        turn = asyncio.Semaphore(GIVEN_AT_ONCE)
+        tasks = {
+            asyncio.create_task(self._give_one(turn, kept, holder, data_shards))
+            for holder in holders}
+        try:
+            for ended in asyncio.as_completed(tasks):
+                yield await ended
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def fetch(
+        self, job_id: str, segment: int, position: int, source: SnapshotSource,
+    ) -> Path:
+        """Have a whole snapshot on this disk, its digest checked, and tell where.
+
+        Args:
+            job_id: whose state,
+            segment: of which segment,
+            position: and at which position.
+            source: its digest and size, and who has it; asked only if it is not here.
+
+        Raises:
+            HomespunError: what the last holder that could be asked said; NOT_FOUND for no holders;
+                DISK_FULL.
+        """
+        key = SnapshotKey(job_id, segment, position)
+        if (path := await self._own(key, source)) is not None:
+            return path
+        await self._get_from_any(key, source, source.holders)
+        return self._store.path(key)
+
+    def permit(self, job_id: str, segment: int, source_peer: str, bytes_max: int) -> None:
+        """Let a peer put snapshots of a segment here, and no other one.
+
+        Args:
+            job_id: whose state,
+            segment: and of which segment.
+            source_peer: the peer that holds the segment.
+            bytes_max: of one snapshot or shard, >= 0; up to eight positions may lie here.
+        """
+        self.server.permits[job_id, segment] = Permit(source_peer, bytes_max)
+
+    def revoke(self, job_id: str, segment: int) -> None:
+        """Nobody may put snapshots of a segment here any more. What is here stays."""
+        self.server.permits.pop((job_id, segment), None)
+
+    async def forget_before(self, job_id: str, segment: int, position: int) -> None:
+        """Drop what is older than `position`, except the newest of that."""
+        await asyncio.to_thread(self._store.forget_before, job_id, segment, position)
+
+    async def drop(self, job_id: str, segment: int) -> None:
+        """Drop everything of a segment."""
+        await asyncio.to_thread(self._store.drop, job_id, segment)
+
+    def held(self) -> list[HeldSnapshot]:
+        """What is complete here, in order of job, segment and position."""
+        return [
+            HeldSnapshot(
+                record.key.job_id, record.key.segment, record.key.position, record.digest,
+                record.size_bytes, record.key.shard, record.key.data_shards)
+            for record in sorted(self._store.records(), key=lambda record: record.key)]
+
+    async def _give_one(
+        self, turn: asyncio.Semaphore, kept: Kept, holder: Holder, data_shards: int,
+    ) -> Given:
+        try:
+            async with turn:
+                record = await asyncio.to_thread(self._record_for, kept, holder, data_shards)
+                await self.client.put(record, holder)
+            return Given(holder, None)
+        except HomespunError as error:
+            return Given(holder, error)
+
+    def _record_for(self, kept: Kept, holder: Holder, data_shards: int) -> SnapshotRecord:
+        key = SnapshotKey(kept.job_id, kept.segment, kept.position)
+        record = self._store.record(key)
+        if record is None or record.digest != kept.digest:
+            raise HomespunError(Code.NOT_FOUND, f"{key.title} is not here any more.")
+        return record
+
+    async def _own(self, key: SnapshotKey, source: SnapshotSource) -> Path | None:
+        return await asyncio.to_thread(self._store.verified, key, source.digest)
+
+    async def _get_from_any(
+        self, key: SnapshotKey, source: SnapshotSource, holders: tuple[Holder, ...],
+    ) -> None:
+        """Ask holders in turn until one has given the file."""
+        useful = list(holders)
+        error = HomespunError(Code.NOT_FOUND, f"Nobody is known who has {key.title}.")
+        rounds = 0
+        while useful and rounds < FETCH_ROUNDS:
+            tally = Tally(self.client.tally)
+            for holder in tuple(useful):
+                try:
+                    await self.client.get(key, source.digest, source.size_bytes, holder, tally)
+                    return
+                except HomespunError as failed:
+                    error = failed
+                if error.code in _FINAL:
+                    raise error
+                if error.code in _USELESS:
+                    useful.remove(holder)
+            rounds = 0 if tally.received_bytes else rounds + 1
+            await asyncio.sleep(FETCH_PAUSE_S * rounds)
+        raise error

@@ -1,0 +1,341 @@
+"""Snapshots on this peer's disk: a directory, its records, and who must make room for whom.
+
+Blocking: the keeper calls it in threads. Safe for threads of one process; one process has the
+directory (the daemon's lock).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from threading import RLock
+
+from homespun.durable import disk_full_named, sync, sync_directory
+from homespun.errors import Code, HomespunError
+from peer.snapshots.index import SUFFIX, read_records, remove_record, touch_record, write_record
+from peer.snapshots.record import (
+    CHUNK_BYTES,
+    Content,
+    SnapshotKey,
+    SnapshotRecord,
+    chunk_digest,
+    scan,
+)
+
+LIMIT_BYTES = 20 << 30
+"""What other peers may put here, all together."""
+POSITIONS_MAX = 8
+"""Positions of one segment that other peers may put here."""
+AGE_MAX_S = 7 * 86_400.0
+"""A job that nobody asked about for so long is forgotten at start."""
+_PART = ".part"
+_WRITTEN = ".written"
+
+
+class SnapshotStore:
+    """What is complete here, and what is on its way."""
+
+    def __init__(
+        self, root: Path, limit_bytes: int = LIMIT_BYTES, clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Read the directory, and drop what is torn, unfinished or old.
+
+        Args:
+            root: only the store and executors that got a path of it write there.
+            limit_bytes: what other peers may put here, all together, >= 0.
+            clock: seconds since the epoch, to compare with times of files.
+
+        Raises:
+            HomespunError: BAD_CONFIGURATION if the directory cannot be used.
+        """
+        self.root = root
+        self._limit_bytes = limit_bytes
+        self._lock = RLock()
+        self._parts: dict[Path, SnapshotRecord] = {}
+        self._complete: dict[tuple[str, int], int] = {}
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            self._records = _recent(root, clock() - AGE_MAX_S)
+            self._sweep()
+        except OSError as error:
+            raise HomespunError(
+                Code.BAD_CONFIGURATION,
+                f"The snapshot directory {root} cannot be used: {error.strerror or error}. "
+                "It must be a directory that this user can write.", path=root) from error
+
+    # --- what is here ---------------------------------------------------------------------------
+
+    def path(self, key: SnapshotKey) -> Path:
+        """Where the file of a key lies or would lie."""
+        return self.root / key.checked().file_name
+
+    def staging(self, key: SnapshotKey) -> Path:
+        """Where to write the file of a key before `adopt`: a torn one cannot be taken for it."""
+        return self.root / (key.checked().file_name + _WRITTEN)
+
+    def record(self, key: SnapshotKey) -> SnapshotRecord | None:
+        """What is stored under a key, or None. Notes that somebody asked."""
+        with self._lock:
+            record = self._records.get(key)
+        if record is not None:
+            touch_record(self.root, record)
+        return record
+
+    def records(self) -> tuple[SnapshotRecord, ...]:
+        """All that is stored. Never waits: copying a dict is one step."""
+        return tuple(self._records.copy().values())
+
+    def complete_position(self, job_id: str, segment: int) -> int:
+        """The newest position that `forget_before` named; 0 before that."""
+        return self._complete.get((job_id, segment), 0)
+
+    def read_chunk(self, record: SnapshotRecord, index: int) -> bytes:
+        """One chunk, as it was stored.
+
+        Raises:
+            HomespunError: NOT_FOUND when it was dropped meanwhile; DIGEST_MISMATCH when the disk
+                gives other bytes: then it is dropped.
+        """
+        try:
+            with self.path(record.key).open("rb") as file:
+                file.seek(index * CHUNK_BYTES)
+                data = file.read(record.chunk_length(index))
+        except FileNotFoundError:
+            raise HomespunError(
+                Code.NOT_FOUND, f"{record.key.title} is not here any more.") from None
+        if chunk_digest(data) != record.chunk_at(index):
+            self.remove(record)
+            raise HomespunError(
+                Code.DIGEST_MISMATCH, f"{record.key.title} is damaged here; it was dropped.")
+        return data
+
+    def verified(self, key: SnapshotKey, digest: str) -> Path | None:
+        """The file of a key, if it is here and has that content; a damaged one is dropped.
+
+        Args:
+            key: which file.
+            digest: of the whole snapshot.
+
+        Cost: reads the file.
+        """
+        record = self.record(key)
+        if record is None or record.digest != digest:
+            return None
+        with contextlib.suppress(OSError):
+            if scan(self.path(key)).digest == record.content_digest:
+                return self.path(key)
+        self.remove(record)
+        return None
+
+    # --- what comes -----------------------------------------------------------------------------
+
+    def adopt(self, key: SnapshotKey, staging: Path, whole: Content | None = None,
+              ) -> SnapshotRecord:
+        """Keep a file that was written here.
+
+        Args:
+            key: what it is.
+            staging: the file; moved.
+            whole: the snapshot that it is a shard of; None when it is the whole.
+
+        Raises:
+            HomespunError: NOT_FOUND for no such file; DISK_FULL; LIMIT_EXCEEDED for a file of too
+                many chunks.
+        """
+        try:
+            content = scan(staging)
+        except FileNotFoundError:
+            raise HomespunError(Code.NOT_FOUND, f"There is no file {staging} to keep.") from None
+        whole = whole or content
+        record = SnapshotRecord(
+            key, whole.digest, whole.size_bytes, content.digest, content.size_bytes,
+            content.chunk_digests).checked()
+        self.install(record, staging)
+        return record
+
+    def install(self, record: SnapshotRecord, file: Path) -> None:
+        """Give a file whose content was checked its name, durably.
+
+        Raises:
+            HomespunError: DISK_FULL.
+        """
+        path = self.path(record.key)
+        with self.disk(), self._lock:
+            sync(file)
+            if (old := self._records.pop(record.key, None)) is not None:
+                remove_record(self.root, old)
+            os.replace(file, path)
+            sync_directory(self.root)
+            self._parts.pop(file, None)
+            try:
+                self.retried(lambda: write_record(self.root, record))
+            except HomespunError:
+                _unlink(path)
+                raise
+            self._records[record.key] = record
+
+    def part(self, record: SnapshotRecord) -> Path:
+        """Make room for what another peer sends, and give the file to write it to.
+
+        The file is as long as the content; what a broken transfer left of it is still in it.
+
+        Raises:
+            HomespunError: LIMIT_EXCEEDED or DISK_FULL when room cannot be made.
+        """
+        path = self.root / f"{record.key.checked().file_name}-{record.content_digest[:16]}{_PART}"
+        with self._lock:
+            self._make_room(record, path)
+            self._parts[path] = record
+        with self.disk():
+            self.retried(lambda: _stretch(path, record.content_bytes))
+        return path
+
+    def drop_part(self, path: Path) -> None:
+        """What came of it is worthless, or the disk has no room for it."""
+        with self._lock:
+            self._parts.pop(path, None)
+        path.unlink(missing_ok=True)
+
+    def similar(self, key: SnapshotKey) -> dict[bytes, tuple[Path, int]]:
+        """Where chunks lie that another position of the same file has, by digest.
+
+        Cost: linear in the chunks of those positions.
+        """
+        found: dict[bytes, tuple[Path, int]] = {}
+        for record in sorted(self.records(), key=lambda record: record.key):
+            if replace(record.key, position=key.position) == key:
+                path = self.path(record.key)
+                found |= {digest: (path, at) for at, digest in enumerate(record.chunks())}
+        return found
+
+    def disk(self) -> AbstractContextManager[None]:
+        """Turn "no space left" into DISK_FULL."""
+        return disk_full_named("snapshot", self.root)
+
+    def retried(self, write: Callable[[], None]) -> None:
+        """Write; on a full disk once more without what is older than complete."""
+        try:
+            with self.disk():
+                write()
+        except HomespunError:
+            if not self._drop_spares():
+                raise
+            write()
+
+    # --- what goes ------------------------------------------------------------------------------
+
+    def remove(self, record: SnapshotRecord) -> None:
+        """Drop one snapshot."""
+        with self._lock:
+            if self._records.get(record.key) == record:
+                del self._records[record.key]
+                remove_record(self.root, record)
+                _unlink(self.path(record.key))
+
+    def forget_before(self, job_id: str, segment: int, position: int) -> None:
+        """Keep a position, the newer ones and one older one. A smaller position changes nothing."""
+        with self._lock:
+            position = max(position, self.complete_position(job_id, segment))
+            self._complete[job_id, segment] = position
+            older = [record for record in self._of(job_id, segment)
+                     if record.key.position < position]
+            kept = max((record.key.position for record in older), default=position)
+            for record in older:
+                if record.key.position < kept:
+                    self.remove(record)
+            self._drop_parts(lambda key: (key.job_id, key.segment) == (job_id, segment)
+                             and key.position < position)
+
+    def drop(self, job_id: str, segment: int) -> None:
+        """Forget everything of a segment."""
+        with self._lock:
+            self._complete.pop((job_id, segment), None)
+            for record in self._of(job_id, segment):
+                self.remove(record)
+            self._drop_parts(lambda key: (key.job_id, key.segment) == (job_id, segment))
+
+    def _of(self, job_id: str, segment: int) -> list[SnapshotRecord]:
+        return [record for record in self._records.values()
+                if (record.key.job_id, record.key.segment) == (job_id, segment)]
+
+    def _drop_parts(self, goes: Callable[[SnapshotKey], bool]) -> None:
+        for path, record in list(self._parts.items()):
+            if goes(record.key):
+                del self._parts[path]
+                _unlink(path)
+
+    def _make_room(self, record: SnapshotRecord, part: Path) -> None:
+        """Drop other peers' snapshots that are older than complete until one more fits."""
+        key = record.key
+        others = [one for one in self._foreign(part)
+                  if (one.key.job_id, one.key.segment) == (key.job_id, key.segment)]
+        positions = {one.key.position for one in others} | {key.position}
+        if len(positions) > POSITIONS_MAX and not self._drop_oldest_spare(others):
+            raise HomespunError(
+                Code.LIMIT_EXCEEDED,
+                f"{POSITIONS_MAX} positions of {key.job_id}, segment {key.segment}, lie here, and "
+                "none is older than the complete one.", limit="positions")
+        while (free := self._limit_bytes - self._foreign_bytes(part)) < record.content_bytes:
+            if not self._drop_oldest_spare(self._foreign(part)):
+                raise HomespunError(
+                    Code.DISK_FULL,
+                    f"{key.title} takes {record.content_bytes} bytes; of the {self._limit_bytes} "
+                    f"that this peer keeps for others {free} are left.",
+                    wanted_bytes=record.content_bytes, had_bytes=free)
+
+    def _foreign(self, without: Path) -> list[SnapshotRecord]:
+        parts = [record for path, record in self._parts.items() if path != without]
+        return parts + [record for record in self._records.values() if record.source]
+
+    def _foreign_bytes(self, without: Path) -> int:
+        return sum(record.content_bytes for record in self._foreign(without))
+
+    def _drop_oldest_spare(self, candidates: list[SnapshotRecord]) -> bool:
+        spares = [record for record in candidates if self._is_spare(record.key)]
+        if not spares:
+            return False
+        oldest = min(spares, key=lambda record: record.key.position)
+        self.remove(oldest)
+        self._drop_parts(lambda key: key == oldest.key)
+        return True
+
+    def _drop_spares(self) -> bool:
+        """Drop all that is older than complete, this peer's own too: the disk is full."""
+        with self._lock:
+            spares = [record for record in self._records.values() if self._is_spare(record.key)]
+            for record in spares:
+                self.remove(record)
+            return bool(spares)
+
+    def _is_spare(self, key: SnapshotKey) -> bool:
+        return key.position < self.complete_position(key.job_id, key.segment)
+
+    def _sweep(self) -> None:
+        """Delete every file that no record speaks for."""
+        named = {key.file_name for key in self._records}
+        for path in self.root.iterdir():
+            if path.is_file() and path.name.removesuffix(SUFFIX) not in named:
+                path.unlink()
+
+
+def _recent(root: Path, since: float) -> dict[SnapshotKey, SnapshotRecord]:
+    """The records of jobs that somebody asked about since then."""
+    found = list(read_records(root))
+    recent = {record.key.job_id for record, asked_at in found if asked_at >= since}
+    return {record.key: record for record, _ in found if record.key.job_id in recent}
+
+
+def _stretch(path: Path, size_bytes: int) -> None:
+    with path.open("ab") as file:
+        file.truncate(size_bytes)
+
+
+def _unlink(path: Path) -> None:
+    """Windows keeps a file that somebody reads; the next start sweeps it up."""
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        path.unlink()
