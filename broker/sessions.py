@@ -14,9 +14,10 @@ from collections.abc import Iterator
 import structlog
 
 from broker.core import commands as do
+from broker.core.events import AvailabilityChanged
+from broker.rpc.command_codec import PeerCommand, message_of
 from homespun.errors import Code, HomespunError
-from homespun.v1 import job_pb2, session_pb2
-from homespun.wire import to_message
+from homespun.v1 import session_pb2
 
 log = structlog.get_logger(__name__)
 
@@ -24,12 +25,6 @@ OUTBOX_MESSAGES_MAX = 1_000
 """Messages that may wait for one peer; one that reads so slowly is disconnected."""
 STREAMS_PER_PEER_MAX = 4
 """One is the rule; a peer that reconnects may leave some behind that are about to end."""
-PROBE_BYTES = 4 * 2**20
-"""Bytes a link probe may send: 0.3 s at 100 Mbit/s."""
-
-PeerCommand = (
-    do.AssignSegment | do.StartJob | do.RevokeSegment | do.AcknowledgeReports | do.MeasureLink
-)
 
 
 class Session:
@@ -38,6 +33,7 @@ class Session:
     Attributes:
         probes: peers to which this one was asked to measure its link, and has not yet.
         transfers_at_s: neighbour -> when this one last told how fast its transfers were.
+        availability: what its owner said last on this stream; None for nothing yet.
     """
 
     def __init__(self, peer_id: str, session_id: str) -> None:
@@ -45,6 +41,7 @@ class Session:
         self.session_id = session_id
         self.probes: set[str] = set()
         self.transfers_at_s: dict[str, float] = {}
+        self.availability: AvailabilityChanged | None = None
         self._outbox: deque[session_pb2.BrokerMessage] = deque()
         self._wake = asyncio.Event()
 
@@ -108,7 +105,7 @@ class Sessions:
         if session is not None:
             if isinstance(command, do.MeasureLink):
                 session.probes.add(command.to_peer)
-            session.put(_message_of(command))
+            session.put(message_of(command))
 
     def end(self, command: do.DisconnectPeer) -> None:
         """Say goodbye and end a stream, be it the current one or one that was replaced."""
@@ -119,53 +116,3 @@ class Sessions:
 
 def _goodbye(code: str, message: str) -> session_pb2.BrokerMessage:
     return session_pb2.BrokerMessage(goodbye=session_pb2.Goodbye(code=code, message=message))
-
-
-def _message_of(command: PeerCommand) -> session_pb2.BrokerMessage:
-    match command:
-        case do.AssignSegment():
-            assign = session_pb2.AssignSegment(
-                job_id=command.job_id,
-                token=command.token,
-                spec=to_message(command.spec, job_pb2.JobSpec),
-                segment=to_message(command.segment, job_pb2.Segment),
-                in_flight=command.in_flight,
-                segments=command.segments,
-                stall_timeout_ms=command.stall_timeout_ms,
-            )
-            return session_pb2.BrokerMessage(assign=assign)
-        case do.StartJob():
-            members = [
-                session_pb2.Neighbour(
-                    segment=m.segment,
-                    peer_id=m.peer_id,
-                    token=m.token,
-                    tensor_address=m.tensor_address,
-                )
-                for m in command.members
-            ]
-            start = session_pb2.StartJob(
-                job_id=command.job_id,
-                segment=command.segment,
-                token=command.token,
-                members=members,
-            )
-            return session_pb2.BrokerMessage(start=start)
-        case do.RevokeSegment():
-            revoke = session_pb2.RevokeSegment(
-                job_id=command.job_id,
-                segment=command.segment,
-                token=command.token,
-                reason=command.reason,
-            )
-            return session_pb2.BrokerMessage(revoke=revoke)
-        case do.AcknowledgeReports():
-            durable = session_pb2.ReportsDurable(through_number=command.through_number)
-            return session_pb2.BrokerMessage(reports_durable=durable)
-        case do.MeasureLink():
-            measure = session_pb2.MeasureLink(
-                to_peer=command.to_peer,
-                tensor_address=command.tensor_address,
-                probe_bytes=PROBE_BYTES,
-            )
-            return session_pb2.BrokerMessage(measure_link=measure)

@@ -97,6 +97,10 @@ MAX_SHARDS = 32
 """Shards of one snapshot, parity included."""
 MAX_COPY_S = 3_600.0
 """Longest that a segment can say it stood still for a snapshot."""
+MAX_MICROBATCH_S = 86_400.0
+"""Slowest microbatch that a peer can report: a day."""
+MAX_MICROBATCHES_PER_REPORT = 1 << 40
+"""More than the longest job has."""
 MAX_HELD_SNAPSHOTS = 1_024
 """Snapshots that a peer may name when it registers: a few for each of its standbys."""
 MAX_HELD_STANDBYS = 64

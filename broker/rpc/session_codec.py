@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from broker.core import events as ev
+from broker.core.drain import AVAILABILITIES
 from broker.core.limits import (
+    DRAIN_MAX_MS,
     MAX_DTYPES,
     MAX_HELD_LEASES,
-    MAX_MESSAGE,
+    MAX_HELD_SNAPSHOTS,
+    MAX_HELD_STANDBYS,
     MAX_OPERATORS,
+    MAX_SEGMENTS,
     MAX_SLOTS,
-    MAX_TEXT,
 )
-from dag.cluster import CORRECTIONS_MAX, DTYPES_MAX, Correction, Link, PeerRates
+from broker.core.pool import LEVELS
+from broker.rpc.bounds import check_count, check_member, check_texts, check_whole, shown
+from broker.rpc.report_codec import check_snapshot
+from dag.cluster import CORRECTIONS_MAX, DTYPES_MAX, Link, PeerRates
 from dag.support import FIRST_RELEASE, ExecutorSupport
-from homespun.errors import Code, HomespunError
 from homespun.identity.address import split_address
 from homespun.v1 import session_pb2
 from homespun.wire import from_message
@@ -57,6 +59,12 @@ def connected(
             )
             for lease in register.leases
         ),
+        standbys=tuple(from_message(held, ev.HeldStandby) for held in register.standbys),
+        snapshots=tuple(from_message(held, ev.HeldSnapshot) for held in register.snapshots),
+        # A peer from before availabilities does whatever it is given.
+        availability=register.availability.availability
+        if register.HasField("availability") else "open",
+        drain_ms=min(register.availability.deadline_ms, DRAIN_MAX_MS),
     )
 
 
@@ -88,68 +96,28 @@ def transfers_measured(peer_id: str, said: session_pb2.LinkTraffic) -> ev.Transf
         bandwidth_bytes_per_s=said.goodput_bytes_per_s)
 
 
-def report_event(peer_id: str, report: session_pb2.Report) -> ev.AnyEvent:
-    """A report as an event.
+def availability_changed(
+    peer_id: str, said: session_pb2.Availability
+) -> ev.AvailabilityChanged:
+    """What a peer's owner lets it do from now on, as an event.
 
     Raises:
-        HomespunError: INVALID_ARGUMENT for an overlong id, or a report without a body.
+        HomespunError: INVALID_ARGUMENT for an availability that does not exist.
     """
-    _check_texts(job_id=report.job_id)
-    base: dict[str, Any] = {
-        "at_ns": 0,
-        "peer_id": peer_id,
-        "number": report.number,
-        "job_id": report.job_id,
-        "segment": report.segment,
-        "token": report.token,
-    }
-    match report.WhichOneof("body"):
-        case "ready":
-            return ev.SegmentReady(**base)
-        case "steps":
-            steps = report.steps
-            return ev.StepsDone(
-                **base, first_step=steps.first_step, count=steps.count, losses=tuple(steps.losses)
-            )
-        case "evaluation":
-            return ev.EvaluationDone(
-                **base, step=report.evaluation.step, loss=report.evaluation.loss
-            )
-        case "failed":
-            failed = report.failed
-            return ev.SegmentFailed(
-                **base,
-                code=shown(failed.code),
-                message=shown(failed.message, MAX_MESSAGE),
-                blamed_peer=shown(failed.blamed_peer),
-            )
-        case "finished":
-            finished = report.finished
-            return ev.SegmentFinished(
-                **base,
-                result_digest=shown(finished.result_digest),
-                result_bytes=finished.result_bytes,
-                corrections=_corrections(finished.corrections),
-            )
-        case "released":
-            return ev.SegmentReleased(**base)
-    raise HomespunError(Code.INVALID_ARGUMENT, "a report without a body")
+    _check_availability(said)
+    return ev.AvailabilityChanged(
+        at_ns=0, peer_id=peer_id, availability=said.availability,
+        deadline_ms=min(said.deadline_ms, DRAIN_MAX_MS))
 
 
-def _corrections(said: Sequence[session_pb2.Correction]) -> tuple[Correction, ...]:
-    """Bounded before they are read: whether they make sense is for the core to say."""
-    _check_count("corrections", len(said), CORRECTIONS_MAX)
-    return tuple(from_message(found, Correction) for found in said)
-
-
-def shown(text: str, limit: int = MAX_TEXT) -> str:
-    """A peer's text, safe to store and to print: bounded, one line, no control characters."""
-    return "".join(c if c.isprintable() else "?" for c in text[:limit])
+def _check_availability(said: session_pb2.Availability) -> None:
+    check_member("availability", said.availability, AVAILABILITIES)
+    check_whole("deadline_ms", said.deadline_ms, 0, 2**63 - 1)
 
 
 def _check_register(register: session_pb2.Register) -> None:
     hardware = register.hardware
-    _check_texts(
+    check_texts(
         name=register.name,
         software_version=register.software_version,
         device=hardware.device,
@@ -158,43 +126,41 @@ def _check_register(register: session_pb2.Register) -> None:
         platform=hardware.platform,
     )
     _check_support(hardware.support)
-    _check_count("narrow dtypes", len(hardware.rates.narrow), DTYPES_MAX)
-    _check_count("corrections", len(hardware.rates.corrections), CORRECTIONS_MAX)
+    check_count("narrow dtypes", len(hardware.rates.narrow), DTYPES_MAX)
+    check_count("corrections", len(hardware.rates.corrections), CORRECTIONS_MAX)
     split_address(register.tensor_address)  # other peers are told to dial it
-    if len(register.leases) > MAX_HELD_LEASES:
-        raise HomespunError(
-            Code.LIMIT_EXCEEDED,
-            f"{len(register.leases)} leases named; at most {MAX_HELD_LEASES}. Restart the peer.",
-        )
+    _check_held(register)
+    if register.HasField("availability"):
+        _check_availability(register.availability)
+
+
+def _check_held(register: session_pb2.Register) -> None:
+    """Bound what a peer says that it has; whether it should have that is for the core to say."""
+    check_count("leases", len(register.leases), MAX_HELD_LEASES)
+    check_count("standbys", len(register.standbys), MAX_HELD_STANDBYS)
+    check_count("snapshots", len(register.snapshots), MAX_HELD_SNAPSHOTS)
+    for held in (*register.leases, *register.standbys, *register.snapshots):
+        check_texts(job_id=held.job_id)
     for lease in register.leases:
-        _check_texts(job_id=lease.job_id, phase=lease.phase)
+        check_texts(phase=lease.phase)
+    for standby in register.standbys:
+        check_whole("segment", standby.segment, 0, MAX_SEGMENTS - 1)
+        check_member("level", standby.level, LEVELS)
+    for snapshot in register.snapshots:
+        check_whole("segment", snapshot.segment, 0, MAX_SEGMENTS - 1)
+        check_snapshot(snapshot)
 
 
 def _check_support(support: session_pb2.ExecutorSupport) -> None:
     """Bound what an executor declares; names that nobody knows are harmless."""
     entries = support.operators
-    _check_count("operators", max(
+    check_count("operators", max(
         len(entries), sum(len(entry.operators) for entry in entries)), MAX_OPERATORS)
     for entry in entries:
-        _check_count("slots of an operator", max(len(entry.inputs), len(entry.outputs)), MAX_SLOTS)
+        check_count("slots of an operator", max(len(entry.inputs), len(entry.outputs)), MAX_SLOTS)
         for name in entry.operators:
-            _check_texts(operator=name)
+            check_texts(operator=name)
         for slot in (*entry.inputs, *entry.outputs):
-            _check_count("dtypes of a slot", len(slot.dtypes), MAX_DTYPES)
+            check_count("dtypes of a slot", len(slot.dtypes), MAX_DTYPES)
             for dtype in slot.dtypes:
-                _check_texts(dtype=dtype)
-
-
-def _check_count(what: str, had: int, most: int) -> None:
-    if had > most:
-        raise HomespunError(
-            Code.LIMIT_EXCEEDED, f"The peer's executor names {had} {what}; at most {most}.")
-
-
-def _check_texts(**texts: str) -> None:
-    for field, text in texts.items():
-        if len(text) > MAX_TEXT or not text.isprintable():
-            raise HomespunError(
-                Code.INVALID_ARGUMENT,
-                f"{field} must have at most {MAX_TEXT} printable characters",
-            )
+                check_texts(dtype=dtype)

@@ -14,11 +14,12 @@ from broker.core import events as ev
 from broker.core import views
 from broker.core.limits import MAX_HELD_LEASES
 from broker.driver import Driver
+from broker.rpc.bounds import shown
+from broker.rpc.report_codec import report_event
 from broker.rpc.session_codec import (
+    availability_changed,
     connected,
     measured,
-    report_event,
-    shown,
     transfers_measured,
 )
 from broker.sessions import Session, Sessions
@@ -123,10 +124,23 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
                     if event.link.target in session.probes:
                         session.probes.remove(event.link.target)
                         await self._driver.post(event)
+                case "availability":
+                    if self._driver.session_of(peer_id) != session.session_id:
+                        return
+                    await self._take_availability(session, message.availability)
                 case other:
                     raise HomespunError(
                         Code.INVALID_ARGUMENT, f"a session does not take {other} here"
                     )
+
+    async def _take_availability(
+        self, session: Session, said: session_pb2.Availability
+    ) -> None:
+        """What was said before is no news, and not journalled again."""
+        event = availability_changed(session.peer_id, said)
+        if event != session.availability:
+            session.availability = event
+            await self._driver.post(event)
 
     def _heartbeat(self, peer_id: str, beat: session_pb2.Heartbeat) -> None:
         held = self._driver.held_by(peer_id)

@@ -2,8 +2,18 @@
 
 import pytest
 
-from broker.core.limits import MAX_DTYPES, MAX_OPERATORS, MAX_SLOTS
-from broker.rpc.session_codec import connected
+from broker.core import events as ev
+from broker.core.limits import (
+    DRAIN_MAX_MS,
+    MAX_DTYPES,
+    MAX_HELD_SNAPSHOTS,
+    MAX_HELD_STANDBYS,
+    MAX_OPERATORS,
+    MAX_SEGMENTS,
+    MAX_SHARDS,
+    MAX_SLOTS,
+)
+from broker.rpc.session_codec import availability_changed, connected
 from dag.cluster import Correction, DenseRates, PeerRates
 from dag.support import ALL_DTYPES, FIRST_RELEASE, DtypeSet, ExecutorSupport, grouped
 from homespun.errors import Code, HomespunError
@@ -26,13 +36,30 @@ RATES = PeerRates(
     corrections=(Correction(direction="forward", op_class=OpClass.MATMUL, factor=1.5),))
 
 
-def register(support=None, rates=None):
+STANDBY = {"job_id": "job_000001", "segment": 1, "token": 3, "level": "warm"}
+SNAPSHOT = {"job_id": "job_000001", "segment": 1, "position": 40, "digest": "ab" * 32,
+            "size_bytes": 4096, "shard": 2, "data_shards": 3}
+
+
+def register(support=None, rates=None, **held):
     hardware = session_pb2.Hardware(
         device="cpu", device_name="x", memory_bytes=1 << 30, matmul_flops_per_s=1e9,
         attention_flops_per_s=1e9, memory_bytes_per_s=1e9, executor="onnxruntime", threads=1,
         support=support, rates=rates)
     return session_pb2.Register(
-        protocol_version=1, name="a", tensor_address="127.0.0.1:9", hardware=hardware)
+        protocol_version=1, name="a", tensor_address="127.0.0.1:9", hardware=hardware, **held)
+
+
+def standby(**changes):
+    return session_pb2.HeldStandby(**(STANDBY | changes))
+
+
+def snapshot(**changes):
+    return session_pb2.HeldSnapshot(**(SNAPSHOT | changes))
+
+
+def availability(text="paused", deadline_ms=30_000):
+    return session_pb2.Availability(availability=text, deadline_ms=deadline_ms)
 
 
 def test_support_arrives_as_it_was_declared():
@@ -91,3 +118,63 @@ def test_texts_that_no_executor_would_send_are_refused(entry):
     with pytest.raises(HomespunError) as caught:
         connected("peer_a", "s1", register(session_pb2.ExecutorSupport(operators=[entry])))
     assert caught.value.code == Code.INVALID_ARGUMENT
+
+
+def test_what_a_peer_keeps_for_others_arrives_as_it_was_told():
+    event = connected("peer_a", "s1", register(
+        standbys=[standby(), standby(segment=2, level="")], snapshots=[snapshot()]))
+    assert event.standbys == (
+        ev.HeldStandby(**STANDBY), ev.HeldStandby(**(STANDBY | {"segment": 2, "level": ""})))
+    assert event.snapshots == (ev.HeldSnapshot(**SNAPSHOT),)
+
+
+def test_a_peer_that_says_nothing_of_availability_is_open():
+    event = connected("peer_a", "s1", register())
+    assert (event.availability, event.drain_ms) == ("open", 0)
+    assert (event.standbys, event.snapshots) == ((), ())
+
+
+@pytest.mark.parametrize("text", ["open", "finishing", "paused", "leaving"])
+def test_an_availability_arrives(text):
+    event = connected("peer_a", "s1", register(availability=availability(text)))
+    assert (event.availability, event.drain_ms) == (text, 30_000)
+    assert availability_changed("peer_a", availability(text)) == ev.AvailabilityChanged(
+        at_ns=0, peer_id="peer_a", availability=text, deadline_ms=30_000)
+
+
+def test_a_deadline_in_years_is_as_good_as_the_longest():
+    said = availability(deadline_ms=1 << 62)
+    assert availability_changed("peer_a", said).deadline_ms == DRAIN_MAX_MS
+    assert connected("peer_a", "s1", register(availability=said)).drain_ms == DRAIN_MAX_MS
+
+
+@pytest.mark.parametrize("held", [
+    {"standbys": [standby()] * (MAX_HELD_STANDBYS + 1)},
+    {"snapshots": [snapshot()] * (MAX_HELD_SNAPSHOTS + 1)},
+])
+def test_too_much_kept_is_refused(held):
+    with pytest.raises(HomespunError) as caught:
+        connected("peer_a", "s1", register(**held))
+    assert caught.value.code is Code.LIMIT_EXCEEDED
+
+
+@pytest.mark.parametrize("held", [
+    {"standbys": [standby(job_id="j" * 301)]},
+    {"standbys": [standby(segment=-1)]},
+    {"standbys": [standby(segment=MAX_SEGMENTS)]},
+    {"standbys": [standby(level="boiling")]},
+    {"snapshots": [snapshot(job_id="a\nb")]},
+    {"snapshots": [snapshot(segment=MAX_SEGMENTS)]},
+    {"snapshots": [snapshot(position=0)]},
+    {"snapshots": [snapshot(digest="x" * 64)]},
+    {"snapshots": [snapshot(size_bytes=-1)]},
+    {"snapshots": [snapshot(shard=-1)]},
+    {"snapshots": [snapshot(data_shards=MAX_SHARDS + 1)]},
+    {"availability": availability("")},
+    {"availability": availability("asleep")},
+    {"availability": availability(deadline_ms=-1)},
+], ids=repr)
+def test_what_no_honest_peer_keeps_is_refused(held):
+    with pytest.raises(HomespunError) as caught:
+        connected("peer_a", "s1", register(**held))
+    assert caught.value.code is Code.INVALID_ARGUMENT
