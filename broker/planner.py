@@ -1,4 +1,4 @@
-"""Answers `SolvePlacement` outside the core: loads the graph, checks it, plans."""
+"""Answers `SolvePlacement` and `RankBackups` outside the core, from the job's checked graph."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 
 from broker.core import commands as do
-from broker.core.events import PlacementSolved, PlanningFailed
+from broker.core.events import BackupsRanked, PlacementSolved, PlanningFailed
 from dag.job import PREDICT, JobSpec
 from dag.placement import Infeasible, PlacementProblem
 from homespun.errors import Code, HomespunError
@@ -46,6 +46,36 @@ def solve(command: do.SolvePlacement, graph_path: Path) -> PlacementSolved | Pla
         answer=None if is_infeasible else answer,
         infeasible=answer if is_infeasible else None,
     )
+
+
+def rank(command: do.RankBackups, graph_path: Path) -> BackupsRanked:
+    """Say which peers could run which segment of a placed job whose graph lies in a file.
+
+    A graph that was planned once is acceptable; whatever is wrong with it by now leaves everybody
+    unranked, and the job goes on.
+
+    Raises:
+        MemoryError: the graph is too large for this process.
+    """
+    from dag.backups import rank_backups
+
+    try:
+        graph = _load(command.spec, graph_path)
+        problem = PlacementProblem(graph=graph, job=command.spec, cluster=command.cluster)
+        ranking = rank_backups(problem, command.segments)
+    except MemoryError:
+        raise
+    except Exception:  # the edge of planning, as in `solve`
+        traceback.print_exc()
+        return nobody_ranked(command)
+    return BackupsRanked(
+        at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version, ranking=ranking)
+
+
+def nobody_ranked(command: do.RankBackups) -> BackupsRanked:
+    """The answer where there is none: of no segment is anything known."""
+    return BackupsRanked(
+        at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version, ranking=())
 
 
 def _load(spec: JobSpec, graph_path: Path) -> Graph:

@@ -1,7 +1,8 @@
 """Plans in a process of its own: a stranger's graph may take its memory and time, not the broker's.
 
-The process reads a `SolvePlacement` from standard input, answers with one event on standard output
-and ends. It can be killed at any moment: the broker waits for the answer, and for nothing else.
+The process reads a `SolvePlacement` or a `RankBackups` from standard input, answers with one event
+on standard output and ends. It can be killed at any moment: the broker waits for the answer, and
+for nothing else.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import structlog
 
 from broker.core import commands as do
-from broker.core.events import PlacementSolved, PlanningFailed
+from broker.core.events import BackupsRanked, PlacementSolved, PlanningFailed
 from broker.core.limits import PLANNING_TIMEOUT_MS
+from broker.planner import nobody_ranked
 from homespun.errors import Code, HomespunError
 
 log = structlog.get_logger(__name__)
@@ -24,24 +28,29 @@ log = structlog.get_logger(__name__)
 MEMORY_BYTES_MAX = 16 * 2**30
 """Address space of the process; a graph of a million nodes takes about 4 GiB."""
 
-Answer = PlacementSolved | PlanningFailed
-_ANSWERS: dict[str, type[PlacementSolved] | type[PlanningFailed]] = {
-    kind.__name__: kind for kind in (PlacementSolved, PlanningFailed)
-}
+Question = do.SolvePlacement | do.RankBackups
+Answer = PlacementSolved | PlanningFailed | BackupsRanked
+_QUESTIONS: Mapping[str, type[Question]] = {
+    kind.__name__: kind for kind in (do.SolvePlacement, do.RankBackups)}
+_ANSWERS: Mapping[str, type[Answer]] = {
+    kind.__name__: kind for kind in (PlacementSolved, PlanningFailed, BackupsRanked)}
+
+T = TypeVar("T")
 
 
 async def solve_apart(
-    command: do.SolvePlacement, graph_path: Path, timeout_s: float = PLANNING_TIMEOUT_MS / 1_000
+    command: Question, graph_path: Path, timeout_s: float = PLANNING_TIMEOUT_MS / 1_000
 ) -> Answer:
-    """Plan a job in a child process. A cancelled call kills it.
+    """Answer a question about a job's plan in a child process. A cancelled call kills it.
 
     Args:
-        command: what to plan.
-        graph_path: where its graph lies.
-        timeout_s: longest that planning may take.
+        command: what to plan, or whom to rank.
+        graph_path: where the job's graph lies.
+        timeout_s: longest that it may take.
 
     Returns:
-        The planner's answer; or `PlanningFailed` when it took too long or the process died.
+        The planner's answer. When it took too long or the process died, `PlanningFailed` for a
+        plan, and for a ranking an empty one: the job goes on, and knows of nobody.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -53,8 +62,8 @@ async def solve_apart(
         return _failed(command, Code.INTERNAL, f"the planner could not be started: {error}")
     try:
         async with asyncio.timeout(timeout_s):
-            said, _ = await process.communicate(msgspec.msgpack.encode(command))
-        return _decode(said)
+            said, _ = await process.communicate(_encode(command))
+        return _decode(said, _ANSWERS)
     except TimeoutError:
         return _failed(command, Code.TIMED_OUT, f"planning took more than {timeout_s:g} s")
     except HomespunError:
@@ -74,13 +83,16 @@ async def solve_apart(
 
 def main() -> None:
     """The child: standard input to standard output."""
-    from broker.planner import solve
+    from broker.planner import rank, solve
 
     _limit_memory()
-    command = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=do.SolvePlacement)
+    command, graph_path = _decode(sys.stdin.buffer.read(), _QUESTIONS), Path(sys.argv[1])
     answer: Answer
     try:
-        answer = solve(command, Path(sys.argv[1]))
+        if isinstance(command, do.RankBackups):
+            answer = rank(command, graph_path)
+        else:
+            answer = solve(command, graph_path)
     except MemoryError:
         answer = _failed(command, Code.LIMIT_EXCEEDED, "planning the graph takes too much memory")
     sys.stdout.buffer.write(_encode(answer))
@@ -96,21 +108,24 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
 
 
-def _failed(command: do.SolvePlacement, code: Code, message: str) -> PlanningFailed:
+def _failed(command: Question, code: Code, message: str) -> Answer:
+    if isinstance(command, do.RankBackups):
+        log.error("ranking_failed", job_id=command.job_id, code=code, text=message)
+        return nobody_ranked(command)
     return PlanningFailed(at_ns=0, job_id=command.job_id, code=code, message=message)
 
 
-def _encode(answer: Answer) -> bytes:
-    """The answer's name, a newline, its fields."""
-    return type(answer).__name__.encode() + b"\n" + msgspec.msgpack.encode(answer)
+def _encode(value: Question | Answer) -> bytes:
+    """The value's name, a newline, its fields."""
+    return type(value).__name__.encode() + b"\n" + msgspec.msgpack.encode(value)
 
 
-def _decode(said: bytes) -> Answer:
+def _decode(said: bytes, kinds: Mapping[str, type[T]]) -> T:
     name, _, body = said.partition(b"\n")
     try:
-        return msgspec.msgpack.decode(body, type=_ANSWERS[name.decode()])
+        return msgspec.msgpack.decode(body, type=kinds[name.decode()])
     except (KeyError, UnicodeDecodeError, msgspec.DecodeError) as error:
-        raise HomespunError(Code.INTERNAL, "the planner's process gave no answer") from error
+        raise HomespunError(Code.INTERNAL, "nothing that the planner's pipe can bring") from error
 
 
 if __name__ == "__main__":

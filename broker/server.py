@@ -50,6 +50,8 @@ CALLS_MAX = 20_000
 """Calls in progress on the main port: two for each peer that a broker may know."""
 FIRST_CONTACTS_MAX = 64
 """Calls in progress on the enrolment port, where anybody may call."""
+RANKINGS_MAX = 1
+"""Rankings of backups made at once, beside one plan: nobody waits for a ranking."""
 HEARTBEAT_TICK_S = 0.5
 STOP_GRACE_S = 1.0
 DISK_RESERVE_BYTES = 256 * 2**20
@@ -195,6 +197,7 @@ class _Outlet:
     def __init__(self) -> None:
         self.server: BrokerServer | None = None
         self._planning: asyncio.Task[None] | None = None
+        self._ranking = asyncio.Semaphore(RANKINGS_MAX)
 
     def carry_out(self, command: do.AnyCommand) -> None:
         server = self.server
@@ -204,6 +207,8 @@ class _Outlet:
                 if self._planning is not None:
                     self._planning.cancel()  # the core plans one job at a time
                 self._planning = server.work.create_task(_plan(server, command))
+            case do.RankBackups():
+                server.work.create_task(_rank(server, self._ranking, command))
             case do.DisconnectPeer():
                 server.sessions.end(command)
             case (
@@ -212,6 +217,9 @@ class _Outlet:
                 | do.RevokeSegment()
                 | do.AcknowledgeReports()
                 | do.MeasureLink()
+                | do.StandBy()
+                | do.PlanSnapshots()
+                | do.CompleteSnapshot()
             ):
                 server.sessions.send(server.driver.session_of(command.peer_id), command)
 
@@ -219,6 +227,20 @@ class _Outlet:
 async def _plan(server: BrokerServer, command: do.SolvePlacement) -> None:
     answer = await solve_apart(command, server.blobs.path(command.spec.graph_digest))
     await server.driver.post(answer, is_own=True)
+
+
+async def _rank(
+    server: BrokerServer, turn: asyncio.Semaphore, command: do.RankBackups
+) -> None:
+    """Rank a job's backups, unless it has ended by the time that it is its turn.
+
+    The core asks for one ranking of a job at a time, so at most as many wait as jobs run.
+    """
+    async with turn:
+        job = views.job(server.driver.core, command.job_id)
+        if job is not None and not job.has_ended:
+            answer = await solve_apart(command, server.blobs.path(command.spec.graph_digest))
+            await server.driver.post(answer, is_own=True)
 
 
 def _disk_shortage(place: Path, size_bytes: int) -> HomespunError | None:

@@ -146,6 +146,7 @@ class PeerResources:
         rates: measured speeds.
         executor: name of what computes there, for messages.
         support: what that can run; None sets no limit.
+        numeric_class: peers of the same one compute the same bits; "" where nobody knows.
     """
 
     peer_id: str
@@ -153,6 +154,7 @@ class PeerResources:
     rates: PeerRates
     executor: str = ""
     support: ExecutorSupport | None = None
+    numeric_class: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

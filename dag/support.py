@@ -116,6 +116,13 @@ class SupportIndex:
             operator: (_sets(entry.inputs), _sets(entry.outputs))
             for entry in support.operators for operator in entry.operators}
 
+    def first_obstacle(
+        self, graph: Graph, nodes: Iterable[int]
+    ) -> tuple[Node, Obstacle] | None:
+        """The first of some nodes that the executor does not run, and why; None if it runs all."""
+        found = ((node, self.obstacle(graph, node)) for node in map(graph.nodes.__getitem__, nodes))
+        return next(((node, obstacle) for node, obstacle in found if obstacle is not None), None)
+
     def obstacle(self, graph: Graph, node: Node) -> Obstacle | None:
         """Why the executor does not run a node of a graph; None if it does."""
         support = self._support

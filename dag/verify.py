@@ -156,15 +156,13 @@ def _executors(placement: Placement, problem: PlacementProblem) -> Iterator[Refu
         if support is None:
             continue
         index = SupportIndex(support, trains=problem.job.kind == TRAIN)
-        nodes = [problem.graph.nodes[number] for number in placed.segment.nodes]
-        found = ((node, index.obstacle(problem.graph, node)) for node in nodes)
-        for node, obstacle in found:
-            if obstacle is not None:
-                yield Refusal(
-                    subject=placed.peer_id, rule=obstacle.rule, wanted=1, had=0, node=node.name,
-                    text=f"Segment {placed.segment.index} holds node {node.index} '{node.name}', "
-                    f"and the executor of peer {placed.peer_id} {obstacle.text}.")
-                break
+        found = index.first_obstacle(problem.graph, placed.segment.nodes)
+        if found is not None:
+            node, obstacle = found
+            yield Refusal(
+                subject=placed.peer_id, rule=obstacle.rule, wanted=1, had=0, node=node.name,
+                text=f"Segment {placed.segment.index} holds node {node.index} '{node.name}', "
+                f"and the executor of peer {placed.peer_id} {obstacle.text}.")
 
 
 def _of(

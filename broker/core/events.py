@@ -32,6 +32,12 @@ class PeerHardware:
     threads: int
     support: ExecutorSupport = FIRST_RELEASE
 
+    @property
+    def numeric_class(self) -> str:
+        """What its bits depend on, as far as it says; its executor knows more exactly."""
+        kind = self.device.partition(":")[0]
+        return f"{self.executor} on {kind}, {self.device_name}, {self.threads} threads"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLease:

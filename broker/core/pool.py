@@ -10,6 +10,7 @@ each other's snapshots. `gap` says what is uncovered and why.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from broker.core import limits, snapshots
 from broker.core.commands import Holder, PlanSnapshots, RankBackups, RevokeSegment, StandBy
@@ -202,7 +203,9 @@ def _ask_for_ranking(turn: Turn, job: JobRecord) -> None:
     job.ranked_version = state.cluster_version
     job.ranking_peers = tuple(peer.peer_id for peer in live)
     turn.emit(RankBackups(
-        job_id=job.job_id, spec=job.spec, segments=job.placement.segments,
+        job_id=job.job_id, spec=job.spec,
+        segments=tuple(replace(placed, peer_id=lease.peer_id) for placed, lease in zip(
+            job.placement.segments, job.leases, strict=True)),
         cluster=cluster_of(state, live), cluster_version=state.cluster_version))
 
 
@@ -216,6 +219,7 @@ def cluster_of(state: State, peers: list[PeerRecord]) -> Cluster:
             rates=peer.hardware.rates,
             executor=peer.hardware.executor,
             support=peer.hardware.support,
+            numeric_class=peer.hardware.numeric_class,
         )
         for peer in peers
     )

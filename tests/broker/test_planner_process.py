@@ -1,14 +1,16 @@
 """Planning in a real child process."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from broker.core.commands import SolvePlacement
-from broker.core.events import PlacementSolved, PlanningFailed
+from broker.core.commands import RankBackups, SolvePlacement
+from broker.core.events import BackupsRanked, PlacementSolved, PlanningFailed
 from broker.planner_process import solve_apart
 from dag.cluster import Cluster, PeerRates, PeerResources
 from dag.job import ColumnRef, JobSpec, OptimizerSpec, ParameterRef, TrainingSpec
+from dag.support import everything
 from ir import serde
 from ir.graph import Graph, Node, TensorType
 
@@ -72,6 +74,41 @@ def test_planning_that_takes_too_long_is_given_up(graph):
     answer = asyncio.run(solve_apart(command(graph.stat().st_size), graph, timeout_s=0.001))
     assert isinstance(answer, PlanningFailed)
     assert answer.code == "TIMED_OUT"
+
+
+def ranking(graph_bytes, segments=()):
+    planned = command(graph_bytes)
+    lesser = replace(
+        planned.cluster.peers[0], peer_id="peer_b",
+        support=everything(("MatMul",), range(23, 24)))
+    return RankBackups(
+        job_id="job_000001", spec=planned.spec, segments=segments, cluster_version=8,
+        cluster=Cluster(peers=(*planned.cluster.peers, lesser), links=()))
+
+
+def test_backups_are_ranked(graph):
+    size = graph.stat().st_size
+    plan = asyncio.run(solve_apart(command(size), graph)).answer
+    answer = asyncio.run(solve_apart(ranking(size, plan.segments), graph))
+    assert isinstance(answer, BackupsRanked), answer
+    assert (answer.job_id, answer.cluster_version) == ("job_000001", 8)
+    (((peer_id, seconds),),) = answer.ranking
+    assert peer_id == "peer_a"
+    assert seconds == pytest.approx(plan.segments[0].forward_s + plan.segments[0].backward_s)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda path: path.write_bytes(b"\xff" * 1_000), lambda path: path.unlink()])
+def test_a_ranking_that_fails_is_answered_all_the_same(graph, spoil):
+    spoil(graph)
+    answer = asyncio.run(solve_apart(ranking(1_000), graph))
+    assert answer == BackupsRanked(at_ns=0, job_id="job_000001", cluster_version=8, ranking=())
+
+
+def test_a_ranking_that_takes_too_long_is_answered_all_the_same(graph):
+    answer = asyncio.run(solve_apart(ranking(graph.stat().st_size), graph, timeout_s=0.001))
+    assert isinstance(answer, BackupsRanked)
+    assert answer.ranking == ()
 
 
 def test_a_cancelled_call_leaves_no_process(graph):

@@ -11,7 +11,7 @@ from blake3 import blake3
 from broker import server as server_module
 from broker.core import views
 from broker.core.commands import RevokeSegment
-from broker.core.events import TransfersMeasured
+from broker.core.events import AvailabilityChanged, TransfersMeasured
 from broker.rpc import session_service
 from broker.server import BrokerServer
 from broker.sessions import STREAMS_PER_PEER_MAX
@@ -246,6 +246,30 @@ def test_transfers_are_journalled_once_in_a_while(place, network):
     asyncio.run(scenario())
     found = [event for event in journalled(place) if isinstance(event, TransfersMeasured)]
     assert [(event.source, event.target) for event in found] == [("peer_a", "peer_b")]
+
+
+def test_an_owner_is_heard_and_what_it_repeats_is_not_journalled(place, network):
+    said = session_pb2.Availability(availability="paused", deadline_ms=30_000)
+
+    async def scenario():
+        async with serving(place) as broker, stream(network, broker) as call:
+            await call.read()
+            peer = broker.driver.core.state.peers["peer_a"]
+            assert peer.availability == "open"
+            for _ in range(50):
+                await call.write(session_pb2.PeerMessage(availability=said))
+            await until(lambda: peer.availability == "paused")
+            await call.write(session_pb2.PeerMessage(
+                availability=session_pb2.Availability(availability="open")))
+            await until(lambda: peer.availability == "open")
+            await call.write(session_pb2.PeerMessage(
+                availability=session_pb2.Availability(availability="asleep")))
+            assert (await failure(call)).code is Code.INVALID_ARGUMENT
+            assert peer.availability == "open"
+
+    asyncio.run(scenario())
+    found = [event for event in journalled(place) if isinstance(event, AvailabilityChanged)]
+    assert [event.availability for event in found] == ["paused", "open"]
 
 
 def journalled(place):
