@@ -16,7 +16,7 @@ from peer.core.events import Holder
 from peer.snapshots.line import PROGRESS_TIMEOUT_S, Line
 from peer.snapshots.record import SnapshotKey, SnapshotRecord
 from peer.snapshots.store import SnapshotStore
-from peer.snapshots.transfer import Tally, after_work, key_message, receive, send
+from peer.snapshots.transfer import Tally, key_message, receive, send
 
 PUT_PASSING = PASSING | {Code.NOT_ALLOWED}
 """The broker tells source and holder at the same time: the holder may learn it a moment later."""
@@ -80,23 +80,17 @@ class SnapshotClient:
                     f"{holder.peer_id} offered something else than {key.title}.")
 
         async with self._stub(holder) as stub:
-            call = stub.Get()
             line: Line[pb.FromSnapshotSender, pb.FromSnapshotReceiver]
-            line = Line(call, holder.peer_id, self._timeout_s)
+            line = Line(stub.Get(), holder.peer_id, self._timeout_s)
             request = pb.SnapshotRequest(key=key_message(key), digest=digest)
             await line.write(pb.FromSnapshotReceiver(request=request))
             await receive(line, self._store, expected, "", tally)
-            call.cancel()
 
     async def _put_once(self, record: SnapshotRecord, holder: Holder, tally: Tally) -> None:
         async with self._stub(holder) as stub:
             line: Line[pb.FromSnapshotReceiver, pb.FromSnapshotSender]
             line = Line(stub.Put(), holder.peer_id, self._timeout_s)
             await send(line, self._store, record, tally)
-            if (await after_work(line)).WhichOneof("body") != "kept":
-                raise HomespunError(
-                    Code.INVALID_ARGUMENT, f"{holder.peer_id} did not say that it kept "
-                    f"{record.key.title}.")
 
     @contextlib.asynccontextmanager
     async def _stub(

@@ -6,32 +6,24 @@ File work runs in threads, so no heartbeat waits for a disk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from homespun.errors import Code, HomespunError
 from peer.core.events import Holder, SnapshotSource
 from peer.snapshots.client import OpenChannel, SnapshotClient
+from peer.snapshots.erasure import write_shard
+from peer.snapshots.gathering import Gathering
 from peer.snapshots.line import PROGRESS_TIMEOUT_S
 from peer.snapshots.record import SnapshotKey, SnapshotRecord
 from peer.snapshots.server import Permit, SnapshotServer
 from peer.snapshots.store import LIMIT_BYTES, SnapshotStore
-from peer.snapshots.transfer import Tally
 
 GIVEN_AT_ONCE = 3
 """Holders that are served at the same time: they share one line."""
-FETCH_ROUNDS = 4
-"""Times that all holders are asked in turn without a chunk having moved."""
-FETCH_PAUSE_S = 0.5
-_FINAL = frozenset({Code.DISK_FULL, Code.LIMIT_EXCEEDED, Code.CERTIFICATE_EXPIRED})
-"""Another holder does not help."""
-_USELESS = frozenset({
-    Code.NOT_FOUND, Code.DIGEST_MISMATCH, Code.NOT_ALLOWED, Code.NOT_AUTHENTICATED,
-    Code.INVALID_ARGUMENT, Code.INCOMPATIBLE_VERSION,
-})
-"""The same holder does not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +117,8 @@ class SnapshotKeeper:
             data_shards: how many different shards give the whole; 1: each holder gets the whole.
 
         Yields:
-            How it ended with each holder, as it ends.
+            How it ended with each holder, as it ends. Go through all, or close the iterator: that
+            ends what is under way.
         """
         turn = asyncio.Semaphore(GIVEN_AT_ONCE)
         tasks = {
@@ -137,6 +130,7 @@ class SnapshotKeeper:
         finally:
             for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def fetch(
         self, job_id: str, segment: int, position: int, source: SnapshotSource,
@@ -154,10 +148,8 @@ class SnapshotKeeper:
                 DISK_FULL.
         """
         key = SnapshotKey(job_id, segment, position)
-        if (path := await self._own(key, source)) is not None:
-            return path
-        await self._get_from_any(key, source, source.holders)
-        return self._store.path(key)
+        own = await asyncio.to_thread(self._store.verified, key, source.digest)
+        return own or await Gathering(self._store, self.client, key, source).whole()
 
     def permit(self, job_id: str, segment: int, source_peer: str, bytes_max: int) -> None:
         """Let a peer put snapshots of a segment here, and no other one.
@@ -188,48 +180,44 @@ class SnapshotKeeper:
             HeldSnapshot(
                 record.key.job_id, record.key.segment, record.key.position, record.digest,
                 record.size_bytes, record.key.shard, record.key.data_shards)
-            for record in sorted(self._store.records(), key=lambda record: record.key)]
+            for record in sorted(self._store.records(), key=lambda record: record.key)
+            if not record.is_passing]
 
     async def _give_one(
         self, turn: asyncio.Semaphore, kept: Kept, holder: Holder, data_shards: int,
     ) -> Given:
         try:
-            async with turn:
-                record = await asyncio.to_thread(self._record_for, kept, holder, data_shards)
+            async with turn, self._file_for(kept, holder.shard, data_shards) as record:
                 await self.client.put(record, holder)
             return Given(holder, None)
         except HomespunError as error:
             return Given(holder, error)
 
-    def _record_for(self, kept: Kept, holder: Holder, data_shards: int) -> SnapshotRecord:
+    @contextlib.asynccontextmanager
+    async def _file_for(
+        self, kept: Kept, shard: int, data_shards: int,
+    ) -> AsyncIterator[SnapshotRecord]:
+        """The file that a holder gets; a shard is made for it, and goes afterwards."""
+        whole = await asyncio.to_thread(self._whole, kept)
+        if data_shards == 1:
+            yield whole
+            return
+        key = replace(whole.key, shard=shard, data_shards=data_shards)
+        made = await asyncio.to_thread(self._shard, whole, key)
+        try:
+            yield made
+        finally:
+            await asyncio.shield(asyncio.to_thread(self._store.remove, made))
+
+    def _whole(self, kept: Kept) -> SnapshotRecord:
         key = SnapshotKey(kept.job_id, kept.segment, kept.position)
         record = self._store.record(key)
         if record is None or record.digest != kept.digest:
             raise HomespunError(Code.NOT_FOUND, f"{key.title} is not here any more.")
         return record
 
-    async def _own(self, key: SnapshotKey, source: SnapshotSource) -> Path | None:
-        return await asyncio.to_thread(self._store.verified, key, source.digest)
-
-    async def _get_from_any(
-        self, key: SnapshotKey, source: SnapshotSource, holders: tuple[Holder, ...],
-    ) -> None:
-        """Ask holders in turn until one has given the file."""
-        useful = list(holders)
-        error = HomespunError(Code.NOT_FOUND, f"Nobody is known who has {key.title}.")
-        rounds = 0
-        while useful and rounds < FETCH_ROUNDS:
-            tally = Tally(self.client.tally)
-            for holder in tuple(useful):
-                try:
-                    await self.client.get(key, source.digest, source.size_bytes, holder, tally)
-                    return
-                except HomespunError as failed:
-                    error = failed
-                if error.code in _FINAL:
-                    raise error
-                if error.code in _USELESS:
-                    useful.remove(holder)
-            rounds = 0 if tally.received_bytes else rounds + 1
-            await asyncio.sleep(FETCH_PAUSE_S * rounds)
-        raise error
+    def _shard(self, whole: SnapshotRecord, key: SnapshotKey) -> SnapshotRecord:
+        staging = self._store.staging(key)
+        with self._store.disk():
+            write_shard(self._store.path(whole.key), key.data_shards, key.shard, staging)
+        return self._store.adopt(key, staging, shard_of=(whole.digest, whole.size_bytes))

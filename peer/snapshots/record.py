@@ -83,6 +83,11 @@ class SnapshotRecord:
     chunk_digests: bytes
     source: str = ""
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether it is a shard on its way out or in, and goes when that is done."""
+        return self.key.data_shards > 1 and not self.source
+
     def chunks(self) -> tuple[bytes, ...]:
         """Digest of each chunk. Cost: linear in their number."""
         step = DIGEST_BYTES

@@ -60,7 +60,6 @@ class SnapshotServer(snapshots_pb2_grpc.SnapshotServiceServicer):
         with self._counted():
             await receive(
                 line, self._store, lambda *offer: self._admit(caller, *offer), caller, self.tally)
-            await line.write(pb.FromSnapshotReceiver(kept=pb.SnapshotKept()))
 
     async def Get(self, requests: object, context: Context) -> None:  # noqa: N802 (gRPC's name)
         """Give a snapshot to who knows its digest."""

@@ -20,7 +20,6 @@ from homespun.errors import Code, HomespunError
 from peer.snapshots.index import SUFFIX, read_records, remove_record, touch_record, write_record
 from peer.snapshots.record import (
     CHUNK_BYTES,
-    Content,
     SnapshotKey,
     SnapshotRecord,
     chunk_digest,
@@ -134,26 +133,34 @@ class SnapshotStore:
 
     # --- what comes -----------------------------------------------------------------------------
 
-    def adopt(self, key: SnapshotKey, staging: Path, whole: Content | None = None,
-              ) -> SnapshotRecord:
+    def adopt(
+        self, key: SnapshotKey, staging: Path, *, shard_of: tuple[str, int] | None = None,
+        expected: str = "",
+    ) -> SnapshotRecord:
         """Keep a file that was written here.
 
         Args:
             key: what it is.
             staging: the file; moved.
-            whole: the snapshot that it is a shard of; None when it is the whole.
+            shard_of: digest and size of the snapshot that it is a shard of; None for the whole.
+            expected: the digest that the file must have; "" for any.
 
         Raises:
-            HomespunError: NOT_FOUND for no such file; DISK_FULL; LIMIT_EXCEEDED for a file of too
-                many chunks.
+            HomespunError: NOT_FOUND for no such file; DISK_FULL; DIGEST_MISMATCH, and the file is
+                deleted; LIMIT_EXCEEDED for a file of too many chunks.
         """
         try:
             content = scan(staging)
         except FileNotFoundError:
             raise HomespunError(Code.NOT_FOUND, f"There is no file {staging} to keep.") from None
-        whole = whole or content
+        if expected not in ("", content.digest):
+            staging.unlink()
+            raise HomespunError(
+                Code.DIGEST_MISMATCH, f"What was put together is not {key.title}.",
+                found=content.digest)
+        digest, size_bytes = shard_of or (content.digest, content.size_bytes)
         record = SnapshotRecord(
-            key, whole.digest, whole.size_bytes, content.digest, content.size_bytes,
+            key, digest, size_bytes, content.digest, content.size_bytes,
             content.chunk_digests).checked()
         self.install(record, staging)
         return record
@@ -165,8 +172,9 @@ class SnapshotStore:
             HomespunError: DISK_FULL.
         """
         path = self.path(record.key)
-        with self.disk(), self._lock:
+        with self.disk():
             sync(file)
+        with self.disk(), self._lock:
             if (old := self._records.pop(record.key, None)) is not None:
                 remove_record(self.root, old)
             os.replace(file, path)
@@ -180,7 +188,7 @@ class SnapshotStore:
             self._records[record.key] = record
 
     def part(self, record: SnapshotRecord) -> Path:
-        """Make room for what another peer sends, and give the file to write it to.
+        """Make room for what arrives, and give the file to write it to.
 
         The file is as long as the content; what a broken transfer left of it is still in it.
 
@@ -189,7 +197,8 @@ class SnapshotStore:
         """
         path = self.root / f"{record.key.checked().file_name}-{record.content_digest[:16]}{_PART}"
         with self._lock:
-            self._make_room(record, path)
+            if record.source:
+                self._make_room(record, path)
             self._parts[path] = record
         with self.disk():
             self.retried(lambda: _stretch(path, record.content_bytes))
@@ -290,7 +299,7 @@ class SnapshotStore:
 
     def _foreign(self, without: Path) -> list[SnapshotRecord]:
         parts = [record for path, record in self._parts.items() if path != without]
-        return parts + [record for record in self._records.values() if record.source]
+        return [record for record in (*parts, *self._records.values()) if record.source]
 
     def _foreign_bytes(self, without: Path) -> int:
         return sum(record.content_bytes for record in self._foreign(without))
@@ -324,8 +333,9 @@ class SnapshotStore:
 
 
 def _recent(root: Path, since: float) -> dict[SnapshotKey, SnapshotRecord]:
-    """The records of jobs that somebody asked about since then."""
-    found = list(read_records(root))
+    """The records of jobs that somebody asked about since then, without shards of our own."""
+    found = [(record, asked_at) for record, asked_at in read_records(root)
+             if not record.is_passing]
     recent = {record.key.job_id for record, asked_at in found if asked_at >= since}
     return {record.key: record for record, _ in found if record.key.job_id in recent}
 

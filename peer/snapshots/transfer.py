@@ -18,6 +18,8 @@ from peer.snapshots.record import SnapshotKey, SnapshotRecord, chunk_count
 from peer.snapshots.store import SnapshotStore
 
 WORKING_INTERVAL_S = 5.0
+WORKING_MAX = 720
+"""Signs of work in a row: one hour."""
 
 Sending = Line[pb.FromSnapshotReceiver, pb.FromSnapshotSender]
 Receiving = Line[pb.FromSnapshotSender, pb.FromSnapshotReceiver]
@@ -48,28 +50,19 @@ class Tally:
 async def send(
     line: Sending, store: SnapshotStore, record: SnapshotRecord, tally: Tally,
 ) -> None:
-    """Offer a file, and send what the other side lacks.
+    """Offer a file, send what the other side lacks, and wait until it has the whole durably.
 
     Raises:
         HomespunError: of the line; NOT_FOUND or DIGEST_MISMATCH of our own file; INVALID_ARGUMENT
             when the other side wants what was not offered.
     """
     await line.write(pb.FromSnapshotSender(offer=_offer_message(store, record)))
-    answer = await after_work(line)
-    if answer.WhichOneof("body") != "wanted":
-        raise _out_of_turn(line)
-    for index in _set_bits(line, answer.wanted.chunks, chunk_count(record.content_bytes)):
+    wanted = (await _answer(line, "wanted")).wanted
+    for index in _set_bits(line, wanted.chunks, chunk_count(record.content_bytes)):
         data = await asyncio.to_thread(store.read_chunk, record, index)
         await line.write(pb.FromSnapshotSender(chunk=pb.SnapshotChunk(index=index, data=data)))
         tally.sent(len(data))
-
-
-async def after_work(line: Sending) -> pb.FromSnapshotReceiver:
-    """The receiver's next message that says more than that it is at work."""
-    while True:
-        message = await line.read()
-        if message.WhichOneof("body") != "working":
-            return message
+    await _answer(line, "kept")
 
 
 async def receive(
@@ -110,6 +103,7 @@ async def receive(
         tally.received(len(message.chunk.data))
         await asyncio.to_thread(assembly.add, message.chunk.index, message.chunk.data)
     await _working(line, assembly.finish)
+    await line.write(pb.FromSnapshotReceiver(kept=pb.SnapshotKept()))
 
 
 def key_message(key: SnapshotKey) -> pb.SnapshotKey:
@@ -128,6 +122,18 @@ def key_of(message: pb.SnapshotKey) -> SnapshotKey:
     return SnapshotKey(
         message.job_id, message.segment, message.position, message.shard, message.data_shards,
     ).checked()
+
+
+async def _answer(line: Sending, kind: str) -> pb.FromSnapshotReceiver:
+    """The receiver's next message that says more than that it is at work."""
+    for _ in range(WORKING_MAX):
+        message = await line.read()
+        if (body := message.WhichOneof("body")) == kind:
+            return message
+        if body != "working":
+            raise _out_of_turn(line)
+    raise HomespunError(
+        Code.TIMED_OUT, f"{line.remote} was at work too long.", peer=line.remote)
 
 
 async def _working(line: Receiving, work: Callable[[], Done]) -> Done:

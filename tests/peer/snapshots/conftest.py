@@ -19,7 +19,7 @@ from peer.core.events import Holder
 from peer.snapshots import SnapshotKeeper
 
 A, B, C, D = "peer_a", "peer_b", "peer_c", "peer_d"
-MEMBERS = [(name, "peer") for name in (A, B, C, D)] + [("client_1", "submitter")]
+MEMBERS = [*((name, "peer") for name in (A, B, C, D, "peer_e")), ("client_1", "submitter")]
 JOB = "job_1"
 MIB = 1 << 20
 DEADLINE_S = 120
