@@ -7,6 +7,7 @@ element types are mapped, bfloat16 included, which numpy lacks.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ _DTYPES: Mapping[str, np.dtype[np.generic]] = {
 }
 
 _NAMES: Mapping[str, str] = {dtype.name: name for name, dtype in _DTYPES.items()}
+
+_METADATA = "__metadata__"
 
 HEADER_BYTES_MAX = 16 * 2**20
 """Longest header accepted: about 100,000 tensors."""
@@ -104,19 +107,47 @@ def map_tensor(path: Path, name: str) -> Array:
         ) from error
 
 
+def map_tensors(path: Path) -> dict[str, Array]:
+    """Map all tensors of a file into memory at once, read-only, without loading them.
+
+    Raises:
+        HomespunError: DIGEST_MISMATCH if the file is malformed.
+    """
+    try:
+        header, length = _read_header(path)
+        data: Array = np.memmap(path, np.uint8, "r")[8 + length:]
+        return {name: _slice(data, entry) for name, entry in header.items() if name != _METADATA}
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _slice(data: Array, entry: Mapping[str, Any]) -> Array:
+    """One tensor of the data part of a file; ValueError if it is not inside."""
+    begin, end = entry["data_offsets"]
+    if not 0 <= begin <= end <= len(data):
+        raise ValueError(f"data at {begin} to {end} of {len(data)} bytes")
+    return data[begin:end].view(_DTYPES[entry["dtype"]]).reshape(tuple(entry["shape"]))
+
+
 def names_in(path: Path) -> tuple[str, ...]:
     """Names of the tensors in a file.
 
     Raises:
         HomespunError: DIGEST_MISMATCH if its header is malformed.
     """
-    try:
-        header, _ = _read_header(path)
-        return tuple(name for name in header if name != "__metadata__")
-    except (TypeError, ValueError, RecursionError) as error:
-        raise HomespunError(
-            Code.DIGEST_MISMATCH, f"{path} is not a readable safetensors file: {error}"
-        ) from error
+    return tuple(name for name in _readable_header(path) if name != _METADATA)
+
+
+def metadata_in(path: Path) -> dict[str, str]:
+    """What a file says about itself as a whole; empty if it says nothing.
+
+    Raises:
+        HomespunError: DIGEST_MISMATCH if its header is malformed.
+    """
+    metadata = _readable_header(path).get(_METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise _unreadable(path, ValueError("its metadata is not text by name"))
+    return metadata
 
 
 class TensorFileWriter:
@@ -126,16 +157,20 @@ class TensorFileWriter:
     What is never written is zero. The same tensors always give the same bytes.
     """
 
-    def __init__(self, path: Path, types: Mapping[str, TensorType]) -> None:
+    def __init__(
+        self, path: Path, types: Mapping[str, TensorType],
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         """Create the file at its full size (sparse where the file system can).
 
         Args:
             path: overwritten if it is there.
             types: of the tensors, by name.
+            metadata: what the file says about itself as a whole, see `metadata_in`.
         """
         self._types = dict(types)
         self._begins: dict[str, int] = {}
-        header: dict[str, object] = {}
+        header: dict[str, object] = {_METADATA: dict(metadata)} if metadata else {}
         end = 0
         # The largest elements first: then every tensor is aligned to its own element's size.
         for name in sorted(types, key=lambda name: (-ITEM_BYTES[types[name].dtype], name)):
@@ -160,13 +195,48 @@ class TensorFileWriter:
                 Code.INTERNAL,
                 f"{rows.dtype.name}{list(rows.shape)} does not fit into {name!r}, {type_.dtype}"
                 f"{list(type_.shape)}, at row {first}.")
-        row_bytes = type_.size_bytes // type_.shape[0]
-        self._file.seek(self._data + self._begins[name] + first * row_bytes)
-        self._file.write(np.ascontiguousarray(rows).tobytes())
+        row_bytes = type_.size_bytes // type_.shape[0] if type_.shape[0] else 0
+        self._put(self._begins[name] + first * row_bytes, rows)
+
+    def write_whole(self, name: str, array: Array) -> None:
+        """Write a tensor at once, a scalar too; no copy is made where it is C-contiguous."""
+        type_ = self._types[name]
+        if TensorType(array.dtype.name, array.shape) != type_:
+            raise HomespunError(
+                Code.INTERNAL,
+                f"{array.dtype.name}{list(array.shape)} is no {name!r}, {type_.dtype}"
+                f"{list(type_.shape)}.")
+        self._put(self._begins[name], array)
+
+    def flush(self) -> None:
+        """Let those who read the file see what was written so far."""
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Wait until what was written so far is on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Finish the file."""
         self._file.close()
+
+    def _put(self, begin: int, array: Array) -> None:
+        self._file.seek(self._data + begin)
+        self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+
+
+def _readable_header(path: Path) -> dict[str, Any]:
+    try:
+        header, _ = _read_header(path)
+        return header
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> HomespunError:
+    return HomespunError(
+        Code.DIGEST_MISMATCH, f"{path} is not a readable safetensors file: {error}")
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:

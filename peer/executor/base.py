@@ -153,6 +153,29 @@ class LoadedSegment(Protocol):
         """Current values of the segment's own parameters, by name."""
         ...
 
+    def state(self) -> Mapping[str, Array]:
+        """A copy of all that a step changes, named as in `peer.executor.state`.
+
+        Called between two steps only. Together with the number of the step it is everything: a
+        segment that is given it goes on with the same bits. Nothing is in it for an executor that
+        only infers. Cost: linear in the bytes; the segment stands still meanwhile.
+        """
+        ...
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take a state that `state` of the same program and executor gave.
+
+        Called between two steps, or before the first one. Foreign parameters are not part of it:
+        they come by `set_shared`, as ever. Nothing is changed if the state is refused.
+
+        Args:
+            state: by name; copied.
+
+        Raises:
+            HomespunError: INVALID_ARGUMENT if a tensor is missing, too much, or of another type.
+        """
+        ...
+
     def close(self) -> None:
         """Free device memory. No call may follow."""
         ...

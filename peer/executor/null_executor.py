@@ -18,6 +18,7 @@ from ir.graph import INFER
 from ir.operators import OPERATORS, OPSETS
 from ir.segment import BoundaryKind, BoundaryTensor
 from peer.executor.base import Array, Capability, ForwardResult, SegmentProgram, WorkKey
+from peer.executor.state import check_state, parameter_key
 
 _MEMORY_BYTES = 1 << 40
 RATES = PeerRates(
@@ -148,11 +149,31 @@ class NullSegment:
         self.calls["parameters"] += 1
         return {name: value.copy() for name, value in self._values.items()}
 
+    def state(self) -> Mapping[str, Array]:
+        """Copies of the parameters; nothing else is kept between steps."""
+        self.calls["state"] += 1
+        self._check_between_steps()
+        return {parameter_key(name): value.copy() for name, value in self._values.items()}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take parameters from a state."""
+        self.calls["restore"] += 1
+        self._check_between_steps()
+        types = self._program.graph.types
+        check_state(state, {name: types[name] for name in self._values}, {})
+        self._values = {name: state[parameter_key(name)].copy() for name in self._values}
+
     def close(self) -> None:
         """Forget everything."""
         self.calls["close"] += 1
         self._values.clear()
         self._kept.clear()
+
+    def _check_between_steps(self) -> None:
+        if self._kept or self._is_finished:
+            raise HomespunError(
+                Code.INTERNAL, "the state of a segment was asked for inside a step.",
+                segment=self._segment.index)
 
 
 def _activations(tensors: tuple[BoundaryTensor, ...]) -> list[BoundaryTensor]:

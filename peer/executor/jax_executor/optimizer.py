@@ -13,14 +13,20 @@ from dag.job import OptimizerSpec
 
 Arrays = Mapping[str, jax.Array]
 State = Mapping[str, tuple[jax.Array, ...]]
-"""parameter -> what the rule remembers: (momentum,), or Adam's two running means, or nothing."""
+"""parameter -> what the rule remembers, see `kept_keys`."""
 Factors = Mapping[str, np.float64]
+
+
+def kept_keys(spec: OptimizerSpec) -> tuple[str, ...]:
+    """Names of what the rule remembers of each parameter, in the order of `State`."""
+    if spec.kind == "sgd":
+        return ("momentum",) if spec.momentum else ()
+    return ("mean", "square")
 
 
 def initial_state(spec: OptimizerSpec, values: Arrays) -> State:
     """Zeros: `torch.optim` starts its running means there, and its momentum at the gradient."""
-    kept = 2 if spec.kind != "sgd" else int(spec.momentum != 0)
-    return {name: tuple(jnp.zeros_like(value) for _ in range(kept))
+    return {name: tuple(jnp.zeros_like(value) for _ in kept_keys(spec))
             for name, value in values.items()}
 
 

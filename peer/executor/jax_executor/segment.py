@@ -32,6 +32,7 @@ from peer.executor.jax_executor.compiled import Compiled, shapes_of
 from peer.executor.jax_executor.failures import failures
 from peer.executor.jax_executor.functions import Arrays, Outcome, SegmentFunctions, passed_constants
 from peer.executor.learning_rate import learning_rate
+from peer.executor.state import check_state, optimizer_key, parameter_key
 from peer.executor.update_rule import check_rule
 
 
@@ -78,7 +79,6 @@ class JaxSegment:
         self._kept: dict[WorkKey, _Kept] = {}
         self._sums: Arrays = {}
         self._gradients: Arrays | None = None
-        self._updates_done = 0
 
     def _make_functions(self, trained: Arrays) -> None:
         """Prepare what may be called; compile what will be."""
@@ -199,18 +199,40 @@ class JaxSegment:
                 segment=self._segment.index)
         with self._work("Update"):
             rate = learning_rate(self._program.training, step)
-            numbers = optimizer.factors(self._rule, rate, scale, self._updates_done)
+            numbers = optimizer.factors(self._rule, rate, scale, step)
             if self._gradients:
                 values = {name: self._values[name] for name in self._gradients}
                 changed, self._state = self._update(
                     values, self._state, self._gradients, numbers)
                 self._values.update(changed)
-        self._updates_done += 1
         self._gradients = None
 
     def parameters(self) -> Mapping[str, Array]:
         """Copies of the segment's own parameters, by name."""
         return {name: self._copy(name) for name in self._segment.parameters}
+
+    def state(self) -> Mapping[str, Array]:
+        """A copy of parameters and optimizer state; see the protocol."""
+        self._check_between_steps()
+        with self._work("Copying the state"):
+            state = {parameter_key(name): self._copy(name) for name in self._segment.parameters}
+            for name, kept in self._state.items():
+                for key, array in zip(optimizer.kept_keys(self._rule), kept, strict=True):
+                    state[optimizer_key(name, key)] = np.array(array)
+            return state
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take a state; see the protocol."""
+        self._check_between_steps()
+        types, keys = self._program.graph.types, optimizer.kept_keys(self._rule)
+        own = self._segment.parameters
+        memory = {name: dict.fromkeys(keys, types[name]) for name in self._state}
+        check_state(state, {name: types[name] for name in own}, memory)
+        with self._work("Restoring"):
+            self._values |= {name: self._placed(state[parameter_key(name)]) for name in own}
+            self._state = {
+                name: tuple(self._placed(state[optimizer_key(name, key)]) for key in keys)
+                for name in memory}
 
     def close(self) -> None:
         """Free device memory: the arrays and the compiled functions."""
@@ -220,6 +242,12 @@ class JaxSegment:
                  "_backward", "_finish", "_update")
         for name in names:
             self.__dict__.pop(name, None)
+
+    def _check_between_steps(self) -> None:
+        if self._kept or self._sums or self._gradients is not None:
+            raise HomespunError(
+                Code.INTERNAL, "the state of a segment was asked for inside a step.",
+                segment=self._segment.index)
 
     @contextmanager
     def _work(self, what: str) -> Iterator[None]:

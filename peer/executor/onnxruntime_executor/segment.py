@@ -12,6 +12,7 @@ from peer.executor.base import Array, ForwardResult, SegmentProgram, WorkKey
 from peer.executor.onnxruntime_executor.failures import failures
 from peer.executor.onnxruntime_executor.inference_form import inference_graph
 from peer.executor.onnxruntime_executor.session import Place, Session
+from peer.executor.state import check_state
 
 
 class OnnxRuntimeSegment:
@@ -95,6 +96,14 @@ class OnnxRuntimeSegment:
     def parameters(self) -> Mapping[str, Array]:
         """Copies of the segment's own parameters, as they were given."""
         return {name: self._parameters[name].copy() for name in self._segment.parameters}
+
+    def state(self) -> Mapping[str, Array]:
+        """Nothing: parameters change only in training."""
+        return {}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take a state that has nothing in it."""
+        check_state(state, {}, {})
 
     def close(self) -> None:
         """Free the session."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dag.job import OptimizerSpec
+from ir.graph import TensorType
 from peer.executor.update_rule import check_rule
 
 
@@ -33,6 +34,29 @@ def _make(spec: OptimizerSpec, parameters: list[Tensor]) -> torch.optim.Optimize
     return kind(
         parameters, lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), eps=spec.epsilon,
         weight_decay=spec.weight_decay, fused=True)
+
+
+def memory_of(spec: OptimizerSpec, type_: TensorType) -> dict[str, TensorType]:
+    """What the optimizer remembers of a parameter once that has had a gradient, by torch's keys."""
+    if spec.kind == "sgd":
+        return {"momentum_buffer": type_} if spec.momentum else {}
+    return {"step": TensorType("float32", ()), "exp_avg": type_, "exp_avg_sq": type_}
+
+
+def remembered(optimizer: torch.optim.Optimizer | None, value: Tensor) -> dict[str, Tensor]:
+    """What the optimizer remembers of a parameter now, not copied."""
+    kept = {} if optimizer is None else optimizer.state.get(value, {})
+    return {key: item for key, item in kept.items() if isinstance(item, Tensor)}
+
+
+def remember(
+    optimizer: torch.optim.Optimizer | None, value: Tensor, kept: Mapping[str, Tensor]
+) -> None:
+    """Replace what the optimizer remembers of a parameter; empty: it is as it began."""
+    if optimizer is not None:
+        optimizer.state.pop(value, None)
+        if kept:
+            optimizer.state[value] = dict(kept)
 
 
 @torch.no_grad()

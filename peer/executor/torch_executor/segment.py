@@ -24,17 +24,24 @@ from peer.executor.gradients import (
     gradient_terms,
 )
 from peer.executor.learning_rate import learning_rate
+from peer.executor.state import check_state, optimizer_key, parameter_key
 from peer.executor.torch_executor.compilation import compile_plan
 from peer.executor.torch_executor.deferred import WeightGradient
 from peer.executor.torch_executor.failures import failures
-from peer.executor.torch_executor.optimizer import apply_gradients, make_optimizer
+from peer.executor.torch_executor.optimizer import (
+    apply_gradients,
+    make_optimizer,
+    memory_of,
+    remember,
+    remembered,
+)
 from peer.executor.torch_executor.parameters import (
     Parameters,
     squared_norm,
 )
 from peer.executor.torch_executor.plan import check_types, execute
 from peer.executor.torch_executor.run_state import RunState
-from peer.executor.torch_executor.tensors import to_numpy, to_torch
+from peer.executor.torch_executor.tensors import to_host, to_numpy, to_torch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,6 +204,36 @@ class TorchSegment:
         return {name: to_numpy(value.clone(), types[name].dtype)
                 for name, value in self._parameters.own.items()}
 
+    def state(self) -> Mapping[str, Array]:
+        """A copy of parameters and optimizer state; see the protocol."""
+        self._check_between_steps()
+        own, types = self._parameters.own, self._program.graph.types
+        names = {parameter_key(name): name for name in own}
+        tensors = {parameter_key(name): value for name, value in own.items()}
+        for name in self._parameters.trainable:
+            for key, kept in remembered(self._optimizer, own[name]).items():
+                tensors[optimizer_key(name, key)] = kept
+        with failures(f"Copying the state of segment {self._segment.index}", self._device):
+            return {name: to_numpy(copy, types[names[name]].dtype if name in names else None)
+                    for name, copy in to_host(tensors).items()}
+
+    def restore(self, state: Mapping[str, Array]) -> None:
+        """Take a state; see the protocol."""
+        self._check_between_steps()
+        own, types = self._parameters.own, self._program.graph.types
+        rule, trainable = self._program.training.optimizer, self._parameters.trainable
+        memory = {name: memory_of(rule, types[name]) for name in trainable}
+        check_state(state, {name: types[name] for name in own}, memory, trainable)
+        with torch.no_grad(), failures(
+                f"Restoring segment {self._segment.index}", self._device):
+            for name, value in own.items():
+                value.copy_(to_torch(state[parameter_key(name)], self._device))
+            for name, keys in memory.items():
+                found = {key: optimizer_key(name, key) for key in keys}
+                remember(self._optimizer, own[name], {
+                    key: to_torch(state[full], self._device)
+                    for key, full in found.items() if full in state})
+
     def close(self) -> None:
         """Free device memory."""
         self._kept.clear()
@@ -206,6 +243,12 @@ class TorchSegment:
         del self._parameters, self._optimizer, self._plan
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+    def _check_between_steps(self) -> None:
+        if self._kept or self._deferred or self._gradients is not None:
+            raise HomespunError(
+                Code.INTERNAL, "the state of a segment was asked for inside a step.",
+                segment=self._segment.index)
 
     def _accumulate_rest(self) -> None:
         for key in list(self._deferred):

@@ -69,6 +69,17 @@ def to_numpy(tensor: Tensor, dtype: str | None = None) -> Array:
     return found.astype(numpy_dtype(dtype)) if dtype in CARRIERS else found
 
 
+def to_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in the host's memory, page-locked if they come from a GPU: then it copies at once."""
+    hosts = {name: torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+             for name, tensor in tensors.items()}
+    for name, tensor in tensors.items():
+        hosts[name].copy_(tensor.detach(), non_blocking=True)
+    for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
+        torch.cuda.synchronize(device)
+    return hosts
+
+
 def row_major(tensor: Tensor) -> Tensor:
     """The tensor itself if it is row-major and 64-byte aligned, else a copy that is.
 
