@@ -1,16 +1,16 @@
 """The executor process: tensors and tasks come by standard input, results go by standard output.
 
-Three threads: one reads ahead, so that receiving overlaps computing; one writes behind; the main
-one computes. When standard input ends the daemon is gone, and so is this process, at once: it keeps
-nothing that the daemon cannot rebuild.
+One thread reads ahead, so that receiving overlaps computing; one writes behind; the main one
+computes; and one writes a snapshot, while there is one to write. When standard input ends the
+daemon is gone, and so is this process, at once: it keeps nothing that the daemon cannot rebuild.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import errno
 import functools
+import gc
 import os
 import queue
 import signal
@@ -18,10 +18,12 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter, process_time
-from typing import BinaryIO, ParamSpec
+from typing import BinaryIO, NoReturn, ParamSpec
 
-from homespun.errors import Code, HomespunError
+from peer.executor.base import Executor
+from peer.executor.failures import code_and_message
 from peer.executor.messages import (
     Done,
     Export,
@@ -30,10 +32,15 @@ from peer.executor.messages import (
     Load,
     Loaded,
     Message,
+    Restore,
+    Restored,
     Run,
+    TakeSnapshot,
     decode,
 )
 from peer.executor.pipe import control_frame, read_frame, write_frame
+from peer.executor.registry import create
+from peer.executor.snapshot_writer import SnapshotWriter
 from peer.executor.work import SegmentWork
 from peer.frames import Frame, Kind
 
@@ -56,7 +63,7 @@ def main() -> None:
     outbox: queue.Queue[Frame] = queue.Queue(WRITE_BEHIND_FRAMES)
     threading.Thread(target=_read, args=(sys.stdin.buffer, inbox), daemon=True).start()
     threading.Thread(target=_write, args=(replies, outbox), daemon=True).start()
-    _serve(inbox, outbox, arguments.executor, arguments.device, arguments.threads)
+    _Service(outbox, arguments.executor, arguments.device, arguments.threads).serve(inbox)
 
 
 def _take_standard_output() -> BinaryIO:
@@ -108,46 +115,64 @@ def _write(stream: BinaryIO, outbox: queue.Queue[Frame]) -> None:
         write_frame(stream, outbox.get())
 
 
-def _serve(
-    inbox: queue.Queue[Frame | Message],
-    outbox: queue.Queue[Frame],
-    executor: str,
-    device: str,
-    threads: int,
-) -> None:
-    work: SegmentWork | None = None
-    while True:
-        item = inbox.get()
-        try:
-            if isinstance(item, Frame):
-                assert work is not None, "a tensor came before the segment was loaded"
+class _Service:
+    """Carries out what the daemon asks for: one segment at a time, in one thread."""
+
+    def __init__(
+        self, outbox: queue.Queue[Frame], executor: str, device: str, threads: int
+    ) -> None:
+        self._outbox = outbox
+        self._create = functools.partial(create, executor, device, threads)
+        self._executor: Executor | None = None
+        self._work: SegmentWork | None = None
+        self._snapshots = SnapshotWriter(self._answer)
+
+    def serve(self, inbox: queue.Queue[Frame | Message]) -> NoReturn:
+        """Take what arrives, one after the other; what fails is said, and the next is taken."""
+        while True:
+            item = inbox.get()
+            try:
+                self._handle(item)
+            except Exception as error:  # the edge of the process: whatever it is, it is reported
+                code, message = code_and_message(error)
+                self._answer(Failed(code=code, message=message))
+
+    def _handle(self, item: Frame | Message) -> None:
+        if isinstance(item, Load):
+            self._load(item)
+            return
+        work = self._work
+        assert work is not None, f"a {type(item).__name__} came before a segment was loaded"
+        match item:
+            case Frame():
                 work.receive(item)
-            elif isinstance(item, Load):
-                work = SegmentWork(item, executor, device, threads)
-                outbox.put(control_frame(Loaded(
-                    numeric_class=work.numeric_class, predicted=work.predicted)))
-            elif isinstance(item, Run):
-                assert work is not None, "a task came before the segment was loaded"
-                _run(work, item, outbox)
-            elif isinstance(item, Export):
-                assert work is not None, "an export came before the segment was loaded"
+            case Run():
+                _run(work, item, self._outbox)
+            case TakeSnapshot():
+                self._snapshots.take(item, work.owner, work.state)
+            case Restore():
+                for frame in work.restore(Path(item.path), item.position):
+                    self._outbox.put(frame)
+                self._answer(Restored(position=item.position))
+            case Export():
                 work.export()
-                outbox.put(control_frame(Exported()))
-        except HomespunError as error:
-            outbox.put(control_frame(Failed(code=error.code, message=error.message)))
-        except MemoryError:
-            outbox.put(control_frame(Failed(code=Code.OUT_OF_MEMORY, message="out of memory")))
-        except OSError as error:
-            outbox.put(control_frame(Failed(code=_code_of(error), message=str(error))))
-        except Exception as error:  # the edge of the process: whatever it is, it is reported
-            traceback.print_exc()
-            text = f"{type(error).__name__}: {error}"
-            outbox.put(control_frame(Failed(code=Code.EXECUTOR_FAILED, message=text)))
+                self._answer(Exported())
 
+    def _load(self, request: Load) -> None:
+        """Load a segment; the one that was loaded before goes first, so that both need not fit."""
+        self._snapshots.wait()
+        work, self._work = self._work, None
+        if work is not None:
+            work.close()
+            del work
+            gc.collect()
+        self._executor = self._executor or self._create()
+        self._work = SegmentWork(request, self._executor)
+        self._answer(Loaded(
+            numeric_class=self._executor.numeric_class, predicted=self._work.predicted))
 
-def _code_of(error: OSError) -> Code:
-    is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-    return Code.DISK_FULL if is_full else Code.EXECUTOR_FAILED
+    def _answer(self, message: Message) -> None:
+        self._outbox.put(control_frame(message))
 
 
 def _run(work: SegmentWork, request: Run, outbox: queue.Queue[Frame]) -> None:

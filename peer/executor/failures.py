@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import traceback
+
 from homespun.errors import Code, HomespunError
 
 REASON_CHARACTERS = 300
@@ -27,3 +30,16 @@ def device_failure(
     return HomespunError(
         Code.EXECUTOR_FAILED, f"{what} failed on {device}: {text}.",
         device=device, reason=text, **details)
+
+
+def code_and_message(error: Exception) -> tuple[Code, str]:
+    """Whatever was raised, as the code and the text of an answer; a defect's stack is printed."""
+    if isinstance(error, HomespunError):
+        return Code(error.code), error.message
+    if isinstance(error, MemoryError):
+        return Code.OUT_OF_MEMORY, "out of memory"
+    if isinstance(error, OSError):
+        is_full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+        return Code.DISK_FULL if is_full else Code.EXECUTOR_FAILED, str(error)
+    traceback.print_exception(error)
+    return Code.EXECUTOR_FAILED, f"{type(error).__name__}: {error}"

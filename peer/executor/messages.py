@@ -39,6 +39,8 @@ class Column:
 class Load:
     """Daemon to executor: compile a segment. Answer: `Loaded` or `Failed`.
 
+    May come again in the same process: the segment that was loaded goes first.
+
     Attributes:
         kind: of the job, `train` or `infer`.
         rows: to predict, if it is inference; else 0.
@@ -60,7 +62,11 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restore:
-    """Daemon to executor: take a loaded segment's state from a snapshot. Answer: `Restored`.
+    """Daemon to executor: take a loaded segment's state from a snapshot.
+
+    Answer: `Restored` or `Failed`. Before `Restored` come, as frames of step `position`, the
+    segment's parameters that other segments use: who goes on from there too has nobody else to get
+    them from, and who has had them drops them.
 
     Attributes:
         path: the snapshot.
@@ -76,7 +82,11 @@ class TakeSnapshot:
     """Daemon to executor: copy the state now, write it beside the next tasks.
 
     Answer: `SnapshotWritten` when the file is there, or `SnapshotNotWritten`; tasks may be answered
-    before it.
+    before it. One is written at a time: a second one, and the tasks behind it, wait for the first.
+
+    Attributes:
+        path: overwritten if it is there; until then the file is `path` with ".part" behind it.
+        position: where the segment is; of inference that many microbatches or more are predicted.
     """
 
     path: str
@@ -98,7 +108,7 @@ class SnapshotWritten:
         path: where.
         position: which.
         size_bytes: of the file.
-        copy_s: time that the segment stood still.
+        copy_s: time that the segment stood still, waiting for an earlier snapshot included.
         write_s: time that writing took beside it.
     """
 

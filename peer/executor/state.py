@@ -48,17 +48,24 @@ def check_state(
         own = {optimizer_key(name, key): type_ for key, type_ in keys.items()}
         if name not in unused or not own.keys().isdisjoint(state):
             wanted |= own
-    for name in sorted(wanted.keys() | state.keys()):
-        _check(name, wanted.get(name), state.get(name))
+    check_types(state, wanted)
 
 
-def _check(name: str, wanted: TensorType | None, array: Array | None) -> None:
-    found = None if array is None else TensorType(array.dtype.name, array.shape)
-    if found != wanted:
-        raise HomespunError(
-            Code.INVALID_ARGUMENT,
-            f"The state has {_said(found)} as '{name}'; this segment has {_said(wanted)}. It is of "
-            "another segment, job or executor.", tensor=name)
+def check_types(state: Mapping[str, Array], wanted: Mapping[str, TensorType]) -> None:
+    """Refuse a state whose tensors are not exactly those wanted.
+
+    Raises:
+        HomespunError: INVALID_ARGUMENT with the name of what is missing, too much, or of another
+            type.
+    """
+    types = {name: TensorType(array.dtype.name, array.shape) for name, array in state.items()}
+    for name in sorted(wanted.keys() | types.keys()):
+        if types.get(name) != wanted.get(name):
+            raise HomespunError(
+                Code.INVALID_ARGUMENT,
+                f"The state has {_said(types.get(name))} as '{name}'; this segment has "
+                f"{_said(wanted.get(name))}. It is of another segment, job or executor.",
+                tensor=name)
 
 
 def _said(type_: TensorType | None) -> str:

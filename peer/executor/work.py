@@ -18,10 +18,10 @@ from ir.graph import INFER
 from ir.segment import BoundaryKind, BoundaryTensor
 from peer.core.events import Task, TaskKind
 from peer.core.phases import Mode
-from peer.executor.base import Array, SegmentProgram, WorkKey
+from peer.executor.base import Array, Executor, SegmentProgram, WorkKey
 from peer.executor.messages import Load
-from peer.executor.registry import create
 from peer.executor.result_file import ResultFile
+from peer.executor.snapshot_file import owner_of, read_snapshot
 from peer.frames import Frame, Kind, array_of, tensor_frame
 
 _SPLITS = {Mode.TRAIN: "train", Mode.EVALUATE: "validation", Mode.INFER: PREDICT}
@@ -41,9 +41,14 @@ class TaskResult:
 
 
 class SegmentWork:
-    """A loaded segment, the tensors that arrived for it, and its rows of the dataset."""
+    """A loaded segment, the tensors that arrived for it, and its rows of the dataset.
 
-    def __init__(self, request: Load, executor: str, device: str, threads: int) -> None:
+    Attributes:
+        owner: whose its snapshots are.
+        predicted: what one microbatch should take, by kind of work.
+    """
+
+    def __init__(self, request: Load, executor: Executor) -> None:
         self._segment = request.segment
         self._result_path = Path(request.result_path)
         self._training = request.training
@@ -53,7 +58,9 @@ class SegmentWork:
             for column in request.columns
         }
         self._arrived: dict[_StepKey, Array] = {}
-        graph = serde.load(Path(request.graph_path).read_bytes())
+        graph_bytes = Path(request.graph_path).read_bytes()
+        graph = serde.load(graph_bytes)
+        self.owner = owner_of(request, graph_bytes)
         parameters = {
             file.name: unpack(Path(file.path).read_bytes(), file.name)[file.name]
             for file in request.parameters
@@ -67,9 +74,8 @@ class SegmentWork:
         )
         costs = graph_costs(graph, program.trainable, program.kind)
         self.predicted = work_seconds(costs, program.segment, request.rates, program.training)
-        runtime = create(executor, device, threads)
-        self.numeric_class = runtime.numeric_class
-        self._loaded = runtime.load(program, parameters)
+        self._loaded = executor.load(program, parameters)
+        self._position = 0
         self._results = ResultFile(
             self._result_path, request.segment.results, request.rows, self._microbatch_size
         ) if request.kind == INFER else None
@@ -102,8 +108,52 @@ class SegmentWork:
             )
             return TaskResult(squared_norms=self._loaded.squared_norms(shared))
         self._loaded.update(task.step, task.scale)
-        after = Task(kind=task.kind, mode=Mode.TRAIN, step=task.step + 1)
-        return TaskResult(self._frames(Kind.PARAMETER, after, self._loaded.shared_values()))
+        self._position = task.step + 1
+        return TaskResult(self._shared_values())
+
+    def state(self, position: int) -> Mapping[str, Array]:
+        """What a snapshot of a position has: a copy, or what will not change until it is written.
+
+        Args:
+            position: of training the steps done, exactly; of inference any number of microbatches
+                that are predicted: what is predicted beyond it is not part of the snapshot.
+
+        Raises:
+            HomespunError: INTERNAL if the segment is not there; what the executor raised.
+        """
+        is_there = (position == self._position if self._results is None
+                    else 0 <= position <= self._position)
+        if not is_there:
+            raise HomespunError(
+                Code.INTERNAL,
+                f"segment {self._segment.index} is at position {self._position}, not {position}")
+        return self._loaded.state() if self._results is None else self._results.until(position)
+
+    def restore(self, path: Path, position: int) -> tuple[Frame, ...]:
+        """Go on from a snapshot instead of from the beginning.
+
+        Returns:
+            What the segment sends at the end of the step before `position`, and owes those who go
+            on from there with it: parameters that they use.
+
+        Raises:
+            HomespunError: INVALID_ARGUMENT if the snapshot is another's, DIGEST_MISMATCH if it is
+                unreadable; the segment is as it was.
+        """
+        state = read_snapshot(path, self.owner, position)
+        if self._results is None:
+            self._loaded.restore(state)
+        else:
+            self._results.put_back(state, position)
+        self._position = position
+        self._arrived.clear()
+        return self._shared_values() if self._results is None else ()
+
+    def close(self) -> None:
+        """Free the device's memory. No call may follow."""
+        self._loaded.close()
+        if self._results is not None:
+            self._results.close()
 
     def export(self) -> None:
         """Finish the result file: what was predicted, or else the segment's parameters."""
@@ -120,6 +170,7 @@ class SegmentWork:
         result = self._loaded.forward(_work_key(task), self._rows(task), incoming)
         if self._results is not None:
             self._results.put(task.microbatch, result.results)
+            self._position = task.microbatch + 1
         return TaskResult(self._frames(Kind.ACTIVATION, task, result.outputs), result.loss)
 
     def _backward(self, task: Task) -> TaskResult:
@@ -146,6 +197,11 @@ class SegmentWork:
             return
         step = Task(kind=task.kind, mode=Mode.TRAIN, step=task.step)
         self._loaded.set_shared(self._take(shared, Kind.PARAMETER, step))
+
+    def _shared_values(self) -> tuple[Frame, ...]:
+        """Own parameters that other segments use, as they are at the position reached."""
+        at = Task(kind=TaskKind.UPDATE, mode=Mode.TRAIN, step=self._position)
+        return self._frames(Kind.PARAMETER, at, self._loaded.shared_values())
 
     def _edges(self, *, outgoing: bool, kind: BoundaryKind) -> list[BoundaryTensor]:
         tensors = self._segment.outgoing if outgoing else self._segment.incoming
