@@ -21,18 +21,24 @@ def failure_of(job: JobRecord, lease: LeaseRecord) -> FailureRecord:
     return known
 
 
-def count(job: JobRecord, lease: LeaseRecord, event: SegmentFailed) -> str:
+def count(job: JobRecord, lease: LeaseRecord, event: SegmentFailed, *, is_own: bool) -> str:
     """Take a failure into account.
+
+    Args:
+        job: whose segment has failed.
+        lease: whose holder says so.
+        event: what it says.
+        is_own: nobody else is to blame.
 
     Returns:
         Why the job must end; "" if the segment may be tried again.
     """
     cause = cause_of(event.code, event.cause)
-    if cause is Cause.JOB and not event.blamed_peer:
+    if cause is Cause.JOB and is_own:
         return "it is the job's own failure"
     record = failure_of(job, lease)
     record.count += 1
-    if cause not in PASSING and not event.blamed_peer:
+    if cause not in PASSING and is_own:
         record.avoided[lease.peer_id] = f"has failed it ({cause}: {event.message[:200]})"
     if record.count >= limits.SEGMENT_ATTEMPTS:
         return f"it has failed {record.count} times without coming further"

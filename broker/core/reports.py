@@ -184,7 +184,8 @@ def _failed(
     blamed = turn.state.peers.get(event.blamed_peer)
     cause = f" Caused by peer {blamed.label}." if blamed is not None else ""
     what = f"Peer {peer.label}, segment {event.segment}: {event.message}{cause}"
-    ends = failures.count(job, lease, event)
+    is_own = blamed is None or blamed is peer
+    ends = failures.count(job, lease, event, is_own=is_own)
     if ends or job.state is JobState.PREPARING:
         fail(turn, job, code, what)
         return

@@ -69,10 +69,13 @@ def test_one_owner_cannot_fill_the_queue(world, only, monkeypatch):
 @pytest.mark.parametrize("by", ["client_a", "operator_root"])
 def test_owner_and_operator_may_cancel(world, only, by):
     job = world.running("peer_a", "peer_b")
+    standbys = {(standby.peer_id, token)
+                for token, standby in world.broker.state.jobs[job].standbys.items()}
     commands = world.apply(ev.CancelRequested, request_id="c", job_id=job, by=by)
     assert only(commands, do.Reply) == [do.Reply(request_id="c", value=job)]
-    assert [(c.peer_id, c.token) for c in only(commands, do.RevokeSegment)] == [
-        world.tokens[job, 0], world.tokens[job, 1]]
+    revoked = [(c.peer_id, c.token) for c in only(commands, do.RevokeSegment)]
+    assert revoked[:2] == [world.tokens[job, 0], world.tokens[job, 1]]
+    assert set(revoked[2:]) == standbys, "nobody stands by for it any more"
     view = views.job(world.broker, job)
     assert (view.state, view.error_code, view.has_ended) == ("cancelled", "CANCELLED", True)
     assert view.finished_at_ns == world.now_ns

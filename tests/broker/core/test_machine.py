@@ -29,7 +29,7 @@ def test_only_heartbeats_are_not_journalled():
 def test_an_idle_broker_sleeps(world):
     assert world.broker.next_wakeup_ns() is None
     world.connect("peer_a")
-    assert world.broker.next_wakeup_ns() == world.now_ns + 15 * 10**9
+    assert world.broker.next_wakeup_ns() == world.now_ns + 8 * 10**9
 
 
 def test_a_broker_works_before_it_is_told_its_policy():
@@ -43,7 +43,7 @@ def test_replay_without_heartbeats_is_exact(world):
     world.connect("peer_c")
     world.sleep(40_000, "peer_a", "peer_b")
     assert views.peer(world.broker, "peer_c").state == "lost"
-    world.sleep(16_000, "peer_a")
+    world.sleep(9_000, "peer_a")
     world.sleep(2_000, "peer_a", "peer_b")
     assert views.peer(world.broker, "peer_b").state == "live"
     assert world.state_of(job) == "running"

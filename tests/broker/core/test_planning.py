@@ -84,7 +84,8 @@ def test_with_all_peers_busy_a_job_waits_for_one(world, only):
     for segment in (0, 1):
         world.steps(first, segment, 0, 3)
     world.finish(first, 0)
-    (ask,) = only(world.finish(first, 1), do.SolvePlacement)
+    assert not only(world.finish(first, 1), do.SolvePlacement), "they still keep their logs"
+    (ask,) = only(world.report(ev.SegmentReleased, first, 0), do.SolvePlacement)
     assert ask.job_id == "job_000002"
 
 

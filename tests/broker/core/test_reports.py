@@ -36,7 +36,10 @@ def test_a_job_from_ready_to_its_result(world, only, make):
     assert (world.state_of(job), views.result(world.broker, job)) == ("running", ())
     commands = world.finish(job, 0)
     assert world.state_of(job) == "succeeded"
-    assert not only(commands, do.RevokeSegment)
+    revoked = [(c.peer_id, c.token) for c in only(commands, do.RevokeSegment)]
+    assert revoked[:2] == [world.tokens[job, 0], world.tokens[job, 1]], "logs were kept until now"
+    for segment in (0, 1):
+        world.report(ev.SegmentReleased, job, segment)
     assert [part.digest for part in views.result(world.broker, job)] == [
         make.digest(900), make.digest(901)]
     assert not any(peer.leases for peer in views.peers(world.broker))
@@ -129,7 +132,8 @@ def test_a_loss_that_is_not_finite_fails_the_job_at_its_step(world, only, loss):
     assert (view.state, view.error_code) == ("failed", "LOSS_NOT_FINITE")
     assert "at step 1 " in view.error_message
     assert [m.loss for m in views.metrics(world.broker, job)] == [2.0]
-    assert len(only(commands, do.RevokeSegment)) == 2
+    revoked = [(c.peer_id, c.token) for c in only(commands, do.RevokeSegment)]
+    assert revoked[:2] == [world.tokens[job, 0], world.tokens[job, 1]]
 
 
 def test_evaluations_are_kept_in_order_once(world, make):
@@ -159,15 +163,15 @@ def test_progress_before_the_start_is_ignored(world, only):
     assert world.state_of(job) == "preparing"
 
 
-def test_a_failed_segment_fails_the_job_by_name(world, only):
+def test_a_failure_of_the_job_itself_ends_it_by_name(world, only):
     job = world.running("peer_a", "peer_b")
-    commands = world.report(ev.SegmentFailed, job, 0, code="STALLED", message="no tensor",
-                            blamed_peer="peer_b")
+    commands = world.report(ev.SegmentFailed, job, 0, code="UNSUPPORTED_OP", message="no Foo",
+                            blamed_peer="")
     view = views.job(world.broker, job)
-    assert view.error_code == "STALLED"
-    assert view.error_message == (
-        "Peer PEER_A (peer_a), segment 0: no tensor Caused by peer PEER_B (peer_b).")
-    assert len(only(commands, do.RevokeSegment)) == 2
+    assert (view.state, view.error_code) == ("failed", "UNSUPPORTED_OP")
+    assert view.error_message == "Peer PEER_A (peer_a), segment 0: no Foo"
+    revoked = [(c.peer_id, c.token) for c in only(commands, do.RevokeSegment)]
+    assert revoked[:2] == [world.tokens[job, 0], world.tokens[job, 1]]
     for segment in (0, 1):
         world.report(ev.SegmentReleased, job, segment)
     assert not any(peer.leases for peer in views.peers(world.broker))
@@ -175,7 +179,8 @@ def test_a_failed_segment_fails_the_job_by_name(world, only):
 
 def test_an_unknown_code_becomes_internal_and_messages_are_bounded(world):
     job = world.running("peer_a")
-    world.report(ev.SegmentFailed, job, 0, code="WHATEVER", message="x" * 10**6, blamed_peer="?")
+    world.report(ev.SegmentFailed, job, 0, code="WHATEVER", message="x" * 10**6, blamed_peer="?",
+                 cause="device_fault")
     view = views.job(world.broker, job)
     assert view.error_code == "INTERNAL"
     assert len(view.error_message) == 2_000
@@ -196,12 +201,14 @@ def test_finishing_early_or_with_a_bad_result_fails(world):
         world.report(ev.SegmentReleased, job, 0)
 
 
-def test_giving_up_a_segment_that_nobody_revoked_fails_the_job(world):
+def test_giving_up_a_segment_that_nobody_revoked_is_a_loss(world, only):
     job = world.running("peer_a", "peer_b")
-    world.report(ev.SegmentReleased, job, 0)
-    view = views.job(world.broker, job)
-    assert (view.state, view.error_code) == ("failed", "PEER_LOST")
-    assert not views.peer(world.broker, "peer_a").leases
+    commands = world.report(ev.SegmentReleased, job, 0)
+    assert "gave its segment up" in next(
+        c.text for c in only(commands, do.Note) if c.event == "segment_vacant")
+    assert world.state_of(job) == "recovering"
+    (lease,) = views.peer(world.broker, "peer_a").leases
+    assert (lease.token, lease.phase) == (world.tokens[job, 0][1], "assigned"), "it may try again"
 
 
 def test_reports_of_a_suspect_peer_count(world):
