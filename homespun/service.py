@@ -7,10 +7,12 @@ import contextlib
 import logging
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
+"""The last one is Ctrl-Break of Windows, which is also what a closed console sends there."""
 
 
 def configure_logs() -> None:
@@ -33,31 +35,40 @@ def configure_logs() -> None:
     )
 
 
-def run_service(work: Coroutine[Any, Any, None]) -> None:
-    """Run a daemon's main coroutine until it ends, or SIGINT or SIGTERM asks it to.
+def run_service(
+    work: Coroutine[Any, Any, None], stop: Callable[[], None] | None = None
+) -> None:
+    """Run a daemon's main coroutine until it ends, or a signal asks it to.
 
     The first signal lets it clean up and ends with exit code 0; a second one kills at once.
+
+    Args:
+        work: the daemon.
+        stop: called at the first signal, in the loop's thread: the work then ends by itself.
+            Without it the work is cancelled.
 
     Raises:
         HomespunError: what ended the daemon, out of its task groups.
     """
     configure_logs()
-    asyncio.run(_until_signalled(work))
+    asyncio.run(_until_signalled(work, stop))
 
 
-async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:
+async def _until_signalled(
+    work: Coroutine[Any, Any, None], stop: Callable[[], None] | None
+) -> None:
     main = asyncio.create_task(work)
-    loop = asyncio.get_running_loop()
 
-    def stop() -> None:
-        main.cancel()
+    def first_signal() -> None:
         for number in _SIGNALS:  # who asks a second time does not want to wait
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
+            _restore(number)
+        if stop is None:
+            main.cancel()
+        else:
+            stop()
 
     for number in _SIGNALS:
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives by exception
-            loop.add_signal_handler(number, stop)
+        _handle(number, first_signal)
     try:
         await main
     except asyncio.CancelledError:
@@ -65,6 +76,21 @@ async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:
             raise
     except BaseExceptionGroup as group:
         raise _first_of(group) from None
+
+
+def _handle(number: int, handler: Callable[[], None]) -> None:
+    """Have the running loop call `handler` when a signal arrives."""
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(number, handler)
+    except NotImplementedError:  # Windows, where the loop wakes up for Python's own handlers
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(handler))
+
+
+def _restore(number: int) -> None:
+    with contextlib.suppress(NotImplementedError):
+        asyncio.get_running_loop().remove_signal_handler(number)
+    signal.signal(number, signal.SIG_DFL)
 
 
 def _first_of(error: BaseException) -> BaseException:
