@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 90.0
 COMMAND_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 45.0
+"""Longer than a peer takes to hand over."""
 POLL_S = 0.1
 
 
@@ -201,6 +202,14 @@ class LocalNetwork:
         process = self._processes.pop(name)
         process.terminate()
         return process.wait(STOP_TIMEOUT_S)
+
+    def send_signal(self, name: str, number: int) -> None:
+        """Send a signal to a process, and nothing to its children."""
+        self._processes[name].send_signal(number)
+
+    def wait_for_end(self, name: str, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Wait until a process has ended by itself; returns its exit status."""
+        return self._processes.pop(name).wait(timeout_s)
 
     def pause(self, name: str) -> None:
         """Freeze a process and its children: alive but silent, as on a machine that sleeps."""

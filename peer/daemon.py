@@ -42,9 +42,11 @@ from peer.core.refinement import refined
 from peer.hardware import HardwareReport, remember
 from peer.lease_work import LeaseWork, Surroundings
 from peer.links import Link, LinkServer
+from peer.owner.watch import OwnerLeaves, OwnerWatch
 from peer.probes import Probes
 from peer.session import Session
 from peer.session_codec import (
+    availability_message,
     event_of,
     hardware_message,
     held_leases,
@@ -92,9 +94,16 @@ class Daemon:
         self._tensor_address = ""
         self._probes = Probes(self._peer_channel)
         self._is_connected = False
+        self._owner = OwnerWatch(
+            parts.directory, parts.settings.grace_s, self._core.state, self._post,
+            is_connected=lambda: self._is_connected, is_working=lambda: bool(self._works))
+
+    def leave(self) -> None:
+        """Hand over and end, within the grace: what the first signal asks for."""
+        self._owner.leave()
 
     async def run(self) -> None:
-        """Serve until cancelled.
+        """Serve until cancelled, or until the owner's wish to leave has come true.
 
         Raises:
             HomespunError: what trying again does not cure: an expired certificate, a broker of
@@ -106,10 +115,12 @@ class Daemon:
             try:
                 async with self._tensor_server(), asyncio.TaskGroup() as self._work:
                     for work in (
-                        self._drive(), self._session.run(), self._renew_forever(),
-                        self._keep_status(),
+                        self._drive(), self._owner.run(), self._session.run(),
+                        self._renew_forever(), self._keep_status(),
                     ):
                         self._work.create_task(work)
+            except* OwnerLeaves:
+                log.info("left")
             finally:
                 await self._shut_down()
 
@@ -142,6 +153,10 @@ class Daemon:
             return ev.TimerFired(at_ns=0)
 
     def _execute(self, command: do.AnyCommand) -> None:
+        if isinstance(command, do.TellAvailability):
+            self._session.send(session_pb2.PeerMessage(
+                availability=availability_message(command.availability, command.deadline_ms)))
+            return
         key = (command.job_id, command.segment, command.token)
         if isinstance(command, do.SendReport):
             self._session.send(report_message(command))
@@ -187,6 +202,8 @@ class Daemon:
             hardware=hardware_message(
                 hardware, self._parts.settings.memory_bytes or hardware.memory_bytes),
             leases=held_leases(self._core.state),
+            availability=availability_message(
+                self._owner.availability, self._owner.remaining_ms()),
         )
 
     def heartbeat(self) -> session_pb2.Heartbeat:
@@ -331,6 +348,8 @@ class Daemon:
                 "broker": self._credentials.broker_address,
                 "connected": self._is_connected,
                 "tensor_address": self._tensor_address,
+                "availability": self._owner.availability,
+                "wish_id": self._owner.wish_id,
                 "leases": [
                     {
                         "job_id": lease.job_id,
@@ -346,4 +365,4 @@ class Daemon:
                 write_status, self._parts.directory, msgspec.json.encode(status)
             )
             await self._keep_learnt()
-            await asyncio.sleep(STATUS_INTERVAL_S)
+            await self._owner.news(STATUS_INTERVAL_S)

@@ -105,6 +105,11 @@ def report_message(report: do.SendReport) -> session_pb2.PeerMessage:
     return session_pb2.PeerMessage(report=message)
 
 
+def availability_message(availability: str, deadline_ms: int) -> session_pb2.Availability:
+    """What the owner lets this peer do."""
+    return session_pb2.Availability(availability=availability, deadline_ms=deadline_ms)
+
+
 def hardware_message(report: HardwareReport, memory_bytes: int) -> session_pb2.Hardware:
     """What a peer says of its machine; a broker of the first release reads three rates only."""
     rates = report.rates

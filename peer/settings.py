@@ -33,6 +33,9 @@ class PeerSettings:
         cache_bytes: disk for blobs that no work needs at the moment, >= 0; what work needs is kept
             in any case.
         snapshot_bytes: disk for snapshots that other peers put here, >= 0.
+        grace_s: how long a daemon that is told to stop may hand over what it holds, >= 0. The
+            default fits into the 30 s and more that service managers wait; `docker stop` waits 10 s
+            and wants `--time 30`.
     """
 
     name: str
@@ -45,6 +48,7 @@ class PeerSettings:
     executor: str = "torch"
     cache_bytes: int = 20 * 2**30
     snapshot_bytes: int = 20 * 2**30
+    grace_s: float = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,11 @@ class PeerDirectory:
     def status(self) -> Path:
         """What the running daemon last said of itself."""
         return self.root / "status.json"
+
+    @property
+    def wish(self) -> Path:
+        """What the owner wants of the daemon."""
+        return self.root / "wish.json"
 
     def load_settings(self) -> PeerSettings:
         """Read the settings.

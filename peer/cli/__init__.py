@@ -12,8 +12,12 @@ from homespun.cli.output import silence_grpc
 _COMMANDS = {
     "join": "peer.cli.join:join",
     "run": "peer.cli.run:run",
-    "rates": "peer.cli.rates:rates",
     "status": "peer.cli.status:status",
+    "pause": "peer.cli.availability:pause",
+    "resume": "peer.cli.availability:resume",
+    "finish": "peer.cli.availability:finish",
+    "leave": "peer.cli.availability:leave",
+    "rates": "peer.cli.rates:rates",
 }
 
 
@@ -28,10 +32,11 @@ def cli() -> None:
     Example:
       peer join 192.168.1.10:7700 --key hsk1_... --memory 6GiB
       peer run
+      peer pause
 
     Jobs are data, never code: a peer runs operators from a closed list and nothing else. Exit
-    codes: 0 ok, 1 failed, 2 usage, 4 denied, 5 unreachable, 9 incompatible version, 78 bad
-    configuration.
+    codes: 0 ok, 1 failed, 2 usage, 4 denied, 5 unreachable or timed out, 9 incompatible version, 78
+    bad configuration.
     """
 
 

@@ -17,23 +17,28 @@ from peer.executor.installed import NAMES
 @click.option("--memory", metavar="SIZE", help="Override what `peer join` was told.")
 @click.option("--threads", type=click.IntRange(1, 1_024), help="Override what was told at join.")
 @click.option("--executor", type=click.Choice(NAMES), help="Override what was told at join.")
+@click.option("--grace", metavar="DURATION",
+              help="How long to hand over when told to stop. [default: 25s]")
 @directory_option
 @run_command
 def run(
     device: str | None, memory: str | None, threads: int | None, executor: str | None,
-    directory: Path | None,
+    grace: str | None, directory: Path | None,
 ) -> None:
     """Lend this machine until interrupted.
 
     Measures the hardware first (some seconds; remembered), then connects to the broker and waits
     for work. A broker that goes away does not stop running work; the peer reconnects by itself.
 
+    Ctrl-C or SIGTERM hands over what runs here and ends when nothing is held, after the grace at
+    the latest; a second one ends at once.
+
     \b
     Example:
       peer run --memory 4GiB
     """
     from homespun.service import run_service
-    from homespun.units import format_size, parse_size
+    from homespun.units import format_size, parse_duration_ms, parse_size
     from peer.daemon import Daemon, DaemonParts
     from peer.hardware import hardware_report
 
@@ -45,6 +50,7 @@ def run(
         memory_bytes=parse_size(memory) if memory else settings.memory_bytes,
         threads=threads or settings.threads,
         executor=executor or settings.executor,
+        grace_s=parse_duration_ms(grace) / 1000 if grace else settings.grace_s,
     )
     note("Measuring the hardware...")
     hardware = hardware_report(
@@ -58,4 +64,5 @@ def run(
         f"{hardware.rates.memory_bytes_per_s / 1e9:.1f} GB/s; lends {format_size(memory_bytes)}."
     )
     parts = DaemonParts(settings=settings, directory=place, hardware=hardware)
-    run_service(Daemon(parts).run())
+    daemon = Daemon(parts)
+    run_service(daemon.run(), daemon.leave)

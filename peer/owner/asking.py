@@ -1,0 +1,162 @@
+"""The commands' side: say what the owner wants, and wait until it is so."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from homespun.errors import Code, HomespunError
+from homespun.units import format_duration
+from peer.core.events import Availability
+from peer.owner.wish import Wish, write_wish
+from peer.settings import PeerDirectory
+from peer.status_note import daemon_of, read_status
+
+if TYPE_CHECKING:
+    import psutil
+
+LOOK_S = 0.1
+
+
+@dataclass(slots=True)
+class Answer:
+    """What became of a wish.
+
+    Attributes:
+        name: of the peer.
+        is_running: whether there was a daemon to tell.
+        held: what the daemon still holds, in words.
+        ended: ids of the processes that computed when the wish was made and are gone now.
+        seconds: that it took.
+    """
+
+    name: str
+    is_running: bool
+    held: list[str] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Asking:
+    """One wish, from its telling to its end."""
+
+    def __init__(self, directory: PeerDirectory, name: str) -> None:
+        self._directory = directory
+        self._began_s = time.monotonic()
+        self._status = read_status(directory)
+        self._daemon = daemon_of(self._status)
+        self._executors: dict[int, psutil.Process] = {}
+        self._wish_id = ""
+        self._name = name
+        self._look()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a daemon to tell."""
+        return self._daemon is not None
+
+    def tell(self, availability: Availability, deadline_ms: int = 0) -> None:
+        """Leave the wish for the daemon, and for every later start.
+
+        Raises:
+            HomespunError: BAD_CONFIGURATION when it cannot be written.
+        """
+        self._wish_id = secrets.token_hex(8)
+        write_wish(self._directory, Wish(
+            id=self._wish_id, availability=availability, deadline_ms=deadline_ms))
+
+    def is_heard(self) -> bool:
+        """The daemon has taken the wish into account, or has ended since."""
+        return not self._is_alive() or self._status.get("wish_id") == self._wish_id
+
+    def is_free(self) -> bool:
+        """The wish was heard, nothing is held, and no process computes any more."""
+        return self.is_heard() and not self._held() and not self._computing()
+
+    def is_gone(self) -> bool:
+        """The daemon has ended, and all that computed for it."""
+        return not self._is_alive() and not self._computing()
+
+    def wait(self, is_so: Callable[[], bool], what: str, timeout_s: float) -> Answer:
+        """Look again and again until it is so.
+
+        Args:
+            is_so: one of this object's questions.
+            what: the state waited for, for the message: `paused`.
+            timeout_s: how long.
+
+        Raises:
+            HomespunError: TIMED_OUT, and what is still held; the wish stands.
+        """
+        while not is_so():
+            if time.monotonic() - self._began_s > timeout_s:
+                raise self._too_late(what)
+            time.sleep(LOOK_S)
+            self._look()
+        return self.answer()
+
+    def answer(self) -> Answer:
+        """How things are."""
+        return Answer(
+            name=self._name, is_running=self.is_running, held=self._held(),
+            ended=sorted(pid for pid, process in self._executors.items() if not _lives(process)),
+            seconds=time.monotonic() - self._began_s)
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Read the newest note, and remember every process that has computed since."""
+        import psutil
+
+        self._status = read_status(self._directory) or self._status
+        if self._daemon is None:
+            return
+        try:
+            children = self._daemon.children(recursive=True)
+        except psutil.Error:
+            return  # it has just ended
+        self._executors.update({child.pid: child for child in children})
+
+    def _is_alive(self) -> bool:
+        return self._daemon is not None and _lives(self._daemon)
+
+    def _computing(self) -> list[int]:
+        return [pid for pid, process in self._executors.items() if _lives(process)]
+
+    def _held(self) -> list[str]:
+        if not self._is_alive():
+            return []
+        return [held_in_words(lease) for lease in self._status.get("leases", [])]
+
+    def _too_late(self, what: str) -> HomespunError:
+        waited = format_duration(time.monotonic() - self._began_s)
+        if not self.is_heard():
+            reason = "its daemon does not answer"
+        elif held := self._held():
+            reason = f"it still holds {', '.join(held)}"
+        elif computing := self._computing():
+            reason = f"processes {', '.join(map(str, computing))} have not ended"
+        else:
+            reason = "its daemon has not ended"
+        return HomespunError(
+            Code.TIMED_OUT, f"{self._name} is not {what} after {waited}: {reason}. The wish "
+            "stands; look with `peer status`.", held="; ".join(self._held()))
+
+
+def held_in_words(lease: dict[str, Any]) -> str:
+    """What a status note says of one lease: `segment 1 of job_000003 (running)`."""
+    waits = f", waits for {lease['waiting_for']}" if lease.get("waiting_for") else ""
+    return f"segment {lease['segment']} of {lease['job_id']} ({lease['phase']}{waits})"
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it runs: a zombie has freed all but its exit status."""
+    import psutil
+
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
