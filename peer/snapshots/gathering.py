@@ -143,13 +143,15 @@ class Gathering:
         return [key.shard for key in keys if self._store.verified(key, self._source.digest)]
 
     def _join(self, chosen: tuple[int, ...]) -> bool:
-        staging = self._store.staging(self._key)
+        files = {shard: self._store.path(self._key_of(shard)) for shard in chosen}
         try:
-            with self._store.disk():
-                join_shards(
-                    {shard: self._store.path(self._key_of(shard)) for shard in chosen},
-                    self._source.size_bytes, staging)
-            self._store.adopt(self._key, staging, expected=self._source.digest)
+            with self._store.staged(self._key) as path:
+                self._store.retried(lambda: join_shards(files, self._source.size_bytes, path))
+                self._store.adopt(self._key, path, expected=self._source.digest)
+        except FileNotFoundError:
+            self._error = HomespunError(
+                Code.NOT_FOUND, f"A shard of {self._key.title} was forgotten meanwhile.")
+            return False
         except HomespunError as error:
             self._error = error
             if error.code is not Code.DIGEST_MISMATCH:

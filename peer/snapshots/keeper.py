@@ -174,6 +174,14 @@ class SnapshotKeeper:
         """Drop everything of a segment."""
         await asyncio.to_thread(self._store.drop, job_id, segment)
 
+    async def make_room(self) -> bool:
+        """Drop all that is older than complete, because an executor found the disk full.
+
+        Returns:
+            Whether there was any: then writing once more may help.
+        """
+        return await asyncio.to_thread(self._store.drop_spares)
+
     def held(self) -> list[HeldSnapshot]:
         """What is complete here, in order of job, segment and position."""
         return [
@@ -207,17 +215,29 @@ class SnapshotKeeper:
         try:
             yield made
         finally:
-            await asyncio.shield(asyncio.to_thread(self._store.remove, made))
+            if made.is_passing:
+                await asyncio.shield(asyncio.to_thread(self._store.remove, made))
 
     def _whole(self, kept: Kept) -> SnapshotRecord:
         key = SnapshotKey(kept.job_id, kept.segment, kept.position)
         record = self._store.record(key)
         if record is None or record.digest != kept.digest:
-            raise HomespunError(Code.NOT_FOUND, f"{key.title} is not here any more.")
+            raise _gone(key)
         return record
 
     def _shard(self, whole: SnapshotRecord, key: SnapshotKey) -> SnapshotRecord:
-        staging = self._store.staging(key)
-        with self._store.disk():
-            write_shard(self._store.path(whole.key), key.data_shards, key.shard, staging)
-        return self._store.adopt(key, staging, shard_of=(whole.digest, whole.size_bytes))
+        """One that is kept here for a former holder of the segment, or else a new one."""
+        kept = self._store.record(key)
+        if kept is not None and kept.digest == whole.digest:
+            return kept
+        with self._store.staged(key) as path:
+            source = self._store.path(whole.key)
+            try:
+                self._store.retried(lambda: write_shard(source, key.data_shards, key.shard, path))
+            except FileNotFoundError:
+                raise _gone(whole.key) from None
+            return self._store.adopt(key, path, shard_of=(whole.digest, whole.size_bytes))
+
+
+def _gone(key: SnapshotKey) -> HomespunError:
+    return HomespunError(Code.NOT_FOUND, f"{key.title} is not here any more.")

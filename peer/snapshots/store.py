@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 
 from homespun.durable import disk_full_named, sync, sync_directory
 from homespun.errors import Code, HomespunError
+from peer.snapshots.catalogue import Catalogue
 from peer.snapshots.index import SUFFIX, read_records, remove_record, touch_record, write_record
 from peer.snapshots.record import (
     CHUNK_BYTES,
@@ -28,8 +28,6 @@ from peer.snapshots.record import (
 
 LIMIT_BYTES = 20 << 30
 """What other peers may put here, all together."""
-POSITIONS_MAX = 8
-"""Positions of one segment that other peers may put here."""
 AGE_MAX_S = 7 * 86_400.0
 """A job that nobody asked about for so long is forgotten at start."""
 _PART = ".part"
@@ -53,19 +51,13 @@ class SnapshotStore:
             HomespunError: BAD_CONFIGURATION if the directory cannot be used.
         """
         self.root = root
-        self._limit_bytes = limit_bytes
         self._lock = RLock()
-        self._parts: dict[Path, SnapshotRecord] = {}
-        self._complete: dict[tuple[str, int], int] = {}
         try:
             root.mkdir(parents=True, exist_ok=True)
-            self._records = _recent(root, clock() - AGE_MAX_S)
+            self._catalogue = Catalogue(limit_bytes, _recent(root, clock() - AGE_MAX_S))
             self._sweep()
         except OSError as error:
-            raise HomespunError(
-                Code.BAD_CONFIGURATION,
-                f"The snapshot directory {root} cannot be used: {error.strerror or error}. "
-                "It must be a directory that this user can write.", path=root) from error
+            raise _unusable(root, error) from error
 
     # --- what is here ---------------------------------------------------------------------------
 
@@ -79,19 +71,18 @@ class SnapshotStore:
 
     def record(self, key: SnapshotKey) -> SnapshotRecord | None:
         """What is stored under a key, or None. Notes that somebody asked."""
-        with self._lock:
-            record = self._records.get(key)
+        record = self._catalogue.records.get(key)
         if record is not None:
             touch_record(self.root, record)
         return record
 
     def records(self) -> tuple[SnapshotRecord, ...]:
         """All that is stored. Never waits: copying a dict is one step."""
-        return tuple(self._records.copy().values())
+        return tuple(self._catalogue.records.copy().values())
 
     def complete_position(self, job_id: str, segment: int) -> int:
         """The newest position that `forget_before` named; 0 before that."""
-        return self._complete.get((job_id, segment), 0)
+        return self._catalogue.complete.get((job_id, segment), 0)
 
     def read_chunk(self, record: SnapshotRecord, index: int) -> bytes:
         """One chunk, as it was stored.
@@ -101,7 +92,7 @@ class SnapshotStore:
                 gives other bytes: then it is dropped.
         """
         try:
-            with self.path(record.key).open("rb") as file:
+            with self.disk(), self.path(record.key).open("rb") as file:
                 file.seek(index * CHUNK_BYTES)
                 data = file.read(record.chunk_length(index))
         except FileNotFoundError:
@@ -133,6 +124,15 @@ class SnapshotStore:
 
     # --- what comes -----------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def staged(self, key: SnapshotKey) -> Iterator[Path]:
+        """A path to write the file of a key to; what is not adopted is deleted."""
+        path = self.staging(key)
+        try:
+            yield path
+        finally:
+            _unlink(path)
+
     def adopt(
         self, key: SnapshotKey, staging: Path, *, shard_of: tuple[str, int] | None = None,
         expected: str = "",
@@ -150,11 +150,12 @@ class SnapshotStore:
                 deleted; LIMIT_EXCEEDED for a file of too many chunks.
         """
         try:
-            content = scan(staging)
+            with self.disk():
+                content = scan(staging)
         except FileNotFoundError:
             raise HomespunError(Code.NOT_FOUND, f"There is no file {staging} to keep.") from None
         if expected not in ("", content.digest):
-            staging.unlink()
+            _unlink(staging)
             raise HomespunError(
                 Code.DIGEST_MISMATCH, f"What was put together is not {key.title}.",
                 found=content.digest)
@@ -175,17 +176,17 @@ class SnapshotStore:
         with self.disk():
             sync(file)
         with self.disk(), self._lock:
-            if (old := self._records.pop(record.key, None)) is not None:
+            if (old := self._catalogue.records.pop(record.key, None)) is not None:
                 remove_record(self.root, old)
             os.replace(file, path)
             sync_directory(self.root)
-            self._parts.pop(file, None)
+            self._catalogue.parts.pop(file, None)
             try:
                 self.retried(lambda: write_record(self.root, record))
             except HomespunError:
                 _unlink(path)
                 raise
-            self._records[record.key] = record
+            self._catalogue.records[record.key] = record
 
     def part(self, record: SnapshotRecord) -> Path:
         """Make room for what arrives, and give the file to write it to.
@@ -198,8 +199,9 @@ class SnapshotStore:
         path = self.root / f"{record.key.checked().file_name}-{record.content_digest[:16]}{_PART}"
         with self._lock:
             if record.source:
-                self._make_room(record, path)
-            self._parts[path] = record
+                for going in self._catalogue.going_for(record, path):
+                    self.remove(going)
+            self._catalogue.parts[path] = record
         with self.disk():
             self.retried(lambda: _stretch(path, record.content_bytes))
         return path
@@ -207,8 +209,8 @@ class SnapshotStore:
     def drop_part(self, path: Path) -> None:
         """What came of it is worthless, or the disk has no room for it."""
         with self._lock:
-            self._parts.pop(path, None)
-        path.unlink(missing_ok=True)
+            self._catalogue.parts.pop(path, None)
+        _unlink(path)
 
     def similar(self, key: SnapshotKey) -> dict[bytes, tuple[Path, int]]:
         """Where chunks lie that another position of the same file has, by digest.
@@ -222,9 +224,19 @@ class SnapshotStore:
                 found |= {digest: (path, at) for at, digest in enumerate(record.chunks())}
         return found
 
-    def disk(self) -> AbstractContextManager[None]:
-        """Turn "no space left" into DISK_FULL."""
-        return disk_full_named("snapshot", self.root)
+    @contextlib.contextmanager
+    def disk(self) -> Iterator[None]:
+        """Turn "no space left" into DISK_FULL, and a disk that fails into BAD_CONFIGURATION.
+
+        A file that is not there stays FileNotFoundError: it was forgotten meanwhile.
+        """
+        try:
+            with disk_full_named("snapshot", self.root):
+                yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _unusable(self.root, error) from error
 
     def retried(self, write: Callable[[], None]) -> None:
         """Write; on a full disk once more without what is older than complete."""
@@ -232,7 +244,7 @@ class SnapshotStore:
             with self.disk():
                 write()
         except HomespunError:
-            if not self._drop_spares():
+            if not self.drop_spares():
                 raise
             write()
 
@@ -241,8 +253,8 @@ class SnapshotStore:
     def remove(self, record: SnapshotRecord) -> None:
         """Drop one snapshot."""
         with self._lock:
-            if self._records.get(record.key) == record:
-                del self._records[record.key]
+            if self._catalogue.records.get(record.key) == record:
+                del self._catalogue.records[record.key]
                 remove_record(self.root, record)
                 _unlink(self.path(record.key))
 
@@ -250,83 +262,46 @@ class SnapshotStore:
         """Keep a position, the newer ones and one older one. A smaller position changes nothing."""
         with self._lock:
             position = max(position, self.complete_position(job_id, segment))
-            self._complete[job_id, segment] = position
-            older = [record for record in self._of(job_id, segment)
-                     if record.key.position < position]
-            kept = max((record.key.position for record in older), default=position)
-            for record in older:
-                if record.key.position < kept:
-                    self.remove(record)
-            self._drop_parts(lambda key: (key.job_id, key.segment) == (job_id, segment)
-                             and key.position < position)
+            self._catalogue.complete[job_id, segment] = position
+            for record in self._catalogue.superseded(job_id, segment, position):
+                self.remove(record)
+            self._drop_unfinished(job_id, segment, position)
 
     def drop(self, job_id: str, segment: int) -> None:
         """Forget everything of a segment."""
         with self._lock:
-            self._complete.pop((job_id, segment), None)
-            for record in self._of(job_id, segment):
+            self._catalogue.complete.pop((job_id, segment), None)
+            for record in self._catalogue.of(job_id, segment):
                 self.remove(record)
-            self._drop_parts(lambda key: (key.job_id, key.segment) == (job_id, segment))
+            self._drop_unfinished(job_id, segment)
 
-    def _of(self, job_id: str, segment: int) -> list[SnapshotRecord]:
-        return [record for record in self._records.values()
-                if (record.key.job_id, record.key.segment) == (job_id, segment)]
+    def drop_spares(self) -> bool:
+        """Drop all that is older than complete, this peer's own too; tell whether there was any.
 
-    def _drop_parts(self, goes: Callable[[SnapshotKey], bool]) -> None:
-        for path, record in list(self._parts.items()):
-            if goes(record.key):
-                del self._parts[path]
-                _unlink(path)
-
-    def _make_room(self, record: SnapshotRecord, part: Path) -> None:
-        """Drop other peers' snapshots that are older than complete until one more fits."""
-        key = record.key
-        others = [one for one in self._foreign(part)
-                  if (one.key.job_id, one.key.segment) == (key.job_id, key.segment)]
-        positions = {one.key.position for one in others} | {key.position}
-        if len(positions) > POSITIONS_MAX and not self._drop_oldest_spare(others):
-            raise HomespunError(
-                Code.LIMIT_EXCEEDED,
-                f"{POSITIONS_MAX} positions of {key.job_id}, segment {key.segment}, lie here, and "
-                "none is older than the complete one.", limit="positions")
-        while (free := self._limit_bytes - self._foreign_bytes(part)) < record.content_bytes:
-            if not self._drop_oldest_spare(self._foreign(part)):
-                raise HomespunError(
-                    Code.DISK_FULL,
-                    f"{key.title} takes {record.content_bytes} bytes; of the {self._limit_bytes} "
-                    f"that this peer keeps for others {free} are left.",
-                    wanted_bytes=record.content_bytes, had_bytes=free)
-
-    def _foreign(self, without: Path) -> list[SnapshotRecord]:
-        parts = [record for path, record in self._parts.items() if path != without]
-        return [record for record in (*parts, *self._records.values()) if record.source]
-
-    def _foreign_bytes(self, without: Path) -> int:
-        return sum(record.content_bytes for record in self._foreign(without))
-
-    def _drop_oldest_spare(self, candidates: list[SnapshotRecord]) -> bool:
-        spares = [record for record in candidates if self._is_spare(record.key)]
-        if not spares:
-            return False
-        oldest = min(spares, key=lambda record: record.key.position)
-        self.remove(oldest)
-        self._drop_parts(lambda key: key == oldest.key)
-        return True
-
-    def _drop_spares(self) -> bool:
-        """Drop all that is older than complete, this peer's own too: the disk is full."""
+        For a full disk: what is left still serves every takeover.
+        """
         with self._lock:
-            spares = [record for record in self._records.values() if self._is_spare(record.key)]
+            spares = self._catalogue.spares()
             for record in spares:
                 self.remove(record)
             return bool(spares)
 
-    def _is_spare(self, key: SnapshotKey) -> bool:
-        return key.position < self.complete_position(key.job_id, key.segment)
+    def _drop_unfinished(self, job_id: str, segment: int, before: int | None = None) -> None:
+        """Drop parts, and what an executor began to write and died."""
+        for path, record in list(self._catalogue.parts.items()):
+            key = record.key
+            if (key.job_id, key.segment) == (job_id, segment) and (
+                    before is None or key.position < before):
+                self.drop_part(path)
+        stem = SnapshotKey(job_id, segment, 0).checked().file_name.removesuffix("0")
+        for path in self.root.glob(f"{stem}*{_WRITTEN}"):
+            position = path.name.removeprefix(stem).removesuffix(_WRITTEN)
+            if before is None or (position.isdecimal() and int(position) < before):
+                _unlink(path)
 
     def _sweep(self) -> None:
         """Delete every file that no record speaks for."""
-        named = {key.file_name for key in self._records}
+        named = {key.file_name for key in self._catalogue.records}
         for path in self.root.iterdir():
             if path.is_file() and path.name.removesuffix(SUFFIX) not in named:
                 path.unlink()
@@ -338,6 +313,13 @@ def _recent(root: Path, since: float) -> dict[SnapshotKey, SnapshotRecord]:
              if not record.is_passing]
     recent = {record.key.job_id for record, asked_at in found if asked_at >= since}
     return {record.key: record for record, _ in found if record.key.job_id in recent}
+
+
+def _unusable(root: Path, error: OSError) -> HomespunError:
+    return HomespunError(
+        Code.BAD_CONFIGURATION,
+        f"The snapshot directory {root} cannot be used: {error.strerror or error}. It must be a "
+        "directory that this user can write, on a disk that works.", path=root)
 
 
 def _stretch(path: Path, size_bytes: int) -> None:

@@ -75,7 +75,7 @@ async def receive(
         line: to the sender.
         store: where to.
         admit: called in a thread with what is offered, and the position that the sender knows to
-            be complete, before room is made for it; raises to refuse.
+            be complete, before room is made for it and before it is kept; raises to refuse.
         source: whom the file is kept for; "" for this peer itself.
         tally: counts what arrives.
 
@@ -102,7 +102,12 @@ async def receive(
             raise _out_of_turn(line)
         tally.received(len(message.chunk.data))
         await asyncio.to_thread(assembly.add, message.chunk.index, message.chunk.data)
-    await _working(line, assembly.finish)
+
+    def finished() -> None:
+        admit(record, complete_position)  # another peer may be the source by now
+        assembly.finish()
+
+    await _working(line, finished)
     await line.write(pb.FromSnapshotReceiver(kept=pb.SnapshotKept()))
 
 

@@ -10,8 +10,9 @@ from homespun.blobs.store import digest_of
 from homespun.errors import Code, HomespunError
 from peer.snapshots import assembly as assemblies
 from peer.snapshots.assembly import Assembly
+from peer.snapshots.catalogue import POSITIONS_MAX
 from peer.snapshots.record import SnapshotKey, SnapshotRecord, scan
-from peer.snapshots.store import POSITIONS_MAX, SnapshotStore
+from peer.snapshots.store import SnapshotStore
 from tests.peer.snapshots.conftest import JOB, MIB, noise
 
 
@@ -180,4 +181,26 @@ def test_a_directory_that_cannot_be_used_is_said(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(HomespunError) as caught:
         SnapshotStore(tmp_path / "file")
+    assert caught.value.code is Code.BAD_CONFIGURATION
+
+
+def test_what_an_executor_left_half_written_goes_with_its_position(root):
+    store = SnapshotStore(root)
+    for position in (10, 20):
+        store.staging(key_at(position)).write_bytes(b"half")
+    store.staging(key_at(10, segment=1)).write_bytes(b"half")
+    store.forget_before(JOB, 0, 20)
+    assert sorted(os.listdir(root)) == [f"{JOB}-0-20.written", f"{JOB}-1-10.written"]
+    store.drop(JOB, 0)
+    assert os.listdir(root) == [f"{JOB}-1-10.written"]
+
+
+def test_a_disk_that_fails_is_named(root, tmp_path, monkeypatch):
+    store = SnapshotStore(root)
+
+    def broken(path, places, data):
+        raise OSError(errno.EIO, "Input/output error")
+    monkeypatch.setattr(assemblies, "_write_at", broken)
+    with pytest.raises(HomespunError, match="Input/output error") as caught:
+        Assembly(store, offered(tmp_path, noise(MIB))).add(0, noise(MIB))
     assert caught.value.code is Code.BAD_CONFIGURATION
