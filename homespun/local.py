@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -35,6 +36,11 @@ COMMAND_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 45.0
 """Longer than a peer takes to hand over."""
 POLL_S = 0.1
+
+
+_OWN_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+"""Windows sends Ctrl-Break to groups: each process needs one of its own."""
+_STOP: int = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +206,7 @@ class LocalNetwork:
     def stop(self, name: str) -> int:
         """Ask a process to end, as Ctrl-C would; returns its exit status."""
         process = self._processes.pop(name)
-        process.terminate()
+        process.send_signal(_STOP)
         return process.wait(STOP_TIMEOUT_S)
 
     def send_signal(self, name: str, number: int) -> None:
@@ -310,7 +316,7 @@ class LocalNetwork:
     def close(self) -> None:
         """End every process, the broker last."""
         for name in sorted(self._processes, reverse=True):
-            self._processes[name].terminate()
+            self._processes[name].send_signal(_STOP)
         for process in self._processes.values():
             try:
                 process.wait(STOP_TIMEOUT_S)
@@ -369,7 +375,7 @@ class LocalNetwork:
         self._logs.append(log)
         self._processes[name] = subprocess.Popen(
             [*self._site(name).command, *_python(command)], stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, env=self._environment(environment),
+            stdout=log, stderr=log, env=self._environment(environment), creationflags=_OWN_GROUP,
         )
 
     def _site(self, name: str) -> Site:

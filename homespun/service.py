@@ -10,9 +10,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-_SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name))
-"""The last one is Ctrl-Break of Windows, which is also what a closed console sends there."""
+from homespun.signals import STOP_SIGNALS
 
 
 def configure_logs() -> None:
@@ -60,14 +58,14 @@ async def _until_signalled(
     main = asyncio.create_task(work)
 
     def first_signal() -> None:
-        for number in _SIGNALS:  # who asks a second time does not want to wait
+        for number in STOP_SIGNALS:  # who asks a second time does not want to wait
             _restore(number)
         if stop is None:
             main.cancel()
         else:
             stop()
 
-    for number in _SIGNALS:
+    for number in STOP_SIGNALS:
         _handle(number, first_signal)
     try:
         await main

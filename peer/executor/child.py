@@ -22,6 +22,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import BinaryIO, NoReturn, ParamSpec
 
+from homespun.signals import STOP_SIGNALS
 from peer.executor.base import Executor
 from peer.executor.failures import code_and_message
 from peer.executor.messages import (
@@ -75,7 +76,7 @@ def _take_standard_output() -> BinaryIO:
 
 def _ignore_signals() -> None:
     """A terminal interrupts all processes at once, but this one ends when the daemon says so."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
