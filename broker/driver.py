@@ -22,6 +22,7 @@ from broker.core.events import (
     AnyEvent,
     BrokerStarted,
     CancelRequested,
+    DrainRequested,
     EnrolmentRequested,
     JobSubmitted,
     KeyCreated,
@@ -43,7 +44,7 @@ BATCH_EVENTS_MAX = 256
 ANSWER_TIMEOUT_S = 30.0
 
 Question = (
-    KeyCreated | KeyRevoked | EnrolmentRequested | JobSubmitted | CancelRequested
+    KeyCreated | KeyRevoked | EnrolmentRequested | JobSubmitted | CancelRequested | DrainRequested
 )
 """Events that carry a `request_id` and are answered."""
 Answer = do.Reply | do.Reject | do.AdmitIdentity

@@ -14,6 +14,8 @@ _COMMANDS = {
     "serve": "broker.cli.serve:serve",
     "keys": "broker.cli.keys:keys",
     "peers": "broker.cli.look:peers",
+    "drain": "broker.cli.backups:drain",
+    "backups": "broker.cli.backups:backups",
     "jobs": "broker.cli.look:jobs",
     "job": "broker.cli.look:job",
     "cancel": "broker.cli.look:cancel",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +14,29 @@ from homespun.cli.jobs import print_job, print_jobs
 from homespun.cli.output import json_option, print_json, print_table, run_command
 from homespun.cli.session import connected
 
+SEGMENTS_SHOWN = 3
+
 
 @click.command()
 @directory_option
 @json_option
 @run_command
 def peers(directory: Path | None, as_json: bool) -> None:
-    """List the peers: state, hardware, what they run."""
+    """List the peers: state, hardware, what they run and stand by for."""
     from homespun.units import format_size, format_time
     from homespun.v1 import operator_pb2
 
     found = call_operator(directory, "ListPeers", operator_pb2.ListPeersRequest()).peers
     if as_json:
-        print_json("peers", {"peers": [_peer_value(peer) for peer in found]})
+        print_json("peers", {"peers": [plain_value(peer) for peer in found]})
         return
     print_table(
-        ("peer", "name", "state", "executor", "device", "memory", "GFLOP/s", "runs", "last seen"),
-        [(peer.peer_id, peer.name, peer.state, _executor(peer.hardware), peer.hardware.device,
-          format_size(peer.hardware.memory_bytes),
-          f"{peer.hardware.matmul_flops_per_s / 1e9:.0f}",
-          ", ".join(f"{lease.job_id}/{lease.segment}" for lease in peer.leases) or "-",
-          format_time(peer.last_seen_unix_ms)) for peer in found])
+        ("peer", "name", "state", "availability", "executor", "device", "memory", "GFLOP/s",
+         "runs", "stands by for", "last seen"),
+        [(peer.peer_id, peer.name, peer.state, _availability(peer), _executor(peer.hardware),
+          peer.hardware.device, format_size(peer.hardware.memory_bytes),
+          f"{peer.hardware.matmul_flops_per_s / 1e9:.0f}", _segments(peer.leases),
+          _segments(peer.standbys), format_time(peer.last_seen_unix_ms)) for peer in found])
 
 
 @click.command()
@@ -75,15 +78,32 @@ def cancel(job_id: str, directory: Path | None) -> None:
         click.echo(f"Cancelled {handle.id}.")
 
 
+def _segments(held: Sequence[Any]) -> str:
+    """Segments that a peer runs or stands by for, the first few of many."""
+    more = [f"{len(held) - SEGMENTS_SHOWN} more"] if len(held) > SEGMENTS_SHOWN else []
+    return ", ".join([f"{one.job_id}/{one.segment}" for one in held[:SEGMENTS_SHOWN]] + more) or "-"
+
+
+def _availability(peer: Any) -> str:
+    """What a peer may be given, and until when it must be empty."""
+    from homespun.units import format_time
+
+    text = str(peer.availability)
+    if peer.is_drained:
+        text = "drained" if text == "open" else f"drained, {text}"
+    return f"{text} by {format_time(peer.drain_unix_ms)}" if peer.drain_unix_ms else text
+
+
 def _executor(hardware: Any) -> str:
     trains = hardware.support.trainable or not hardware.HasField("support")
     return str(hardware.executor) + ("" if trains else " (inference only)")
 
 
-def _peer_value(peer: Any) -> dict[str, object]:
+def plain_value(message: Any) -> dict[str, object]:
+    """A message as plain data, for JSON: every field, by its name in the schema."""
     from google.protobuf.json_format import MessageToDict
 
     value: dict[str, object] = MessageToDict(
-        peer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
     return value

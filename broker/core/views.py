@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from broker.core import pool
 from broker.core.events import PeerHardware
 from broker.core.machine import Broker
 from broker.core.pool import HOT, WARM
 from broker.core.state import (
     HELD_PHASES,
+    STARTED,
     TERMINAL,
     JobRecord,
     JobState,
     LeasePhase,
     LeaseRecord,
     PeerRecord,
+    State,
 )
 from dag.cluster import Link
 from dag.job import JobSpec
@@ -115,8 +118,25 @@ class LeaseView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StandbyView:
+    """What a peer is a backup of. `level`: reached; "" while it gets ready."""
+
+    job_id: str
+    segment: int
+    token: int
+    level: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerView:
-    """A peer as an operator sees it. `trouble`: what happened, while suspect or lost."""
+    """A peer as an operator sees it.
+
+    Attributes:
+        trouble: what happened, while suspect or lost.
+        availability: what its owner lets it do: `open`, `finishing`, `paused` or `leaving`.
+        is_drained: whether an operator wants it empty.
+        drain_at_ns: when what it holds must be elsewhere; 0 for no hurry.
+    """
 
     peer_id: str
     name: str
@@ -130,6 +150,37 @@ class PeerView:
     last_report: int
     leases: tuple[LeaseView, ...]
     links: tuple[Link, ...]
+    availability: str = "open"
+    is_drained: bool = False
+    drain_at_ns: int = 0
+    standbys: tuple[StandbyView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentCoverage:
+    """Who could go on with a segment of a started job, and from where.
+
+    Attributes:
+        job_id: the job.
+        segment: its number.
+        peer_id: its holder; of a vacant one the last.
+        position: the complete one: a vacant segment restarts there.
+        position_at_ns: when its first snapshot of that was stored; 0 at position 0.
+        latest_position: of its newest snapshot; 0 if it has none.
+        holders: peers that have its snapshot of the complete position, by id.
+        standbys: its backups as (peer id, level reached), in the order in which they were chosen.
+        gap: what it lacks to survive the loss of its holder at once; "" if nothing.
+    """
+
+    job_id: str
+    segment: int
+    peer_id: str
+    position: int
+    position_at_ns: int
+    latest_position: int
+    holders: tuple[str, ...]
+    standbys: tuple[tuple[str, str], ...]
+    gap: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +284,41 @@ def peer(broker: Broker, peer_id: str) -> PeerView | None:
 def peers(broker: Broker) -> tuple[PeerView, ...]:
     """All peers that ever connected, by id."""
     return tuple(_peer_view(broker, record) for _, record in sorted(broker.state.peers.items()))
+
+
+def matching_peers(broker: Broker, text: str) -> tuple[str, ...]:
+    """Ids of the peers that a person may mean: that id, else of that name, else that begin so."""
+    known = broker.state.peers
+    if text in known:
+        return (text,)
+    named = tuple(sorted(peer_id for peer_id, peer in known.items() if peer.name == text))
+    return named or tuple(
+        sorted(peer_id for peer_id in known if text and peer_id.startswith(text)))
+
+
+def backup_view(state: State) -> tuple[SegmentCoverage, ...]:
+    """Every segment of every started job, oldest job first. Cost: O(segments * peers log peers)."""
+    return tuple(
+        _coverage(state, job, lease)
+        for job in state.unfinished.values() if job.state in STARTED for lease in job.leases)
+
+
+def _coverage(state: State, job: JobRecord, lease: LeaseRecord) -> SegmentCoverage:
+    taken = job.snapshots[lease.index]
+    record = taken.get(job.position)
+    return SegmentCoverage(
+        job_id=job.job_id,
+        segment=lease.index,
+        peer_id=lease.peer_id,
+        position=job.position,
+        position_at_ns=record.at_ns if record is not None else 0,
+        latest_position=max(taken, default=0),
+        holders=tuple(sorted(record.holders)) if record is not None else (),
+        standbys=tuple(
+            (standby.peer_id, standby.level)
+            for standby in job.standbys.values() if standby.index == lease.index),
+        gap=pool.gap(state, job, lease.index),
+    )
 
 
 def keys(broker: Broker) -> tuple[KeyView, ...]:
@@ -381,5 +467,17 @@ def _peer_view(broker: Broker, record: PeerRecord) -> PeerView:
             links[record.peer_id, target].link
             for target in sorted(broker.state.peers)
             if (record.peer_id, target) in links
+        ),
+        availability=record.availability,
+        is_drained=record.is_drained,
+        drain_at_ns=record.drain_at_ns or 0,
+        standbys=tuple(
+            StandbyView(
+                job_id=standby.job_id,
+                segment=standby.index,
+                token=standby.token,
+                level=standby.level,
+            )
+            for standby in record.standbys.values()
         ),
     )

@@ -35,6 +35,8 @@ PERMISSIONS: Permissions = {
     "/homespun.v1.OperatorService/CreateKey": _OPERATORS,
     "/homespun.v1.OperatorService/ListKeys": _OPERATORS,
     "/homespun.v1.OperatorService/RevokeKey": _OPERATORS,
+    "/homespun.v1.OperatorService/DrainPeer": _OPERATORS,
+    "/homespun.v1.OperatorService/GetBackups": _OPERATORS,
 }
 """The main port."""
 

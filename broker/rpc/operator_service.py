@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -11,11 +12,14 @@ import grpc
 from broker.clock import unix_ms
 from broker.core import events as ev
 from broker.core import views
+from broker.core.limits import DRAIN_MAX_MS
 from broker.driver import Driver
+from broker.rpc.bounds import check_whole, shown
+from broker.rpc.operator_codec import backups_parts, peer_status
 from homespun.errors import Code, HomespunError
 from homespun.identity import join_key
-from homespun.v1 import operator_pb2, operator_pb2_grpc, session_pb2
-from homespun.wire import to_message
+from homespun.identity.caller import identify
+from homespun.v1 import operator_pb2, operator_pb2_grpc
 
 KEY_LIFETIME_MS_MAX = 366 * 86_400_000
 KEY_ROLES = ("peer", "submitter")
@@ -37,7 +41,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     ) -> operator_pb2.ListPeersResponse:
         """Every peer that ever connected."""
         peers = views.peers(self._driver.core)
-        return operator_pb2.ListPeersResponse(peers=[_peer(peer) for peer in peers])
+        return operator_pb2.ListPeersResponse(peers=[peer_status(peer) for peer in peers])
 
     async def CreateKey(  # noqa: N802
         self, request: operator_pb2.CreateKeyRequest, context: Context
@@ -99,49 +103,41 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         await self._driver.ask(event)
         return operator_pb2.RevokeKeyResponse()
 
+    async def DrainPeer(  # noqa: N802
+        self, request: operator_pb2.DrainPeerRequest, context: Context
+    ) -> operator_pb2.DrainPeerResponse:
+        """Have a peer emptied, or used again."""
+        check_whole("deadline_ms", request.deadline_ms, 0, DRAIN_MAX_MS)
+        peer_id = self._find(request.peer)
+        event = ev.DrainRequested(
+            at_ns=0,
+            request_id=uuid.uuid4().hex,
+            peer_id=peer_id,
+            by=identify(context).id,
+            deadline_ms=request.deadline_ms,
+            undo=request.undo,
+        )
+        await self._driver.ask(event)
+        peer = views.peer(self._driver.core, peer_id)
+        assert peer is not None, "peers are never forgotten"
+        return operator_pb2.DrainPeerResponse(peer=peer_status(peer))
 
-def _peer(peer: views.PeerView) -> operator_pb2.PeerStatus:
-    hardware = peer.hardware
-    return operator_pb2.PeerStatus(
-        peer_id=peer.peer_id,
-        name=peer.name,
-        state=peer.state,
-        hardware=session_pb2.Hardware(
-            device=hardware.device,
-            device_name=hardware.device_name,
-            memory_bytes=hardware.memory_bytes,
-            matmul_flops_per_s=hardware.rates.matmul_flops_per_s,
-            attention_flops_per_s=hardware.rates.attention_flops_per_s,
-            memory_bytes_per_s=hardware.rates.memory_bytes_per_s,
-            rates=to_message(hardware.rates, session_pb2.Rates),
-            executor=hardware.executor,
-            platform=hardware.platform,
-            threads=hardware.threads,
-            # Without the operators: a list of many peers must stay a message.
-            support=session_pb2.ExecutorSupport(
-                trainable=hardware.support.trainable,
-                opset_min=hardware.support.opset_min,
-                opset_max=hardware.support.opset_max,
-            ),
-        ),
-        tensor_address=peer.tensor_address,
-        software_version=peer.software_version,
-        last_seen_unix_ms=unix_ms(peer.last_seen_ns),
-        leases=[
-            session_pb2.HeldLease(
-                job_id=lease.job_id,
-                segment=lease.segment,
-                token=lease.token,
-                phase=lease.phase,
-            )
-            for lease in peer.leases
-        ],
-        links=[
-            session_pb2.LinkMeasured(
-                to_peer=link.target,
-                latency_s=link.latency_s,
-                bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
-            )
-            for link in peer.links
-        ],
-    )
+    async def GetBackups(  # noqa: N802
+        self, request: operator_pb2.GetBackupsRequest, context: Context
+    ) -> AsyncIterator[operator_pb2.BackupsPart]:
+        """Who could go on with each segment of every started job."""
+        for part in backups_parts(self._driver.core):
+            yield part
+
+    def _find(self, text: str) -> str:
+        """The one peer that an operator means."""
+        found = views.matching_peers(self._driver.core, text)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            some = ", ".join(found[:5])
+            raise HomespunError(
+                Code.CONFLICT,
+                f"{shown(text, 40)!r} may mean {len(found)} peers ({some}); give more of the id")
+        raise HomespunError(
+            Code.NOT_FOUND, f"there is no peer {shown(text, 40)!r}: `broker peers` lists them")

@@ -18,7 +18,7 @@ class ListPeersResponse(_message.Message):
     def __init__(self, peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
-    __slots__ = ("peer_id", "name", "state", "hardware", "tensor_address", "software_version", "last_seen_unix_ms", "leases", "links")
+    __slots__ = ("peer_id", "name", "state", "hardware", "tensor_address", "software_version", "last_seen_unix_ms", "leases", "links", "availability", "is_drained", "drain_unix_ms", "standbys")
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,10 @@ class PeerStatus(_message.Message):
     LAST_SEEN_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     LEASES_FIELD_NUMBER: _ClassVar[int]
     LINKS_FIELD_NUMBER: _ClassVar[int]
+    AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
+    IS_DRAINED_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    STANDBYS_FIELD_NUMBER: _ClassVar[int]
     peer_id: str
     name: str
     state: str
@@ -37,7 +41,11 @@ class PeerStatus(_message.Message):
     last_seen_unix_ms: int
     leases: _containers.RepeatedCompositeFieldContainer[_session_pb2.HeldLease]
     links: _containers.RepeatedCompositeFieldContainer[_session_pb2.LinkMeasured]
-    def __init__(self, peer_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., hardware: _Optional[_Union[_session_pb2.Hardware, _Mapping]] = ..., tensor_address: _Optional[str] = ..., software_version: _Optional[str] = ..., last_seen_unix_ms: _Optional[int] = ..., leases: _Optional[_Iterable[_Union[_session_pb2.HeldLease, _Mapping]]] = ..., links: _Optional[_Iterable[_Union[_session_pb2.LinkMeasured, _Mapping]]] = ...) -> None: ...
+    availability: str
+    is_drained: bool
+    drain_unix_ms: int
+    standbys: _containers.RepeatedCompositeFieldContainer[_session_pb2.HeldStandby]
+    def __init__(self, peer_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., hardware: _Optional[_Union[_session_pb2.Hardware, _Mapping]] = ..., tensor_address: _Optional[str] = ..., software_version: _Optional[str] = ..., last_seen_unix_ms: _Optional[int] = ..., leases: _Optional[_Iterable[_Union[_session_pb2.HeldLease, _Mapping]]] = ..., links: _Optional[_Iterable[_Union[_session_pb2.LinkMeasured, _Mapping]]] = ..., availability: _Optional[str] = ..., is_drained: _Optional[bool] = ..., drain_unix_ms: _Optional[int] = ..., standbys: _Optional[_Iterable[_Union[_session_pb2.HeldStandby, _Mapping]]] = ...) -> None: ...
 
 class CreateKeyRequest(_message.Message):
     __slots__ = ("role", "reusable", "lifetime_ms")
@@ -94,3 +102,61 @@ class RevokeKeyRequest(_message.Message):
 class RevokeKeyResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class DrainPeerRequest(_message.Message):
+    __slots__ = ("peer", "deadline_ms", "undo")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    UNDO_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    deadline_ms: int
+    undo: bool
+    def __init__(self, peer: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., undo: _Optional[bool] = ...) -> None: ...
+
+class DrainPeerResponse(_message.Message):
+    __slots__ = ("peer",)
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    peer: PeerStatus
+    def __init__(self, peer: _Optional[_Union[PeerStatus, _Mapping]] = ...) -> None: ...
+
+class GetBackupsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BackupsPart(_message.Message):
+    __slots__ = ("segments",)
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    segments: _containers.RepeatedCompositeFieldContainer[SegmentBackups]
+    def __init__(self, segments: _Optional[_Iterable[_Union[SegmentBackups, _Mapping]]] = ...) -> None: ...
+
+class SegmentBackups(_message.Message):
+    __slots__ = ("job_id", "segment", "peer", "position", "position_unix_ms", "latest_position", "holders", "standbys", "gap")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    POSITION_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    LATEST_POSITION_FIELD_NUMBER: _ClassVar[int]
+    HOLDERS_FIELD_NUMBER: _ClassVar[int]
+    STANDBYS_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    segment: int
+    peer: BackupPeer
+    position: int
+    position_unix_ms: int
+    latest_position: int
+    holders: _containers.RepeatedCompositeFieldContainer[BackupPeer]
+    standbys: _containers.RepeatedCompositeFieldContainer[BackupPeer]
+    gap: str
+    def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., peer: _Optional[_Union[BackupPeer, _Mapping]] = ..., position: _Optional[int] = ..., position_unix_ms: _Optional[int] = ..., latest_position: _Optional[int] = ..., holders: _Optional[_Iterable[_Union[BackupPeer, _Mapping]]] = ..., standbys: _Optional[_Iterable[_Union[BackupPeer, _Mapping]]] = ..., gap: _Optional[str] = ...) -> None: ...
+
+class BackupPeer(_message.Message):
+    __slots__ = ("peer_id", "name", "level")
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    peer_id: str
+    name: str
+    level: str
+    def __init__(self, peer_id: _Optional[str] = ..., name: _Optional[str] = ..., level: _Optional[str] = ...) -> None: ...

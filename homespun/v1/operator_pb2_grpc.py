@@ -55,6 +55,16 @@ class OperatorServiceStub:
                 request_serializer=homespun_dot_v1_dot_operator__pb2.RevokeKeyRequest.SerializeToString,
                 response_deserializer=homespun_dot_v1_dot_operator__pb2.RevokeKeyResponse.FromString,
                 _registered_method=True)
+        self.DrainPeer = channel.unary_unary(
+                '/homespun.v1.OperatorService/DrainPeer',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.DrainPeerRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.DrainPeerResponse.FromString,
+                _registered_method=True)
+        self.GetBackups = channel.unary_stream(
+                '/homespun.v1.OperatorService/GetBackups',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.GetBackupsRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.BackupsPart.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer:
@@ -85,6 +95,19 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DrainPeer(self, request, context):
+        """repeats change nothing
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetBackups(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -107,6 +130,16 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.RevokeKey,
                     request_deserializer=homespun_dot_v1_dot_operator__pb2.RevokeKeyRequest.FromString,
                     response_serializer=homespun_dot_v1_dot_operator__pb2.RevokeKeyResponse.SerializeToString,
+            ),
+            'DrainPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainPeer,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.DrainPeerRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.DrainPeerResponse.SerializeToString,
+            ),
+            'GetBackups': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetBackups,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.GetBackupsRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.BackupsPart.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +251,60 @@ class OperatorService:
             '/homespun.v1.OperatorService/RevokeKey',
             homespun_dot_v1_dot_operator__pb2.RevokeKeyRequest.SerializeToString,
             homespun_dot_v1_dot_operator__pb2.RevokeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/homespun.v1.OperatorService/DrainPeer',
+            homespun_dot_v1_dot_operator__pb2.DrainPeerRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.DrainPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetBackups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/homespun.v1.OperatorService/GetBackups',
+            homespun_dot_v1_dot_operator__pb2.GetBackupsRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.BackupsPart.FromString,
             options,
             channel_credentials,
             insecure,

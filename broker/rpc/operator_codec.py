@@ -1,0 +1,94 @@
+"""The core's views of peers and backups as the messages that operators see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from broker.clock import unix_ms
+from broker.core import views
+from broker.core.machine import Broker
+from broker.core.views import PeerView, SegmentCoverage
+from homespun.v1 import operator_pb2, session_pb2
+from homespun.wire import to_message
+
+SEGMENTS_PER_PART = 1_000
+"""A segment with its backups takes a few hundred bytes."""
+
+
+def peer_status(peer: PeerView) -> operator_pb2.PeerStatus:
+    """A peer as an operator sees it."""
+    hardware = peer.hardware
+    return operator_pb2.PeerStatus(
+        peer_id=peer.peer_id,
+        name=peer.name,
+        state=peer.state,
+        hardware=session_pb2.Hardware(
+            device=hardware.device,
+            device_name=hardware.device_name,
+            memory_bytes=hardware.memory_bytes,
+            matmul_flops_per_s=hardware.rates.matmul_flops_per_s,
+            attention_flops_per_s=hardware.rates.attention_flops_per_s,
+            memory_bytes_per_s=hardware.rates.memory_bytes_per_s,
+            rates=to_message(hardware.rates, session_pb2.Rates),
+            executor=hardware.executor,
+            platform=hardware.platform,
+            threads=hardware.threads,
+            # Without the operators: a list of many peers must stay a message.
+            support=session_pb2.ExecutorSupport(
+                trainable=hardware.support.trainable,
+                opset_min=hardware.support.opset_min,
+                opset_max=hardware.support.opset_max,
+            ),
+        ),
+        tensor_address=peer.tensor_address,
+        software_version=peer.software_version,
+        last_seen_unix_ms=unix_ms(peer.last_seen_ns),
+        leases=[
+            session_pb2.HeldLease(
+                job_id=lease.job_id,
+                segment=lease.segment,
+                token=lease.token,
+                phase=lease.phase,
+            )
+            for lease in peer.leases
+        ],
+        links=[
+            session_pb2.LinkMeasured(
+                to_peer=link.target,
+                latency_s=link.latency_s,
+                bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
+            )
+            for link in peer.links
+        ],
+        availability=peer.availability,
+        is_drained=peer.is_drained,
+        drain_unix_ms=unix_ms(peer.drain_at_ns),
+        standbys=[to_message(standby, session_pb2.HeldStandby) for standby in peer.standbys],
+    )
+
+
+def backups_parts(core: Broker) -> Iterator[operator_pb2.BackupsPart]:
+    """Who could go on with each segment of every started job, in parts that are messages."""
+    names = {peer_id: peer.name for peer_id, peer in core.state.peers.items()}
+    found = iter(views.backup_view(core.state))
+    while some := list(islice(found, SEGMENTS_PER_PART)):
+        yield operator_pb2.BackupsPart(segments=[_segment(one, names) for one in some])
+
+
+def _segment(one: SegmentCoverage, names: dict[str, str]) -> operator_pb2.SegmentBackups:
+    return operator_pb2.SegmentBackups(
+        job_id=one.job_id,
+        segment=one.segment,
+        peer=_backup(names, one.peer_id),
+        position=one.position,
+        position_unix_ms=unix_ms(one.position_at_ns),
+        latest_position=one.latest_position,
+        holders=[_backup(names, peer_id) for peer_id in one.holders],
+        standbys=[_backup(names, peer_id, level) for peer_id, level in one.standbys],
+        gap=one.gap,
+    )
+
+
+def _backup(names: dict[str, str], peer_id: str, level: str = "") -> operator_pb2.BackupPeer:
+    return operator_pb2.BackupPeer(peer_id=peer_id, name=names.get(peer_id, ""), level=level)
