@@ -143,7 +143,7 @@ class Job:
             raise HomespunError(
                 Code.CONFLICT,
                 f"Job {self.id} is {status.state} ({done} of {total} {unit}s): there is no result "
-                "yet. Wait for it with watch() or wait().",
+                f"yet{_because(status)}. Wait for it with watch() or wait().",
                 job=self.id, state=status.state)
         fetch = fetch_outputs if status.kind == INFER else fetch_result
         return fetch(self._connection, status.job_id, result_path(path, status.job_id))
@@ -162,6 +162,7 @@ class _Watch:
         self._notice = notice
         self._heard = False  # on the present stream: a watch begins with the status
         self._lost_at_s: float | None = None
+        self._status: JobStatus | None = None
 
     def run(self, timeout_s: float | None, reconnect_s: float) -> Iterator[JobUpdate]:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
@@ -189,7 +190,9 @@ class _Watch:
             if self._lost_at_s is not None:
                 self._lost_at_s = None
                 self._notice(f"The broker at {self._connection.address} answers again.")
-            yield self._only_new(from_message(message, JobUpdate))
+            update = from_message(message, JobUpdate)
+            self._status = update.status
+            yield self._only_new(update)
             self._check_time(deadline)
 
     def _only_new(self, update: JobUpdate) -> JobUpdate:
@@ -219,8 +222,14 @@ class _Watch:
         if deadline is not None and time.monotonic() >= deadline:
             raise HomespunError(
                 Code.TIMED_OUT,
-                f"Job {self._job_id} has not ended in the time given; it goes on.",
+                f"Job {self._job_id} has not ended in the time given; it goes on"
+                f"{_because(self._status)}.",
                 job=self._job_id)
+
+
+def _because(status: JobStatus | None) -> str:
+    """The end of a sentence that says why a job waits, if it does."""
+    return f" ({status.state}: {status.reason})" if status is not None and status.reason else ""
 
 
 def _say_nothing(text: str) -> None:

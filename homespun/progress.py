@@ -81,8 +81,8 @@ class Progress:
         if status is None:
             return "waiting for the broker"
         parts = [status.state]
-        if status.error_message and not status.is_final:
-            parts.append(printable(status.error_message))  # why it waits
+        if status.reason:
+            parts.append(printable(status.reason))
         done, total, unit = status.progress
         if done or status.state == "running":
             parts.append(f"{unit} {done}/{total}")
@@ -90,7 +90,7 @@ class Progress:
             parts.append(f"loss {status.last_loss:.4f} (first {status.first_loss:.4f})")
         if status.has_validation_loss:
             parts.append(f"validation {status.last_validation_loss:.4f}")
-        if self.steps_per_s and not status.is_final:
+        if self.steps_per_s and status.state == "running":
             parts.append(self._speed(status))
             rate = self._rows_per_s() if status.kind == INFER else self.steps_per_s
             left = (total - done) / rate
@@ -198,9 +198,9 @@ def show(
 def _show_lines(
     job: Job, progress: Progress, timeout_s: float | None, stream: TextIO
 ) -> None:
-    """A line for each change of state, the placement once, and a step line now and then."""
+    """A line for each change of state or of its reason, each placement, and now and then a step."""
     write = _line_writer(stream)
-    state, samples, next_at = "", 0, 0.0
+    known, samples, next_at = ("", ""), 0, 0.0
     placed: tuple[tuple[int, str], ...] = ()
     for update in job.updates(timeout_s=timeout_s, notice=write):
         progress.see(update)
@@ -214,9 +214,10 @@ def _show_lines(
             write(f"validation loss {evaluation.loss:.4f} after {evaluation.step} steps")
         now = time.monotonic()
         is_news = bool(update.steps) or status.samples_done != samples
-        if status.state != state or (is_news and now >= next_at) or status.is_final:
+        state = status.state, status.reason
+        if state != known or (is_news and now >= next_at) or status.is_final:
             samples = status.samples_done
-            state, next_at = status.state, now + LINE_INTERVAL_S
+            known, next_at = state, now + LINE_INTERVAL_S
             write(progress.headline())
 
 

@@ -28,7 +28,8 @@ class SegmentStatus:
         peer_id: the peer that holds its lease.
         peer_name: that peer's name for people.
         token: the lease's fencing number.
-        phase: `assigned`, `ready`, `running`, `finished` or `released`.
+        phase: `assigned`, `ready`, `running`, `finished`, `revoked` or `released`; with the last
+            two nobody holds the segment.
         step: optimizer steps that it has applied.
         waiting_for: what it waits for; empty while it computes.
         waiting_ms: for how long it has waited.
@@ -60,7 +61,8 @@ class JobStatus:
         job_id: its id.
         name: its name for people.
         owner_id: who submitted it.
-        state: `submitted`, `planning`, `preparing`, `running`, `succeeded`, `failed`, `cancelled`.
+        state: `submitted`, `planning`, `preparing`, `running`, `recovering` (a segment moves to
+            another peer, or waits for one), `succeeded`, `failed`, `cancelled`.
         steps_done: optimizer steps that every segment has applied.
         steps_total: optimizer steps to do.
         last_loss: loss of step `last_loss_step`; only where `has_loss`.
@@ -68,7 +70,7 @@ class JobStatus:
         last_loss_step: the step of `last_loss`.
         first_loss: loss of step 0.
         error_code: an error code where it failed, else empty.
-        error_message: why it failed.
+        error_message: why it failed; before its end, why it waits (see `reason`).
         submitted_unix_ms: when it came.
         finished_unix_ms: when it ended; 0 before.
         segments: in segment order; empty until placed.
@@ -119,6 +121,11 @@ class JobStatus:
     def is_final(self) -> bool:
         """Whether the job has ended, one way or another."""
         return self.state in FINAL_STATES
+
+    @property
+    def reason(self) -> str:
+        """Why a job that has not ended waits or recovers; empty if it does neither."""
+        return "" if self.is_final else self.error_message
 
     def error(self) -> HomespunError | None:
         """Why the job did not succeed, as the error to raise; None while it has not failed."""

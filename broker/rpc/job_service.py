@@ -130,7 +130,8 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         if job.state != JobState.SUCCEEDED:
             raise HomespunError(
                 Code.CONFLICT,
-                f"{job.job_id} has no result: it is {job.state}. {job.error_message}".strip(),
+                f"{job.job_id} has no result: it is {job.state}. "
+                f"{job.error_message or job.reason}".strip(),
             )
         parts = [
             jobs_pb2.ResultPart(

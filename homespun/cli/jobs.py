@@ -21,6 +21,9 @@ from homespun.cli.session import broker_options, connected
 if TYPE_CHECKING:
     from homespun.status import JobStatus, StepMetric
 
+WHY_SHOWN = 80
+"""Characters of a reason in a list; `homespun job` shows all of it."""
+
 job_argument = click.argument("job_id", metavar="JOB")
 
 
@@ -140,10 +143,16 @@ def print_jobs(found: Sequence[JobStatus], *, as_json: bool) -> None:
         print_json("jobs", {"jobs": [status.to_dict() for status in found]})
         return
     print_table(
-        ("job", "name", "state", "done", "of", "", "loss", "submitted"),
+        ("job", "name", "state", "done", "of", "", "loss", "submitted", "why"),
         [(status.job_id, status.name or "-", status.state, *_progress(status),
           f"{status.last_loss:.4f}" if status.has_loss else "-",
-          format_time(status.submitted_unix_ms)) for status in found])
+          format_time(status.submitted_unix_ms), _why(status)) for status in found])
+
+
+def _why(status: JobStatus) -> str:
+    """Why a job waits or has failed, in the width of a column."""
+    text = status.reason or status.error_code
+    return text if len(text) <= WHY_SHOWN else text[: WHY_SHOWN - 3] + "..."
 
 
 def _progress(status: JobStatus) -> tuple[int, int, str]:

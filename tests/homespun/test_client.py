@@ -16,6 +16,7 @@ import pytest
 
 import homespun
 from homespun.blobs.store import BlobStore
+from homespun.cli.jobs import print_jobs
 from homespun.client import Client
 from homespun.connection import Connection
 from homespun.errors import Code, HomespunError
@@ -190,6 +191,73 @@ def test_plain_progress_says_what_happens(
     assert "validation loss 9.0000 after 0 steps" in printed
     assert "running, step 2/6, 8.0 samples/s" in printed
     assert "peer_1 is gone. [PEER_LOST]" in printed
+
+
+MOVES = "segment 2 moves to attic (peer_2)"
+WAITS = "segment 2 waits for a peer: none of 3 live peers is free"
+
+
+def recovering(reason: str) -> jobs_pb2.JobUpdate:
+    found = update("recovering", first=2)
+    found.status.error_message = reason
+    return found
+
+
+def test_a_job_that_recovers_goes_on_and_says_what_it_waits_for(
+    broker: ScriptedBroker, connection: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.watches = [[
+        update("running", 3.0, 2.0), recovering(WAITS), recovering(WAITS), recovering(MOVES),
+        update("running", 1.0, first=2), update("succeeded", 0.5, first=3)]]
+    status = Job(connection, "job_1").watch()
+    assert status.state == "succeeded"
+    printed = capsys.readouterr().err
+    told = [line for line in printed.splitlines() if line.startswith("recovering")]
+    assert told == [f"recovering, {WAITS}, step 2/6", f"recovering, {MOVES}, step 2/6"]
+
+
+def test_a_wait_that_ends_says_why_the_job_has_not(
+    broker: ScriptedBroker, connection: Connection
+) -> None:
+    broker.watches = [[recovering(WAITS)] for _ in range(20)]
+    with pytest.raises(HomespunError) as caught:
+        Job(connection, "job_1").wait(timeout_s=0.5)
+    assert caught.value.code is Code.TIMED_OUT
+    assert f"it goes on (recovering: {WAITS})." in caught.value.message
+
+
+def test_a_job_that_recovers_has_no_result_yet(
+    broker: ScriptedBroker, connection: Connection
+) -> None:
+    broker.status = recovering(MOVES).status
+    job = Job(connection, "job_1")
+    assert not job.status().is_final
+    assert job.status().error() is None
+    assert job.status().reason == MOVES
+    with pytest.raises(HomespunError) as caught:
+        job.result()
+    assert caught.value.code is Code.CONFLICT
+    assert MOVES in caught.value.message
+
+
+def test_what_has_ended_waits_for_nothing() -> None:
+    message = update("failed").status
+    message.error_message = "peer_1 is gone."
+    assert from_message(message, JobStatus).reason == ""
+
+
+def test_a_list_of_jobs_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = update("failed").status
+    failed.error_code = "PEER_LOST"
+    found = [recovering(MOVES).status, recovering("x" * 500).status, update("running").status,
+             failed]
+    print_jobs([from_message(status, JobStatus) for status in found], as_json=False)
+    heading, moves, long, running, lost = capsys.readouterr().out.splitlines()
+    assert heading.endswith("why")
+    assert moves.endswith(MOVES)
+    assert long.endswith(" " + "x" * 77 + "...")
+    assert running.endswith("-")
+    assert lost.endswith("PEER_LOST")
 
 
 def small_model():
