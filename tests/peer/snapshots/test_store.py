@@ -1,5 +1,6 @@
 """The directory: what survives a restart, what is swept, and what a full disk does."""
 
+import contextlib
 import errno
 import os
 import time
@@ -9,6 +10,8 @@ import pytest
 from homespun.blobs.store import digest_of
 from homespun.errors import Code, HomespunError
 from peer.snapshots import assembly as assemblies
+from peer.snapshots import index as indexes
+from peer.snapshots import store as stores
 from peer.snapshots.assembly import Assembly
 from peer.snapshots.catalogue import POSITIONS_MAX
 from peer.snapshots.record import SnapshotKey, SnapshotRecord, scan
@@ -204,3 +207,50 @@ def test_a_disk_that_fails_is_named(root, tmp_path, monkeypatch):
     with pytest.raises(HomespunError, match="Input/output error") as caught:
         Assembly(store, offered(tmp_path, noise(MIB))).add(0, noise(MIB))
     assert caught.value.code is Code.BAD_CONFIGURATION
+
+
+class Crash(BaseException):
+    """The machine stops here."""
+
+
+class Machine:
+    """Stops before the n-th step that changes the disk."""
+
+    STEPS = [(stores, "sync"), (stores, "remove_record"), (stores, "sync_directory"),
+             (stores, "write_record"), (stores.os, "replace"), (indexes, "sync"),
+             (indexes, "sync_directory")]
+
+    def __init__(self, monkeypatch, steps):
+        self.steps = steps
+        for module, name in self.STEPS:
+            monkeypatch.setattr(module, name, self.counted(getattr(module, name)))
+
+    def counted(self, step):
+        def run(*arguments):
+            self.steps -= 1
+            if self.steps < 0:
+                raise Crash
+            return step(*arguments)
+        return run
+
+
+def test_a_crash_at_any_step_leaves_nothing_torn(tmp_path, monkeypatch):
+    for steps in range(100):
+        root = tmp_path / str(steps)
+        store = SnapshotStore(root)
+        written(store, b"older", 5)
+        written(store, b"before")
+        with monkeypatch.context() as patched:
+            machine = Machine(patched, steps)
+            with contextlib.suppress(Crash):
+                written(store, b"after, and longer")
+        left = SnapshotStore(root)
+        assert left.verified(key_at(5), digest_of(b"older"))
+        if left.record(key_at(10)) is not None:
+            content = left.path(key_at(10)).read_bytes()
+            assert content in (b"before", b"after, and longer")
+            assert left.verified(key_at(10), digest_of(content))
+        assert len(os.listdir(root)) == 2 * len(left.records())
+        if machine.steps >= 0:
+            assert steps > 6
+            break

@@ -1,12 +1,16 @@
 """The exchange itself: answers that are lost, receivers that work long, messages out of turn."""
 
+import threading
+
 import pytest
 
 from homespun.errors import Code
 from homespun.identity.channels import open_aio_channel
 from homespun.v1 import snapshots_pb2 as pb
 from homespun.v1 import snapshots_pb2_grpc
+from peer.snapshots import client as clients
 from peer.snapshots import transfer
+from peer.snapshots.assembly import Assembly
 from tests.peer.snapshots.conftest import JOB, MIB, A, B, C, homes, noise, run
 
 
@@ -103,4 +107,46 @@ def test_bytes_that_are_no_message_are_refused(pair):
                 await call.write(b"\xff\xff no protobuf")
                 metadata = dict(await call.trailing_metadata())
                 assert metadata["homespun-code"] == Code.INVALID_ARGUMENT
+    run(scenario())
+
+
+def test_a_receiver_that_does_not_read_holds_the_sender_up(home, monkeypatch):
+    monkeypatch.setattr(clients, "PUT_PASSING", frozenset())
+    may_store = threading.Event()
+    store_chunk = Assembly.add
+
+    def add(self, index, data):
+        may_store.wait()
+        store_chunk(self, index, data)
+    monkeypatch.setattr(Assembly, "add", add)
+
+    async def scenario():
+        a, b = home(A, timeout_s=0.5), home(B)
+        b.keeper.permit(JOB, 0, A, 64 * MIB)
+        async with homes(a, b):
+            try:
+                kept = await a.write(noise(64 * MIB))
+                assert await a.give(kept, b.holder()) == [Code.TIMED_OUT]
+            finally:
+                may_store.set()
+            # What was sent lies in gRPC's and the system's buffers: memory of both sides.
+            assert a.keeper.client.tally.sent_bytes < 32 * MIB
+    run(scenario())
+
+
+def test_a_source_that_was_replaced_while_it_sent_is_refused(pair, monkeypatch):
+    monkeypatch.setattr(clients, "PUT_PASSING", frozenset())
+
+    async def scenario():
+        a, b = pair
+        store_chunk = Assembly.add
+
+        def add(self, index, data):
+            store_chunk(self, index, data)
+            b.keeper.permit(JOB, 0, C, 64 * MIB)
+        monkeypatch.setattr(Assembly, "add", add)
+        async with homes(a, b):
+            kept = await a.write(noise(MIB))
+            assert await a.give(kept, b.holder()) == [Code.NOT_ALLOWED]
+            assert b.keeper.held() == []
     run(scenario())
