@@ -33,7 +33,7 @@ chaos: setup  ## inject faults into real processes, CHAOS_N times each (default:
 	CHAOS_N=$(CHAOS_N) $(BIN)/python -m pytest -m chaos tests/chaos
 
 fuzz: setup  ## fuzz every parser of outside bytes, SECONDS each (Linux)
-	set -e; for target in graph frame tensors join_key snapshot_offer; do \
+	set -e; for target in graph frame tensors join_key; do \
 	  $(BIN)/python -m tests.fuzz.run $$target --seconds $(SECONDS); done
 
 demo: setup  ## a broker and four peers on this machine train a small model

@@ -86,7 +86,7 @@ async def receive(
     message = await line.read()
     if message.WhichOneof("body") != "offer":
         raise _out_of_turn(line)
-    record = record_of(message.offer, source)
+    record = _record_of(message.offer, source)
     complete_position = message.offer.complete_position
 
     def admitted() -> Assembly:
@@ -129,17 +129,6 @@ def key_of(message: pb.SnapshotKey) -> SnapshotKey:
     ).checked()
 
 
-def record_of(offer: pb.SnapshotOffer, source: str) -> SnapshotRecord:
-    """What is offered, from the wire.
-
-    Raises:
-        HomespunError: INVALID_ARGUMENT or LIMIT_EXCEEDED for what no snapshot can be.
-    """
-    return SnapshotRecord(
-        key_of(offer.key), offer.digest, offer.size_bytes, offer.content_digest,
-        offer.content_bytes, offer.chunk_digests, source).checked()
-
-
 async def _answer(line: Sending, kind: str) -> pb.FromSnapshotReceiver:
     """The receiver's next message that says more than that it is at work."""
     for _ in range(WORKING_MAX):
@@ -170,6 +159,12 @@ def _offer_message(store: SnapshotStore, record: SnapshotRecord) -> pb.SnapshotO
         content_digest=record.content_digest, content_bytes=record.content_bytes,
         chunk_digests=record.chunk_digests,
         complete_position=store.complete_position(key.job_id, key.segment))
+
+
+def _record_of(offer: pb.SnapshotOffer, source: str) -> SnapshotRecord:
+    return SnapshotRecord(
+        key_of(offer.key), offer.digest, offer.size_bytes, offer.content_digest,
+        offer.content_bytes, offer.chunk_digests, source).checked()
 
 
 def _bits(indexes: set[int], count: int) -> bytes:

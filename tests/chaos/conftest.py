@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 
 import pytest
@@ -14,12 +13,6 @@ from tests.chaos.runs import Run, arguments
 
 PEERS = 5
 """Three hold segments, two stand by."""
-
-
-def injections(small=3, share=1.0):
-    """How often to inject a fault: CHAOS_N times where it is set, fewer of what takes long."""
-    asked = os.environ.get("CHAOS_N")
-    return max(1, round(int(asked) * share)) if asked else small
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -91,8 +84,9 @@ def start(network, client, references, tmp_path):
     def run(steps, **changes):
         key = (steps, *sorted(changes.items()))
         if key not in references:
-            references[key] = Run(network, client, arguments(steps, **changes)).weights(tmp_path)
-        job = Run(network, client, arguments(steps, **changes))
+            references[key] = Run.submit(
+                network, client, arguments(steps, **changes)).weights(tmp_path)
+        job = Run.submit(network, client, arguments(steps, **changes))
         job.reference = references[key]
         return job
 

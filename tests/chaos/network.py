@@ -61,6 +61,14 @@ class ChaosNetwork(LocalNetwork):
             if other != name:
                 self.proxy.between(name, other, condition)
 
+    def ended(self, name: str, timeout_s: float = HEAL_TIMEOUT_S) -> int:
+        """Wait until a process has ended by itself; returns its exit status."""
+        return self._processes.pop(name).wait(timeout_s)
+
+    def pid(self, name: str) -> int:
+        """Of a running process."""
+        return self._processes[name].pid
+
     def restart(self, name: str) -> None:
         """Start a process again that has ended; of a peer, return before it is live."""
         if name == "broker":

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
 import torch
 
-import homespun
-from examples.transformer import Transformer, language_loss
+from benchmarks import churn_job, commit_history
 from homespun.client import Client
-from homespun.errors import HomespunError
+from homespun.job import Job
 from homespun.status import JobStatus
-from tests.chaos import history
 from tests.chaos.network import ChaosNetwork
 
 WAIT_S = 180.0
 """Only so that what hangs fails with a name."""
-VOCAB, LENGTH, ROWS, SEGMENTS = 64, 32, 96, 3
+SEGMENTS = 3
 Weights = Mapping[str, bytes]
 
 
@@ -31,14 +25,11 @@ def arguments(steps: int, **changes: Any) -> dict[str, Any]:
 
     Dropout draws numbers, clipping waits for all segments, the tied embedding crosses them.
     """
-    torch.manual_seed(0)
-    model = Transformer(
-        vocab=VOCAB, width=32, layers=4, heads=4, hidden=48, context=LENGTH, dropout=0.1)
-    tokens = np.random.default_rng(0).integers(0, VOCAB, (ROWS, LENGTH + 1))
-    return {
-        "model": model, "loss": language_loss, "data": {"tokens": tokens}, "steps": steps,
-        "batch_size": 16, "microbatches": 4, "optimizer": homespun.AdamW(lr=3e-3),
-        "clip_norm": 0.5, "seed": 7} | changes
+    return churn_job.arguments(steps) | changes
+
+
+class JobFailed(AssertionError):  # noqa: N818 - what has happened, not an error of this program
+    """A job did not do what it must under every fault."""
 
 
 class Run:
@@ -46,53 +37,36 @@ class Run:
 
     Attributes:
         job: the job.
-        began_s: when it was submitted, Unix seconds.
+        steps: how many it has.
+        reference: weights of the undisturbed run of the same job.
     """
 
-    def __init__(
-        self, network: ChaosNetwork, client: Client, given: Mapping[str, Any],
-        peers: int = SEGMENTS,
-    ) -> None:
-        self._network = network
-        self._steps = given["steps"]
-        self.began_s = time.time()
-        self.job = client.train(**given, peers=peers)
-        self.seen: list[int] = []
-        self._status: JobStatus | None = None
-        self._error: HomespunError | None = None
-        self._told = threading.Condition()
-        threading.Thread(target=self._watch, daemon=True).start()
+    reference: Weights
 
-    def _watch(self) -> None:
-        try:
-            for update in self.job.updates():
-                with self._told:
-                    self._status = update.status
-                    self.seen += [metric.step for metric in update.steps]
-                    self._told.notify_all()
-        except HomespunError as error:
-            with self._told:
-                self._error = error
-                self._told.notify_all()
+    def __init__(self, network: ChaosNetwork, job: Job, steps: int) -> None:
+        self._network = network
+        self.steps = steps
+        self.job = job
+        self.watch = churn_job.JobWatch(job)
+
+    @classmethod
+    def submit(
+        cls, network: ChaosNetwork, client: Client, given: Mapping[str, Any],
+        peers: int = SEGMENTS,
+    ) -> Run:
+        """Start a job."""
+        return cls(network, client.train(**given, peers=peers), given["steps"])
 
     def until(
         self, is_so: Callable[[JobStatus], bool], what: str, timeout_s: float = WAIT_S
     ) -> JobStatus:
         """Wait until the job's status is as wanted; it must not end before."""
-        def decided() -> bool:
-            status = self._status
-            return self._error is not None or (status is not None and (
-                status.is_final or is_so(status)))
-
-        with self._told:
-            in_time = self._told.wait_for(decided, timeout_s)
-            status, error = self._status, self._error
-        if error is not None:
-            raise error
+        in_time = self.watch.wait_for(is_so, timeout_s)
+        status = self.watch.status
         if status is None or not in_time:
-            pytest.fail(f"not so within {timeout_s:.0f} s: {what}; the job: {shown(status)}")
+            raise JobFailed(f"not so within {timeout_s:.0f} s: {what}; the job: {shown(status)}")
         if not is_so(status):
-            pytest.fail(f"the job ended before {what}: {shown(status)}")
+            raise JobFailed(f"the job ended before {what}: {shown(status)}")
         return status
 
     def until_step(self, step: int) -> JobStatus:
@@ -104,12 +78,13 @@ class Run:
         moved = self.until(
             lambda status: status.state == "running" and status.segments[segment].token != token,
             f"segment {segment} has a new holder")
-        return self.until_step(min(self._steps, moved.steps_done + beyond))
+        return self.until_step(min(self.steps, moved.steps_done + beyond))
 
     def finished(self) -> JobStatus:
         """Wait for the end; it must have succeeded."""
         status = self.until(lambda status: status.is_final, "its end", 2 * WAIT_S)
-        assert status.state == "succeeded", shown(status)
+        if status.state != "succeeded":
+            raise JobFailed(f"the job has not succeeded: {shown(status)}")
         return status
 
     def weights(self, folder: Path) -> Weights:
@@ -119,15 +94,15 @@ class Run:
         return {name: tensor.contiguous().view(torch.uint8).numpy().tobytes()
                 for name, tensor in result.state_dict().items()}
 
-    def history(self) -> history.History:
+    def history(self) -> commit_history.History:
         """What the journal says, at the end."""
         self.finished()
-        return history.read(self._network.broker_directory, self.job.id)
+        return commit_history.read(self._network.broker_directory, self.job.id)
 
     def violations(self, folder: Path, reference: Weights) -> list[str]:
         """What must never be, in words: of the history, of the watcher, of the final weights."""
-        found = self.history().violations(self._steps)
-        if self.seen != list(range(self._steps)):
+        found = self.history().violations(self.steps)
+        if self.watch.seen != list(range(self.steps)):
             found.append("the watcher did not see each step once, in order")
         weights = self.weights(folder)
         different = [name for name in reference if weights.get(name) != reference[name]]

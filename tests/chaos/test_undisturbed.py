@@ -31,7 +31,7 @@ def test_the_same_job_twice(network, start, tmp_path):
 def test_another_seed_is_noticed(network, client, start, tmp_path):
     """The comparison can fail."""
     run = start(STEPS)
-    other = Run(network, client, arguments(STEPS, seed=8))
+    other = Run.submit(network, client, arguments(STEPS, seed=8))
     assert any("differ" in what for what in other.violations(tmp_path, run.reference))
     run.finished()
 

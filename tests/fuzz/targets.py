@@ -53,23 +53,5 @@ def join_key(data: bytes) -> None:
         assert parse(text).text == text
 
 
-def snapshot_offer(data: bytes) -> None:
-    """A snapshot that another peer offers: its parts fit, and its name stays in the directory."""
-    from google.protobuf.message import DecodeError
-
-    from homespun.v1 import snapshots_pb2
-    from peer.snapshots.record import CHUNKS_MAX
-    from peer.snapshots.transfer import record_of
-
-    with contextlib.suppress(HomespunError, DecodeError):
-        record = record_of(snapshots_pb2.SnapshotOffer.FromString(data), "peer_a")
-        chunks = record.chunks()
-        assert len(chunks) <= CHUNKS_MAX
-        assert sum(record.chunk_length(index) for index in range(len(chunks))) == (
-            record.content_bytes)
-        assert set(record.key.file_name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-")
-
-
 TARGETS: Mapping[str, Target] = {
-    function.__name__: function
-    for function in (graph, frame, tensors, join_key, snapshot_offer)}
+    function.__name__: function for function in (graph, frame, tensors, join_key)}
