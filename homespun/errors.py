@@ -31,6 +31,7 @@ class Code(StrEnum):
     CANNOT_PLACE = "CANNOT_PLACE"
     PEER_LOST = "PEER_LOST"
     LOSS_NOT_FINITE = "LOSS_NOT_FINITE"
+    NOT_FINITE = "NOT_FINITE"
     STALLED = "STALLED"
     EXECUTOR_DIED = "EXECUTOR_DIED"
     EXECUTOR_FAILED = "EXECUTOR_FAILED"
@@ -97,6 +98,10 @@ CATALOG: Mapping[Code, CodeInfo] = {
     Code.LOSS_NOT_FINITE: CodeInfo(
         1, "ABORTED", "The loss or a gradient became NaN or infinite.",
         "Lower the learning rate, clip gradients, or check the data at the step named."),
+    Code.NOT_FINITE: CodeInfo(
+        1, "ABORTED", "A value or gradient between two segments became NaN or infinite.",
+        "If every peer that tried it says so: lower the learning rate, clip gradients, or check "
+        "the data at the step named. If one peer does: its device is failing."),
     Code.STALLED: CodeInfo(
         1, "DEADLINE_EXCEEDED", "A segment waited longer than its deadline for a tensor.",
         "Look at the peer and the link that the message names."),

@@ -24,6 +24,7 @@ from typing import BinaryIO, NoReturn, ParamSpec
 
 from homespun.signals import STOP_SIGNALS
 from peer.executor.base import Executor
+from peer.executor.boundary_check import blamed_segment
 from peer.executor.failures import code_and_message
 from peer.executor.messages import (
     Done,
@@ -136,7 +137,8 @@ class _Service:
                 self._handle(item)
             except Exception as error:  # the edge of the process: whatever it is, it is reported
                 code, message = code_and_message(error)
-                self._answer(Failed(code=code, message=message))
+                self._answer(Failed(
+                    code=code, message=message, blamed_segment=blamed_segment(error)))
 
     def _handle(self, item: Frame | Message) -> None:
         if isinstance(item, Load):

@@ -183,10 +183,16 @@ class Exported:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """What was asked for raised an error."""
+    """What was asked for raised an error.
+
+    Attributes:
+        code, message: of the error.
+        blamed_segment: the segment that caused it by what it sent; -1 if this one did.
+    """
 
     code: str
     message: str
+    blamed_segment: int = -1
 
 
 Message = (

@@ -19,6 +19,7 @@ from ir.segment import BoundaryKind, BoundaryTensor
 from peer.core.events import Task, TaskKind
 from peer.core.phases import Mode
 from peer.executor.base import Array, Executor, SegmentProgram, WorkKey
+from peer.executor.boundary_check import BoundaryCheck
 from peer.executor.messages import Load
 from peer.executor.result_file import ResultFile
 from peer.executor.snapshot_file import owner_of, read_snapshot
@@ -72,6 +73,7 @@ class SegmentWork:
             trainable=frozenset(request.trainable),
             kind=request.kind,
         )
+        self._check = BoundaryCheck(graph, program.trainable, request.segment.index)
         costs = graph_costs(graph, program.trainable, program.kind)
         self.predicted = work_seconds(costs, program.segment, request.rates, program.training)
         self._loaded = executor.load(program, parameters)
@@ -215,7 +217,7 @@ class SegmentWork:
                 continue
             key = (kind, task.mode, task.step, task.microbatch, tensor.edge)
             array = self._arrived.pop(key)
-            _check_type(array, tensor, kind)
+            self._check.arriving(array, tensor, kind, task)
             taken[tensor.edge] = array
         return taken
 
@@ -242,6 +244,8 @@ class SegmentWork:
             tensor.edge: tensor
             for tensor in (self._segment.outgoing if forward else self._segment.incoming)
         }
+        for edge, array in tensors.items():
+            self._check.leaving(array, edges[edge], kind, task)
         return tuple(
             tensor_frame(
                 kind,
@@ -260,16 +264,3 @@ class SegmentWork:
 def _work_key(task: Task) -> WorkKey:
     return WorkKey(mode=task.mode, step=task.step, microbatch=task.microbatch)
 
-
-def _check_type(array: Array, tensor: BoundaryTensor, kind: Kind) -> None:
-    """A neighbour's tensor must have the type that the plan says."""
-    shape = tensor.type.shape
-    is_gradient = kind in (Kind.GRADIENT, Kind.PARAMETER_GRADIENT)
-    if is_gradient and tensor.contributions > 1:
-        shape = (tensor.contributions, *shape)
-    if array.shape != shape or array.dtype.name != tensor.type.dtype:
-        raise HomespunError(
-            Code.INVALID_ARGUMENT,
-            f"{kind} of '{tensor.value}' (edge {tensor.edge}) has {array.dtype.name} of shape "
-            f"{array.shape}; the plan says {tensor.type.dtype} of shape {shape}",
-        )

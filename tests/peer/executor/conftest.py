@@ -9,7 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from dag.cluster import PeerRates
 from examples.transformer import Transformer, language_loss
+from homespun.blobs.store import BlobStore
+from peer.blob_cache import BlobCache
+from peer.lease_fetch import load_request
 from tests.pipeline import (
     Pipeline,
     contiguous_parts,
@@ -116,3 +120,16 @@ def lab():
         Pipeline=Pipeline, contiguous_parts=contiguous_parts, different=different, job_of=job_of,
         placed_nodes=placed_nodes, single=single, token_columns=token_columns,
         training_spec=training_spec, transformer=transformer)
+
+
+RATES = PeerRates(matmul_flops_per_s=1e12, attention_flops_per_s=1e12, memory_bytes_per_s=1e11)
+
+
+@pytest.fixture
+def load(tiny, tmp_path):
+    """Requests for the segments of the tiny job, by index."""
+    store = BlobStore(tmp_path / "blobs")
+    for data in tiny.blobs.values():
+        store.put(data)
+    return lambda index: load_request(
+        tiny.spec, tiny.segments[index], BlobCache(store, 0), tmp_path / f"out {index}", RATES)

@@ -3,12 +3,10 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from dag.cluster import PeerRates
-from homespun.blobs.store import BlobStore
 from homespun.errors import Code
-from peer.blob_cache import BlobCache
 from peer.core.events import Task, TaskKind
 from peer.core.phases import Mode
 from peer.executor.messages import (
@@ -24,10 +22,7 @@ from peer.executor.messages import (
     decode,
 )
 from peer.executor.pipe import control_frame, read_frame, write_frame
-from peer.frames import Kind
-from peer.lease_fetch import load_request
-
-RATES = PeerRates(matmul_flops_per_s=1e12, attention_flops_per_s=1e12, memory_bytes_per_s=1e11)
+from peer.frames import Kind, tensor_frame
 
 
 class Child:
@@ -65,15 +60,6 @@ def child():
     child.process.stdout.close()
 
 
-@pytest.fixture
-def load(tiny, tmp_path):
-    store = BlobStore(tmp_path / "blobs")
-    for data in tiny.blobs.values():
-        store.put(data)
-    return lambda index: load_request(
-        tiny.spec, tiny.segments[index], BlobCache(store, 0), tmp_path / f"out {index}", RATES)
-
-
 def forward(microbatch):
     return Run(task=Task(
         kind=TaskKind.FORWARD, mode=Mode.TRAIN, step=0, microbatch=microbatch))
@@ -108,3 +94,11 @@ def test_a_segment_that_cannot_be_loaded_leaves_none(child, load):
     assert isinstance(child.answer(broken), Failed)
     assert isinstance(child.answer(forward(0)), Failed)
     assert isinstance(child.answer(load(0)), Loaded)
+
+
+def test_who_sent_a_nan_is_named(child, load):
+    assert isinstance(child.answer(load(1)), Loaded)
+    nan = np.full((2, 4), np.nan, np.float32)
+    write_frame(child.process.stdin, tensor_frame(Kind.ACTIVATION, nan, edge=0, source=0))
+    failed = child.answer(forward(0))
+    assert (failed.code, failed.blamed_segment) == (Code.NOT_FINITE, 0)

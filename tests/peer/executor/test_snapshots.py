@@ -8,12 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dag.cluster import PeerRates
-from homespun.blobs.store import BlobStore
 from homespun.errors import Code, HomespunError
 from homespun.tensor_file import map_tensors, metadata_in, pack
 from ir.segment import ResultTensor
-from peer.blob_cache import BlobCache
 from peer.core.events import Task, TaskKind
 from peer.core.phases import Mode
 from peer.executor import snapshot_writer
@@ -23,9 +20,7 @@ from peer.executor.snapshot_file import Owner, read_snapshot, write_snapshot
 from peer.executor.snapshot_writer import SnapshotWriter
 from peer.executor.work import SegmentWork
 from peer.frames import Kind, tensor_frame
-from peer.lease_fetch import load_request
 
-RATES = PeerRates(matmul_flops_per_s=1e12, attention_flops_per_s=1e12, memory_bytes_per_s=1e11)
 OWNER = Owner(segment=3, program="ab")
 STATE = {"parameter/w": np.arange(6, dtype=np.float32).reshape(2, 3),
          "optimizer/w/step": np.float32(7).reshape(()), "parameter/empty": np.zeros((0, 2), bool)}
@@ -33,16 +28,6 @@ STATE = {"parameter/w": np.arange(6, dtype=np.float32).reshape(2, 3),
 
 def task(kind, step, microbatch=0, mode=Mode.TRAIN, scale=1.0):
     return Task(kind=kind, mode=mode, step=step, microbatch=microbatch, scale=scale)
-
-
-@pytest.fixture
-def load(tiny, tmp_path):
-    """Requests for the segments of the tiny job, by index."""
-    store = BlobStore(tmp_path / "blobs")
-    for data in tiny.blobs.values():
-        store.put(data)
-    return lambda index: load_request(
-        tiny.spec, tiny.segments[index], BlobCache(store, 0), tmp_path / f"out {index}", RATES)
 
 
 def gradient(step, microbatch):
