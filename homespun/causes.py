@@ -90,7 +90,7 @@ _OF_CODE: Mapping[str, Cause] = {
     Code.PEER_LOST: Cause.NETWORK,
     Code.OVERLOADED: Cause.NETWORK,
     Code.LOSS_NOT_FINITE: Cause.JOB,
-    Code.NOT_FINITE: Cause.SOFTWARE,  # a sick device or the job: trying it elsewhere tells which
+    Code.NOT_FINITE: Cause.SOFTWARE,
     Code.UNSUPPORTED_OP: Cause.JOB,
     Code.INVALID_GRAPH: Cause.JOB,
     Code.INVALID_JOB: Cause.JOB,

@@ -96,12 +96,11 @@ CATALOG: Mapping[Code, CodeInfo] = {
         "Nothing while another peer can take its place; else start one that can, or submit the job "
         "again. The message names the peer."),
     Code.LOSS_NOT_FINITE: CodeInfo(
-        1, "ABORTED", "The loss or a gradient became NaN or infinite.",
+        1, "ABORTED", "The loss, a value or a gradient became NaN or infinite.",
         "Lower the learning rate, clip gradients, or check the data at the step named."),
     Code.NOT_FINITE: CodeInfo(
-        1, "ABORTED", "A value or gradient between two segments became NaN or infinite.",
-        "If every peer that tried it says so: lower the learning rate, clip gradients, or check "
-        "the data at the step named. If one peer does: its device is failing."),
+        1, "ABORTED", "A peer sent a NaN or infinite value or gradient that it had to find itself.",
+        "Look at the device of the peer that is blamed: its memory may be failing."),
     Code.STALLED: CodeInfo(
         1, "DEADLINE_EXCEEDED", "A segment waited longer than its deadline for a tensor.",
         "Look at the peer and the link that the message names."),

@@ -61,11 +61,12 @@ class BoundaryCheck:
         """Refuse what this segment should not send: all that it was given was finite.
 
         Raises:
-            HomespunError: NOT_FINITE; nobody else is to blame.
+            HomespunError: LOSS_NOT_FINITE, as when the loss itself is the first that is not; nobody
+                else is to blame.
         """
         if self._is_bad(array, tensor, kind):
             raise HomespunError(
-                Code.NOT_FINITE,
+                Code.LOSS_NOT_FINITE,
                 f"{_title(tensor, kind, task)} came out of segment {self._segment} with "
                 f"{_where(array)}; nothing like it went in, and it was not sent",
                 edge=tensor.edge)

@@ -68,7 +68,7 @@ def test_what_a_segment_makes_itself_blames_nobody(works, tmp_path):
     write_snapshot(tmp_path / "snapshot", first.owner, 1, state)
     first.restore(tmp_path / "snapshot", 1)
     error = refused(first, Task(kind=TaskKind.FORWARD, mode=Mode.TRAIN, step=1))
-    assert (error.code, blamed_segment(error)) == (Code.NOT_FINITE, -1)
+    assert (error.code, blamed_segment(error)) == (Code.LOSS_NOT_FINITE, -1)
     assert "came out of segment 0" in error.message
 
 
