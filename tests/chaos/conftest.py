@@ -72,6 +72,31 @@ def client(network, shared_client):
     return shared_client
 
 
+class Starter:
+    """Starts jobs whose undisturbed run is known, or is run first, on the same network."""
+
+    def __init__(self, network, client, references, folder):
+        self._network, self._client = network, client
+        self._references, self._folder = references, folder
+
+    def __call__(self, steps, **changes):
+        """Start the job of so many steps."""
+        reference = self.reference(steps, **changes)
+        run = self._submit(steps, changes)
+        run.reference = reference
+        return run
+
+    def reference(self, steps, **changes):
+        """Weights of the undisturbed run."""
+        key = (steps, *sorted(changes.items()))
+        if key not in self._references:
+            self._references[key] = self._submit(steps, changes).weights(self._folder)
+        return self._references[key]
+
+    def _submit(self, steps, changes):
+        return Run.submit(self._network, self._client, arguments(steps, **changes))
+
+
 @pytest.fixture(scope="session")
 def references():
     """Weights of undisturbed runs, by their number of steps."""
@@ -80,17 +105,8 @@ def references():
 
 @pytest.fixture
 def start(network, client, references, tmp_path):
-    """Start the job of so many steps; the undisturbed one has been run before, on this network."""
-    def run(steps, **changes):
-        key = (steps, *sorted(changes.items()))
-        if key not in references:
-            references[key] = Run.submit(
-                network, client, arguments(steps, **changes)).weights(tmp_path)
-        job = Run.submit(network, client, arguments(steps, **changes))
-        job.reference = references[key]
-        return job
-
-    return run
+    """Starts the job of so many steps."""
+    return Starter(network, client, references, tmp_path)
 
 
 @pytest.fixture

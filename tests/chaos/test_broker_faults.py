@@ -16,12 +16,16 @@ from tests.chaos.proxy import HELD
 from tests.chaos.runs import Run
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3_600)]
-STEPS = 60
+STEPS, SHORT = 60, 25
 OUTAGE_VARIABLE = "CHAOS_OUTAGE_S"
-JOB_KINDS = (
-    "JobSubmitted", "PlacementSolved", "SegmentReady", "StepsDone", "SegmentFinished",
-    "PeerDisconnected", "TimerFired")
-"""Transitions that every job comes by, or that the test causes."""
+KINDS_OF_A_JOB = (
+    "JobSubmitted", "PlacementSolved", "BackupsRanked", "SegmentReady", "StandbyReady",
+    "StepsDone", "SnapshotStored", "SegmentFinished", "SegmentReleased")
+"""Transitions that every job comes by."""
+KINDS_OF_A_LOSS = ("PeerDisconnected", "TimerFired", "NeighbourLost", "PeerConnected")
+"""Transitions that a killed peer causes."""
+OFTEN = {"StepsDone": 20, "SnapshotStored": 3, "StandbyReady": 2}
+"""Of those, which one is drawn from the first so many."""
 
 
 def restarted(network):
@@ -33,26 +37,30 @@ def restarted(network):
 
 def submit(start, runs):
     """Submit in a thread: the broker dies meanwhile."""
-    runs.append(start(STEPS))
+    runs.append(start(SHORT))
 
 
 @pytest.mark.parametrize("position", list(Position))
-@pytest.mark.parametrize("kind", JOB_KINDS)
+@pytest.mark.parametrize("kind", [*KINDS_OF_A_JOB, *KINDS_OF_A_LOSS])
 def test_f17_killed_at_a_transition(network, client, start, tmp_path, write_report, kind, position):
-    """SIGKILL before the commit, after it, before anybody is told: nothing is lost or doubled."""
-    start(STEPS).finished()
+    """Killed before the commit, after it, before anybody is told: nothing is lost or doubled."""
+    start.reference(SHORT)
     violations, seconds = [], []
     drawn = chance(f"F17 {kind} {position}")
     for _ in range(count(few=1, share=0.05)):
-        number = drawn.randint(1, 20) if kind == "StepsDone" else 1
-        network.kill("broker")
-        network.start_broker(environment={VARIABLE: f"{kind}:{position}:{number}"})
         jobs = {status.job_id for status in client.jobs()}
         runs = []
+        crash = {VARIABLE: f"{kind}:{position}:{drawn.randint(1, OFTEN.get(kind, 1))}"}
+        if kind in KINDS_OF_A_JOB:
+            again(network, crash)
         submitting = threading.Thread(target=submit, args=(start, runs))
         submitting.start()
-        if kind == "PeerDisconnected":
-            network.kill("peer-4")
+        if kind in KINDS_OF_A_LOSS:
+            submitting.join()
+            lost = drawn.choice(runs[0].until_step(3).segments).peer_name
+            again(network, crash)
+            network.kill(lost)
+            network.restart(lost)
         assert network.ended("broker") == EXIT_STATUS
         seconds.append(restarted(network))
         submitting.join()
@@ -63,6 +71,13 @@ def test_f17_killed_at_a_transition(network, client, start, tmp_path, write_repo
             violations.append(f"one submission made the jobs {sorted(new)}")
         network.heal()
     write_report(f"F17 {kind} {position}", seconds, violations, figure="restart to serving")
+
+
+def again(network, environment):
+    """Start the broker anew, with an environment of its own."""
+    network.kill("broker")
+    network.start_broker(environment=environment)
+    network.wait_until(lambda: network.live() == network.size, "all peers are back")
 
 
 def came_back(network, began_s):
@@ -102,7 +117,7 @@ def test_f15_every_message_twice(
     network, client, start, tmp_path, write_report, monkeypatch
 ):
     """Every call of the submitter is sent twice; peers send reports again and again."""
-    start(STEPS).finished()
+    start.reference(STEPS)
     once, replies = client.connection.call, []
 
     def twice(method, request, *more):
@@ -147,7 +162,7 @@ with homespun.connect(sys.argv[1], Path(sys.argv[2])) as client:
 
 def test_f29_the_submitter_vanishes(network, client, start, tmp_path, write_report):
     """The job goes on, and its result waits for whoever asks next."""
-    reference = start(STEPS).reference
+    reference = start.reference(STEPS)
     violations = []
     times = count(few=1, share=0.05)
     for _ in range(times):

@@ -138,7 +138,7 @@ def small_disk(network):
 def test_f11_a_peers_disk_is_full(network: ChaosNetwork, small_disk, start, tmp_path, write_report):
     """The daemon lives on; its segment goes on or moves; a disk with room again is used again."""
     drawn = chance("F11")
-    start(STEPS).finished()
+    start.reference(STEPS)
     victims = {name: small_disk(name) for name in network.names}
     deaths, daemons = [], {name: network.pid(name) for name in network.names}
 
@@ -178,7 +178,7 @@ def fill(place):
 def test_f22_a_device_gives_nan(network, start, tmp_path, write_report):
     """Refused where it arrives; the sick peer is named, its segment moves, no weight is touched."""
     drawn = chance("F22")
-    start(STEPS).finished()
+    start.reference(STEPS)
     for name in network.names:  # whoever the planner takes: any of them can be asked to be sick
         network.kill(name)
         network.start_peer(int(name.removeprefix("peer-")), environment={
