@@ -43,15 +43,19 @@ def recovered_after(commits: Sequence[float], at_s: float, until_s: float) -> fl
     Raises:
         LookupError: nothing was committed in that time.
     """
-    before = [at for at in commits if at <= at_s][-USUAL_COMMITS:]
-    usual = [end - begin for begin, end in itertools.pairwise(before)]
-    usual_s = statistics.median(usual) if usual else 0.0
+    usual_s = usual_pause([at for at in commits if at <= at_s][-USUAL_COMMITS:])
     times = [at_s, *(at for at in commits if at_s < at <= until_s)]
     if len(times) == 1:
         raise LookupError(f"no step was committed within {until_s - at_s:.1f} s of the fault")
     pauses = [(end - begin, end) for begin, end in itertools.pairwise(times)]
     longest_s, end_s = max(pauses)
     return (end_s if longest_s > PAUSE_RATIO * usual_s else times[1]) - at_s
+
+
+def usual_pause(commits: Sequence[float]) -> float:
+    """Median seconds from commit to commit; 0 of fewer than two."""
+    pauses = [end - begin for begin, end in itertools.pairwise(commits)]
+    return statistics.median(pauses) if pauses else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,9 +17,14 @@ BATCH = 8
 
 
 def main() -> None:
-    """Train until killed. Arguments: number of peers, then addresses of peers that run."""
+    """Train until killed.
+
+    Arguments: number of peers, seconds of matchmaking, longest seconds of averaging, then addresses
+    of peers that run.
+    """
     torch.set_num_threads(1)
-    peers, addresses = int(sys.argv[1]), sys.argv[2:]
+    peers, matchmaking_s, averaging_s = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
+    addresses = sys.argv[4:]
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64))
     dht = hivemind.DHT(
@@ -28,10 +33,9 @@ def main() -> None:
     optimizer = hivemind.Optimizer(
         dht=dht, run_id="gap", params=model.parameters(),
         optimizer=lambda params: torch.optim.AdamW(params, lr=1e-3),
-        # An epoch, which is what hivemind commits, is two batches of every peer. The times are
-        # the shortest that its own guide names for small local runs.
+        # An epoch, which is what hivemind commits, is two batches of every peer.
         target_batch_size=2 * BATCH * peers, batch_size_per_step=BATCH,
-        matchmaking_time=3.0, averaging_timeout=10.0)
+        matchmaking_time=matchmaking_s, averaging_timeout=averaging_s)
     epoch = optimizer.local_epoch
     while True:
         x = torch.randn(BATCH, 64)
