@@ -23,8 +23,8 @@ from broker.journal import Journal
 
 STALE, LOST = "stale_token", "peer_lost"
 """Notes of the core."""
-PAUSE_RATIO = 3.0
-"""Of a pause to the usual one, from which on it is taken for the fault's doing."""
+PAUSE_RATIO, PAUSE_S = 1.5, 0.5
+"""So many usual pauses, and so many seconds more, are taken for the fault's doing."""
 USUAL_COMMITS = 30
 """Before a fault, that say what is usual."""
 
@@ -33,7 +33,7 @@ def recovered_after(commits: Sequence[float], at_s: float, until_s: float) -> fl
     """Seconds from a fault to the commit that ended the longest pause after it.
 
     What was already under way at the fault may still be committed; it shows no recovery. Where no
-    pause is longer than `PAUSE_RATIO` usual ones, nobody stood still: then to the first commit.
+    pause is clearly longer than usual, nobody stood still: then to the first commit.
 
     Args:
         commits: times of commits, Unix seconds, oldest first.
@@ -49,7 +49,8 @@ def recovered_after(commits: Sequence[float], at_s: float, until_s: float) -> fl
         raise LookupError(f"no step was committed within {until_s - at_s:.1f} s of the fault")
     pauses = [(end - begin, end) for begin, end in itertools.pairwise(times)]
     longest_s, end_s = max(pauses)
-    return (end_s if longest_s > PAUSE_RATIO * usual_s else times[1]) - at_s
+    stood_still = longest_s > PAUSE_RATIO * usual_s + PAUSE_S
+    return (end_s if stood_still else times[1]) - at_s
 
 
 def usual_pause(commits: Sequence[float]) -> float:
