@@ -1,8 +1,9 @@
 """A whole network on this machine trains a small language model; run by `make demo`.
 
 A broker, three peers and a spare one, each a process with an identity of its own, talk over mutual
-TLS as they would between homes. The same job then runs on one peer, and the program fails unless
-both give the same weights, bit by bit. What is left behind is in `demo-run/`.
+TLS as they would between homes. Half way one of the three is killed, and the spare one takes its
+part over. The same job then runs undisturbed on one peer, and the program fails unless both give
+the same weights, bit by bit. What is left behind is in `demo-run/`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 
 import torch
 
@@ -108,8 +110,10 @@ def _demo() -> list[str]:
     with ExitStack() as stack:
         with part(f"Starting a broker and {PEERS + SPARE_PEERS} peers as separate processes"):
             network = stack.enter_context(LocalNetwork(DIRECTORY, PEERS + SPARE_PEERS))
-        several = train(network, model, text, PEERS)
+        loss = Loss(network)
+        several = train(network, model, text, PEERS, loss.watch)
         one = train(network, model, text, 1)
+    report_loss(loss, several)
     report(several, one)
     trained = new_model()
     trained.load_state_dict(several.result.state_dict())
@@ -123,8 +127,50 @@ def new_model() -> Transformer:
     return Transformer(width=256, layers=6, heads=8, hidden=704, context=CONTEXT)
 
 
-def train(network: LocalNetwork, model: Transformer, text: Text, peers: int) -> Run:
-    """Train on so many peers, showing the progress.
+class Loss:
+    """One peer's sudden end, half way through a job.
+
+    Attributes:
+        name: of the peer that was killed; "" before.
+        step: steps that were done by then.
+        unix_ms: when.
+    """
+
+    def __init__(self, network: LocalNetwork) -> None:
+        self._network = network
+        self.name, self.step, self.unix_ms = "", 0, 0
+
+    def watch(self, job: homespun.Job) -> None:
+        """Follow a job beside its display, and kill the peer of its middle segment half way."""
+        Thread(target=self._follow, args=(job,), daemon=True).start()
+
+    def _follow(self, job: homespun.Job) -> None:
+        for update in job.updates(timeout_s=JOB_TIMEOUT_S):
+            status = update.status
+            if status.steps_done >= STEPS // 2:
+                self.name = status.segments[len(status.segments) // 2].peer_name
+                self.step, self.unix_ms = status.steps_done, time.time_ns() // 1_000_000
+                self._network.kill(self.name)
+                return
+
+    def gap_s(self, run: Run) -> float:
+        """Time from the kill to the next step that was done."""
+        return min(metric.unix_ms - self.unix_ms for metric in run.metrics.steps
+                   if metric.unix_ms > self.unix_ms + 1) / 1000
+
+
+def report_loss(loss: Loss, run: Run) -> None:
+    """Say what was killed, and who went on."""
+    holder = run.status.segments[len(run.status.segments) // 2].peer_name
+    say(f"\nAfter step {loss.step} {loss.name} was killed; {holder} took its part over. The next "
+        f"step was\ndone {loss.gap_s(run):.1f} s later. No step was lost or done twice.")
+
+
+def train(
+    network: LocalNetwork, model: Transformer, text: Text, peers: int,
+    meanwhile: Callable[[homespun.Job], None] = lambda job: None,
+) -> Run:
+    """Train on so many peers, showing the progress; `meanwhile` is called once it is submitted.
 
     Raises:
         HomespunError: what the job failed with.
@@ -141,6 +187,7 @@ def train(network: LocalNetwork, model: Transformer, text: Text, peers: int) -> 
                 clip_norm=1.0, steps=STEPS, batch_size=BATCH_SIZE, seed=SEED, peers=peers,
                 name=f"demo on {peers}",
             )
+        meanwhile(job)
         error = show(job, timeout_s=JOB_TIMEOUT_S, tokens_per_sample=CONTEXT).error()
         if error is not None:
             raise SystemExit(error.exit_code)  # the display has said it

@@ -95,7 +95,8 @@ def _complete(turn: Turn, job: JobRecord) -> None:
 def _is_safe(state: State, job: JobRecord, index: int, record: SnapshotRecord) -> bool:
     """Whether a snapshot outlives its segment's peer, or there is no other to keep it."""
     own = job.leases[index].peer_id
-    shards = {shard for peer_id, shard in record.holders.items() if peer_id != own}
+    shards = {shard for peer_id, shard in record.holders.items()
+              if peer_id != own and state.peers[peer_id].state is not PeerState.LOST}
     if WHOLE in shards or len(shards) >= record.data_shards > 1:
         return True
     others = any(peer.peer_id != own and peer.state is PeerState.LIVE
