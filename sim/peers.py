@@ -32,6 +32,9 @@ class Work:
     early: list[Deliver] = field(default_factory=list)
     """What neighbours sent before our links were open."""
     lines: dict[int, Line] = field(default_factory=dict)
+    arrivals: dict[int, TensorKey | None] = field(default_factory=dict)
+    """What neighbours sent, until the core takes or drops it; None for what is no tensor."""
+    arrived: int = 0
     is_gone: bool = False
 
 
@@ -116,6 +119,12 @@ class SimulatedPeer:
                 digest = f"{command.token:064x}"
                 self._later(LOAD_MS * self.slowness, lease, ev.ResultStored, digest=digest,
                             size_bytes=10)
+            case do.TakeArrival():
+                key = self.works[lease].arrivals.pop(command.arrival)
+                if key is not None and key[0] is not ev.TensorKind.ACKNOWLEDGE:
+                    self.works[lease].executor.arrived.add(key)
+            case do.DropArrival():
+                self.works[lease].arrivals.pop(command.arrival)
             case do.UnloadSegment():
                 self.works[lease].is_gone = True
                 core = self.core
@@ -198,10 +207,10 @@ class SimulatedPeer:
         if not work.members:
             work.early.append(lambda: self.receive(lease, event_class, fields))
             return
-        if fields.get("kind", ev.TensorKind.ACKNOWLEDGE) is not ev.TensorKind.ACKNOWLEDGE:
-            work.executor.arrived.add((fields["kind"], fields["edge"], fields["mode"],
-                                       fields["step"], fields["microbatch"]))
-        self._tell(lease, event_class, **fields)
+        work.arrived += 1
+        work.arrivals[work.arrived] = None if "kind" not in fields else (
+            fields["kind"], fields["edge"], fields["mode"], fields["step"], fields["microbatch"])
+        self._tell(lease, event_class, arrival=work.arrived, **fields)
 
     def _later(self, longest_ms: float, lease: LeaseKey, event_class: type, **fields: Any) -> None:
         work, core = self.works[lease], self.core

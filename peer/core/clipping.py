@@ -44,20 +44,9 @@ class NormGathering:
     segments: int
     by_step: dict[int, dict[int, SquaredNorms]] = field(default_factory=dict)
 
-    def problem(self, step: int, source: int, step_now: int) -> str | None:
-        """Why norms are not acceptable, or None. Bounds what others can make the lead hold.
-
-        A segment measures step `s` when it knows the scale of `s - 1`; the lead may still be busy
-        with the update of `s - 1` then, so one step ahead is the most that a correct one can be.
-        """
-        what = f"norms of step {step} from segment {source}"
-        if not 0 < source < self.segments:
-            return f"{what}: the job has no such other segment"
-        if not step_now <= step <= step_now + 1:
-            return f"{what} are not due: the lead is at step {step_now}"
-        if source in self.by_step.get(step, {}):
-            return f"{what} came twice"
-        return None
+    def has(self, step: int, source: int) -> bool:
+        """Whether a segment's norms of a step are in."""
+        return source in self.by_step.get(step, {})
 
     def missing(self, step: int) -> int | None:
         """First segment whose norms of a step are not in; None when none of that step are."""

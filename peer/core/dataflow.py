@@ -59,10 +59,13 @@ class SegmentRun:
 
     @classmethod
     def begin(
-        cls, segment: Segment, order: PhaseOrder, in_flight: int, segments: int
+        cls, segment: Segment, order: PhaseOrder, in_flight: int, segments: int, position: int = 0
     ) -> SegmentRun:
-        """A run that has done nothing yet, of a job with so many segments."""
-        return cls(segment, order, max(1, in_flight), segments, order.first())
+        """A run at a position, of a job with so many segments."""
+        run = cls(segment, order, max(1, in_flight), segments, order.at(position))
+        if run.phase is not None and run.phase.mode is Mode.INFER:
+            run.forwarded = run.retired = position
+        return run
 
     def edges(self, outgoing: bool, kind: BoundaryKind) -> tuple[BoundaryTensor, ...]:
         """The segment's boundary tensors of one direction and kind, in edge order."""
@@ -171,75 +174,6 @@ def _returns(
 def is_acknowledged(tensor: BoundaryTensor, phase: Phase) -> bool:
     """Whether the consumer answers an activation with an acknowledgement, not a gradient."""
     return phase.mode is not Mode.TRAIN or not tensor.differentiable
-
-
-def accept(run: SegmentRun, key: TensorKey) -> str | None:
-    """Note that a tensor arrived.
-
-    Returns:
-        None, or why it is not acceptable: unknown edge, wrong direction, repeated, used already, or
-        further ahead than a correct neighbour can be. Bounds what a neighbour can make us hold.
-    """
-    kind, edge, mode, step, microbatch = key
-    what = f"{kind} of edge {edge}, {mode} step {step}, microbatch {microbatch}"
-    if tensor_of(run.segment, key) is None:
-        return f"{kind} of edge {edge} does not belong to segment {run.segment.index}"
-    if key in run.arrived:
-        return f"{what} came twice"
-    if not is_due(run, key):
-        return f"{what} is not due"
-    run.arrived.add(key)
-    return None
-
-
-def tensor_of(segment: Segment, key: TensorKey) -> BoundaryTensor | None:
-    """The segment's boundary tensor that an arriving tensor claims to be of; None if none is."""
-    kind, edge = key[:2]
-    arrives = kind in (TensorKind.ACTIVATION, TensorKind.PARAMETER)
-    tensors = segment.incoming if arrives else segment.outgoing
-    wide = kind in (TensorKind.PARAMETER, TensorKind.PARAMETER_GRADIENT)
-    wanted = BoundaryKind.PARAMETER if wide else BoundaryKind.ACTIVATION
-    return next((t for t in tensors if t.edge == edge and t.kind is wanted), None)
-
-
-def is_due(run: SegmentRun, key: TensorKey) -> bool:
-    """Whether a correct neighbour can have sent a tensor by now, and this run has yet to use it.
-
-    Activations come for the current phase and the next: the producer leaves a phase when all its
-    microbatches were answered. Answers come for microbatches in flight, the one whose forward is
-    just being run included: its tensors leave before its end is known here.
-    """
-    kind, _, mode, step, microbatch = key
-    tensor, phase = tensor_of(run.segment, key), run.phase
-    if tensor is None or phase is None:
-        return False
-    is_now = (mode, step) == (phase.mode, phase.step)
-    match kind:
-        case TensorKind.ACTIVATION:
-            following = run.order.after(phase)
-            is_next = following is not None and (mode, step) == (following.mode, following.step)
-            if is_next and following is not None:
-                return 0 <= microbatch < following.microbatches
-            return is_now and run.forwarded <= microbatch < phase.microbatches
-        case TensorKind.GRADIENT | TensorKind.ACKNOWLEDGE:
-            is_answer = (kind is TensorKind.ACKNOWLEDGE) == is_acknowledged(tensor, phase)
-            last = min(run.forwarded, phase.microbatches - 1)
-            return is_now and is_answer and run.retired <= microbatch <= last
-    if mode is not Mode.TRAIN or microbatch != 0 or phase.mode is Mode.INFER:
-        return False
-    if kind is TensorKind.PARAMETER_GRADIENT:
-        return tensor.differentiable and step == phase.step and not run.measured
-    first = max(1, phase.step)  # those of step 0 came with the blobs
-    return first <= step <= min(run.order.steps, phase.step + _parameters_ahead(run, tensor))
-
-
-def _parameters_ahead(run: SegmentRun, tensor: BoundaryTensor) -> int:
-    """Steps that the home of a foreign parameter can be ahead of this segment.
-
-    One where it waits for our gradient. Else each segment between the two can be one ahead of the
-    next, as they wait for each other only along edges.
-    """
-    return 1 if tensor.differentiable else run.segments
 
 
 def finish_task(

@@ -326,7 +326,7 @@ class TensorReceived(SegmentEvent):
     `arrival` is the shell's number for it: `TakeArrival` or `DropArrival` will name it.
     """
 
-    arrival: int = 0
+    arrival: int
 
     kind: TensorKind
     edge: int
@@ -339,7 +339,7 @@ class TensorReceived(SegmentEvent):
 class NormsReceived(SegmentEvent):
     """For the lead: another segment's squared gradient norms of a step, by parameter name."""
 
-    arrival: int = 0
+    arrival: int
     source: int
     step: int
     squared_norms: tuple[tuple[str, float], ...]
@@ -349,7 +349,7 @@ class NormsReceived(SegmentEvent):
 class ScaleReceived(SegmentEvent):
     """From the lead: the factor on the gradients of a step."""
 
-    arrival: int = 0
+    arrival: int
     step: int
     scale: float
 

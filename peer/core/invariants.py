@@ -7,7 +7,8 @@ production. The names P1 to P9 are those of docs/peer-state.md.
 from __future__ import annotations
 
 from dag.schedule import DEFERRED_MICROBATCHES_MAX
-from peer.core.dataflow import SegmentRun, is_due, next_action
+from peer.core.arrivals import Verdict, tensor_of, when_due
+from peer.core.dataflow import SegmentRun, TensorKey, next_action
 from peer.core.events import Task, TaskKind
 from peer.core.phases import Mode
 from peer.core.state import LeasePhase, LeaseRecord, PeerState
@@ -103,12 +104,17 @@ def _check_reports(state: PeerState) -> None:
 
 def _check_arrived(lease: LeaseRecord) -> None:
     """Whatever waits will be used: so a neighbour cannot fill the memory."""
-    stray = sorted(str(key) for key in lease.run.arrived if not is_due(lease.run, key))
+    stray = sorted(str(key) for key in lease.run.arrived if not _is_due(lease.run, key))
     where = f"segment {lease.segment} of {lease.job_id}"
     _require(not stray, f"P8: {where} holds tensors that it will not use: {stray[:3]}")
     gathered = {step: len(norms) for step, norms in lease.gathering.by_step.items()}
     bounded = len(gathered) <= 2 and all(n < lease.gathering.segments for n in gathered.values())
     _require(bounded, f"P8: {where} holds norms of steps {gathered}")
+
+
+def _is_due(run: SegmentRun, key: TensorKey) -> bool:
+    tensor = tensor_of(run.segment, key)
+    return tensor is not None and when_due(run, key, tensor) is Verdict.TAKE
 
 
 def _check_step(lease: LeaseRecord) -> None:

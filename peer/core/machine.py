@@ -8,29 +8,30 @@ the commands in order. Bad input never raises: it fails the lease that it came f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from math import isfinite, isnan
+from math import isfinite
 from typing import Any
 
 from homespun.errors import Code
 from ir.segment import BoundaryKind
 from peer.core import commands as do
 from peer.core import events as ev
+from peer.core import standbys
+from peer.core.arrivals import Verdict, judge_norms, judge_scale, judge_tensor, tensor_of
 from peer.core.clipping import NormGathering, gradient_scale
 from peer.core.dataflow import (
     SegmentRun,
+    TensorKey,
     Waiting,
-    accept,
     end_phase,
     finish_task,
     free_retirement,
     is_acknowledged,
     is_phase_over,
     next_action,
-    tensor_of,
 )
 from peer.core.invariants import InvariantViolation, check_books
 from peer.core.phases import Mode, PhaseOrder
-from peer.core.state import BusyTask, LeasePhase, LeaseRecord, PeerState
+from peer.core.state import Arrival, BusyTask, LeasePhase, LeaseRecord, PeerState
 from peer.core.story import Story
 
 Commands = Iterator[do.AnyCommand]
@@ -38,8 +39,14 @@ Commands = Iterator[do.AnyCommand]
 LEAD = 0
 """Index of the segment whose peer adds what is summed over segments."""
 
+HELD_MAX = 1_024
+"""Arrivals that may wait at once: one for each link, and links are bounded by a job's segments."""
+
 INFERENCE_REPORTS = 100
 """Reports of one segment's progress through all rows: one per cent each; the broker keeps them."""
+
+AFTER_START = (LeasePhase.RUNNING, LeasePhase.STORING, LeasePhase.FINISHED)
+"""Phases in which a lease has members, whose log they may need."""
 
 _URGENCY = {
     ev.TaskKind.UPDATE: 0,
@@ -67,9 +74,19 @@ class Peer:
             ev.RevokeReceived: self._revoke_received,
             ev.SegmentLoaded: self._segment_loaded,
             ev.SegmentBroke: self._segment_broke,
-            ev.TensorReceived: self._tensor_received,
-            ev.NormsReceived: self._norms_received,
-            ev.ScaleReceived: self._scale_received,
+            ev.TensorReceived: self._arrived,
+            ev.NormsReceived: self._arrived,
+            ev.ScaleReceived: self._arrived,
+            ev.NeighbourLost: self._neighbour_lost,
+            ev.SnapshotPlanReceived: self._snapshot_plan_received,
+            ev.SnapshotCompleted: self._snapshot_completed,
+            ev.SnapshotHeld: self._snapshot_held,
+            ev.SnapshotFailed: self._snapshot_failed,
+            ev.PaceMeasured: self._pace_measured,
+            ev.StandByReceived: lambda event: standbys.asked(self.state, event),
+            ev.StandbyPrepared: lambda event: standbys.prepared(self.state, event),
+            ev.StandbyBroke: lambda event: standbys.broke(self.state, event),
+            ev.AvailabilityChanged: self._availability_changed,
             ev.TaskFinished: self._task_finished,
             ev.ResultStored: self._result_stored,
             ev.SegmentUnloaded: self._segment_unloaded,
@@ -107,22 +124,34 @@ class Peer:
     # --- the broker's side ---------------------------------------------------------------------
 
     def _broker_connected(self, event: ev.BrokerConnected) -> Commands:
-        yield from self._acknowledged(event.last_report)
+        self.state.reports.acknowledge(event.last_report)
+        self.state.is_connected = True
+        yield self._availability()
         yield from self.state.reports.connect(event.last_report)
 
     def _broker_disconnected(self, event: ev.BrokerDisconnected) -> Commands:
+        self.state.is_connected = False
         self.state.reports.disconnect()
         yield from ()
 
     def _reports_acknowledged(self, event: ev.ReportsAcknowledged) -> Commands:
-        yield from self._acknowledged(event.through_number)
+        self.state.reports.acknowledge(event.through_number)
+        yield from ()
 
-    def _acknowledged(self, through_number: int) -> Commands:
-        """Forget reports; a segment whose result the broker knows of has nothing left to do."""
-        for report in self.state.reports.acknowledge(through_number):
-            lease = self._lease(report.job_id, report.segment, report.token)
-            if lease is not None and isinstance(report.body, do.FinishedBody):
-                yield from self._unload(lease)
+    def _availability_changed(self, event: ev.AvailabilityChanged) -> Commands:
+        self.state.availability = event.availability
+        self.state.drain_at_ns = (
+            event.at_ns + event.deadline_ms * 1_000_000 if event.deadline_ms > 0 else None)
+        if self.state.is_connected:
+            yield self._availability()
+
+    def _availability(self) -> do.TellAvailability:
+        """What the broker is told, with the time that is left of the owner's deadline."""
+        left_ms = 0
+        if self.state.drain_at_ns is not None:
+            left_ms = max(1, (self.state.drain_at_ns - self.state.now_ns) // 1_000_000)
+        return do.TellAvailability(
+            availability=self.state.availability, deadline_ms=left_ms)
 
     def _assignment_received(self, event: ev.AssignmentReceived) -> Commands:
         held = self.state.leases.get((event.job_id, event.segment.index))
@@ -133,21 +162,36 @@ class Peer:
         order = PhaseOrder.of(event.spec)
         lease = LeaseRecord(
             event,
-            SegmentRun.begin(event.segment, order, event.in_flight, event.segments),
+            SegmentRun.begin(
+                event.segment, order, event.in_flight, event.segments, event.position),
             NormGathering(event.segments),
+            steps_done=event.position,
+            complete=event.position,
         )
+        standbys.consume(self.state, event.job_id, event.segment.index)
         self.state.leases[event.job_id, event.segment.index] = lease
-        yield do.LoadSegment(**_of(lease), spec=event.spec, program=event.segment)
+        yield do.LoadSegment(
+            **_of(lease), spec=event.spec, program=event.segment, position=event.position,
+            snapshot=event.snapshot)
 
     def _start_received(self, event: ev.StartReceived) -> Commands:
         lease = self._of_event(event)
-        if lease is None or lease.phase is not LeasePhase.READY:
+        if lease is None:
             return
-        lease.phase = LeasePhase.RUNNING
+        is_first = lease.phase is LeasePhase.READY
+        if not is_first and (lease.phase not in AFTER_START or lease.members == event.members):
+            return
         lease.members = event.members
         yield do.SetMembers(**_of(lease), members=event.members)
+        if is_first:
+            lease.phase = LeasePhase.RUNNING
+            if lease.run.phase is None:
+                yield from self._store(lease)
 
     def _revoke_received(self, event: ev.RevokeReceived) -> Commands:
+        if standbys.find(self.state, event) is not None:
+            yield from standbys.revoked(self.state, event)
+            return
         lease = self._of_event(event)
         if lease is None:
             yield from self._report_released(event.job_id, event.segment, event.token)
@@ -173,7 +217,9 @@ class Peer:
             return  # the result is stored, or the segment is being dropped: nobody needs it now
         if lease.phase is LeasePhase.STORING and event.blamed_peer:
             return  # all that neighbours owed is here; they may go
-        yield from self._fail(lease, event.code, event.message, event.blamed_peer)
+        yield from self._fail(
+            lease, event.code, event.message, event.blamed_peer, event.cause, event.evidence,
+            event.remedy)
 
     def _task_finished(self, event: ev.TaskFinished) -> Commands:
         lease, busy = self._of_event(event), self.state.busy
@@ -203,6 +249,7 @@ class Peer:
                 result_digest=event.digest, result_bytes=event.size_bytes,
                 corrections=event.corrections)
             yield from self._report(lease, body)
+            yield do.FreeExecutor(**_of(lease))
 
     def _segment_unloaded(self, event: ev.SegmentUnloaded) -> Commands:
         lease = self._of_event(event)
@@ -214,47 +261,126 @@ class Peer:
         if lease.is_revoked:
             yield from self._report_released(lease.job_id, lease.segment, lease.token)
 
+    # --- snapshots -----------------------------------------------------------------------------
+
+    def _snapshot_plan_received(self, event: ev.SnapshotPlanReceived) -> Commands:
+        lease = self._of_event(event)
+        if lease is None:
+            return
+        lease.interval = event.interval
+        if (lease.holders, lease.data_shards) != (event.holders, event.data_shards):
+            lease.holders, lease.data_shards = event.holders, event.data_shards
+            yield do.SetHolders(
+                **_of(lease), holders=event.holders, data_shards=event.data_shards)
+
+    def _snapshot_completed(self, event: ev.SnapshotCompleted) -> Commands:
+        lease = self._of_event(event)
+        if lease is not None and event.position > lease.complete:
+            lease.complete = event.position
+            yield do.ForgetBefore(**_of(lease), position=event.position)
+
+    def _snapshot_held(self, event: ev.SnapshotHeld) -> Commands:
+        lease = self._of_event(event)
+        if lease is None or lease.phase is LeasePhase.CLOSING:
+            return
+        lease.snapshot_problem = ""
+        yield from self._report(lease, do.SnapshotBody(
+            position=event.position, digest=event.digest, size_bytes=event.size_bytes,
+            holder=event.holder, shard=event.shard, data_shards=event.data_shards,
+            seconds=event.seconds))
+
+    def _snapshot_failed(self, event: ev.SnapshotFailed) -> Commands:
+        """Training goes on; what was kept before still is. Shown in the peer's status."""
+        lease = self._of_event(event)
+        if lease is not None:
+            lease.snapshot_problem = (
+                f"position {event.position}: {event.message} [{event.code}]")
+        yield from ()
+
+    def _take_snapshot(self, lease: LeaseRecord, position: int) -> Commands:
+        """At the positions that all segments agree on, if anything is left to do."""
+        is_due = lease.interval > 0 and position % lease.interval == 0
+        if is_due and lease.run.phase is not None and position > lease.assignment.position:
+            yield do.TakeSnapshot(**_of(lease), position=position)
+
+    def _pace_measured(self, event: ev.PaceMeasured) -> Commands:
+        lease = self._of_event(event)
+        if lease is not None and lease.phase is LeasePhase.RUNNING:
+            yield from self._report(lease, do.PaceBody(
+                microbatch_s=event.microbatch_s, microbatches=event.microbatches))
+
     # --- the neighbours' side ------------------------------------------------------------------
 
-    def _tensor_received(self, event: ev.TensorReceived) -> Commands:
+    def _neighbour_lost(self, event: ev.NeighbourLost) -> Commands:
+        """The broker finds the neighbour's segment another holder; this one waits."""
         lease = self._of_event(event)
-        if lease is None or lease.phase not in (LeasePhase.READY, LeasePhase.RUNNING):
-            return
-        key = (event.kind, event.edge, event.mode, event.step, event.microbatch)
-        problem = accept(lease.run, key)
-        if problem is not None:
-            tensor = tensor_of(lease.run.segment, key)
-            ends = () if tensor is None else (tensor.source, tensor.target)
-            sender = next((end for end in ends if end != lease.segment), -1)
-            yield from self._refuse(lease, problem, sender)
+        is_now = lease is not None and lease.peer_of(event.neighbour) == event.peer_id
+        if lease is not None and is_now and lease.phase in AFTER_START:
+            yield from self._report(lease, do.NeighbourLostBody(
+                neighbour=event.neighbour, peer_id=event.peer_id, code=event.code,
+                message=event.message))
 
-    def _norms_received(self, event: ev.NormsReceived) -> Commands:
+    def _arrived(self, event: Arrival) -> Commands:
         lease = self._of_event(event)
-        if lease is None or lease.phase is not LeasePhase.RUNNING or lease.run.phase is None:
-            return
-        if lease.segment != LEAD or lease.assignment.spec.training.clip_norm == 0:
-            problem: str | None = f"norms from segment {event.source}, which nobody asked for"
+        if lease is None or lease.phase in (LeasePhase.FINISHED, LeasePhase.CLOSING):
+            yield do.DropArrival(
+                job_id=event.job_id, segment=event.segment, token=event.token,
+                arrival=event.arrival)
+        elif any(_same(event, held) for held in lease.held):
+            yield do.DropArrival(**_of(lease), arrival=event.arrival)
         else:
-            step_now = lease.run.phase.step
-            problem = lease.gathering.problem(event.step, event.source, step_now)
-        if problem is not None:
-            yield from self._refuse(lease, problem, event.source)
-            return
-        yield from self._gather_norms(lease, event.step, event.source, event.squared_norms)
+            yield from self._judge(lease, event)
 
-    def _scale_received(self, event: ev.ScaleReceived) -> Commands:
-        lease = self._of_event(event)
-        if lease is None or lease.phase is not LeasePhase.RUNNING or lease.run.phase is None:
-            return
-        run, asked = lease.run, lease.assignment.spec.training.clip_norm > 0
-        is_due = asked and lease.segment != LEAD and run.measured and run.scale is None
-        if not is_due or event.step != lease.run.phase.step:
-            problem = f"the gradient scale of step {event.step} is not due"
-            yield from self._refuse(lease, problem, LEAD)
-        elif not isnan(event.scale) and not 0 <= event.scale <= 1:
-            yield from self._refuse(lease, f"a gradient scale of {event.scale}", LEAD)
-        else:
-            yield from self._set_scale(lease, event.step, event.scale)
+    def _judge(self, lease: LeaseRecord, event: Arrival) -> Commands:
+        """Take, drop, hold or refuse one arrival."""
+        match self._verdict(lease, event):
+            case Verdict.TAKE:
+                yield do.TakeArrival(**_of(lease), arrival=event.arrival)
+                yield from self._use(lease, event)
+            case Verdict.DROP:
+                yield do.DropArrival(**_of(lease), arrival=event.arrival)
+            case Verdict.HOLD:
+                lease.held.append(event)
+                if len(lease.held) > HELD_MAX:
+                    yield from self._refuse(lease, event, "came while too many others wait")
+            case Verdict.REFUSE:
+                yield from self._refuse(lease, event, "is nothing that this segment takes")
+
+    def _verdict(self, lease: LeaseRecord, event: Arrival) -> Verdict:
+        run, clips = lease.run, lease.assignment.spec.training.clip_norm > 0
+        is_lead = lease.segment == LEAD
+        match event:
+            case ev.TensorReceived():
+                verdict = judge_tensor(run, _key(event))
+            case ev.NormsReceived():
+                verdict = judge_norms(
+                    run, lease.gathering, event.step, event.source, is_asked=clips and is_lead)
+            case ev.ScaleReceived():
+                verdict = judge_scale(
+                    run, event.step, event.scale, is_asked=clips and not is_lead)
+        is_early = lease.phase in (LeasePhase.LOADING, LeasePhase.READY)
+        return Verdict.HOLD if is_early and verdict is Verdict.TAKE else verdict
+
+    def _use(self, lease: LeaseRecord, event: Arrival) -> Commands:
+        match event:
+            case ev.TensorReceived():
+                lease.run.arrived.add(_key(event))
+            case ev.NormsReceived():
+                yield from self._gather_norms(
+                    lease, event.step, event.source, event.squared_norms)
+            case ev.ScaleReceived():
+                yield from self._set_scale(lease, event.step, event.scale)
+
+    def _judge_held(self, lease: LeaseRecord) -> Commands:
+        """Judge what waits again, until nothing more of it is due."""
+        while True:
+            held, lease.held = lease.held, []
+            for event in held:
+                if lease.phase is LeasePhase.CLOSING:
+                    return
+                yield from self._judge(lease, event)
+            if len(lease.held) == len(held):
+                return
 
     # --- time ----------------------------------------------------------------------------------
 
@@ -265,7 +391,7 @@ class Peer:
                 yield from self._stalled(lease)
 
     def _stalled(self, lease: LeaseRecord) -> Commands:
-        """Give a lease up that waited, or whose executor worked, for too long."""
+        """Tell the broker of a long wait; give a lease up whose executor works for too long."""
         where = f"segment {lease.segment} of {lease.job_id}"
         if lease.waiting is not None:
             peer = lease.peer_of(lease.waiting.segment)
@@ -274,21 +400,27 @@ class Peer:
                 f"{where} waited {seconds:.0f} s for {lease.waiting.what} "
                 f"from segment {lease.waiting.segment} on {peer}"
             )
-        else:
-            assert self.state.busy is not None
-            task, peer = self.state.busy.task, ""
-            seconds = (self.state.now_ns - self.state.busy.since_ns) / 1e9
-            message = (
-                f"{where}: {task.kind} of {task.mode} step {task.step}, microbatch "
-                f"{task.microbatch} has not ended after {seconds:.0f} s; the executor hangs, or a "
-                "neighbour does not take its tensors"
-            )
-        yield from self._fail(lease, Code.STALLED, message, peer)
+            lease.is_stall_told = True
+            yield from self._report(lease, do.NeighbourLostBody(
+                neighbour=lease.waiting.segment, peer_id=peer, code=str(Code.STALLED),
+                message=message))
+            return
+        assert self.state.busy is not None
+        task = self.state.busy.task
+        seconds = (self.state.now_ns - self.state.busy.since_ns) / 1e9
+        message = (
+            f"{where}: {task.kind} of {task.mode} step {task.step}, microbatch "
+            f"{task.microbatch} has not ended after {seconds:.0f} s; the executor hangs, or a "
+            "neighbour does not take its tensors"
+        )
+        yield from self._fail(lease, Code.STALLED, message, "")
 
     def _deadline_ns(self, lease: LeaseRecord) -> int | None:
         """When a running lease has stalled, as things are; None while nothing is under way."""
         limit_ns = lease.assignment.stall_timeout_ms * 1_000_000
         if lease.waiting is not None:
+            if lease.is_stall_told or lease.is_vacant(lease.waiting.segment):
+                return None  # the broker knows, and looks for a holder
             return lease.waiting_since_ns + limit_ns
         busy = self.state.busy
         return busy.since_ns + limit_ns if busy is not None and busy.lease == lease.key else None
@@ -297,6 +429,8 @@ class Peer:
 
     def _dispatch(self) -> Commands:
         """Give the idle executor its next task, and note what each segment waits for."""
+        for lease in list(self._running()):
+            yield from self._judge_held(lease)
         yield from self._retire_forward_only()
         ready: list[tuple[int, str, int, ev.Task]] = []
         for lease in self._running():
@@ -327,9 +461,13 @@ class Peer:
             missing = lease.gathering.missing(phase.step)
             if lease.segment == LEAD and missing is not None:
                 waiting = Waiting(f"the gradient norms of step {phase.step}", missing)
+        if waiting is not None and lease.is_vacant(waiting.segment):
+            what = f"{waiting.what}, once its segment has a holder again"
+            waiting = Waiting(what, waiting.segment)
         if waiting != lease.waiting:
             lease.waiting = waiting
             lease.waiting_since_ns = self.state.now_ns
+            lease.is_stall_told = False
 
     def _end_phase(self, lease: LeaseRecord) -> Commands:
         phase, loss = end_phase(lease.run)
@@ -339,21 +477,32 @@ class Peer:
             yield from self._report(
                 lease, do.StepsBody(first_step=phase.step, count=1, losses=losses)
             )
+            yield from self._take_snapshot(lease, lease.steps_done)
         elif loss is not None:
             yield from self._report(lease, do.EvaluationBody(step=phase.step, loss=loss))
         if lease.run.phase is None:
-            lease.phase = LeasePhase.STORING
-            lease.waiting = None
-            yield do.StoreResult(**_of(lease))
+            yield from self._store(lease)
+
+    def _store(self, lease: LeaseRecord) -> Commands:
+        lease.phase = LeasePhase.STORING
+        lease.waiting = None
+        yield do.StoreResult(**_of(lease))
 
     def _report_inferred(self, lease: LeaseRecord) -> Commands:
-        """Each microbatch is a step, told in about `INFERENCE_REPORTS` reports."""
+        """Each microbatch is a step, told in about `INFERENCE_REPORTS` reports and at snapshots.
+
+        A snapshot holds the rows of the microbatches before its position; later ones that are
+        predicted already are no part of it.
+        """
         done, total = lease.run.retired, lease.run.order.steps
-        if done % max(1, total // INFERENCE_REPORTS) == 0 or done == total:
+        is_snapshot = lease.interval > 0 and done % lease.interval == 0
+        if done % max(1, total // INFERENCE_REPORTS) == 0 or done == total or is_snapshot:
             body = do.StepsBody(
                 first_step=lease.steps_done, count=done - lease.steps_done, losses=())
             lease.steps_done = done
             yield from self._report(lease, body)
+        if done < total:
+            yield from self._take_snapshot(lease, done)
 
     def _acknowledge_inputs(self, lease: LeaseRecord, task: ev.Task) -> Commands:
         phase = lease.run.phase
@@ -397,17 +546,24 @@ class Peer:
         task = ev.Task(kind=ev.TaskKind.UPDATE, mode=Mode.TRAIN, step=step)
         yield from self._fail_loss(lease, task, "the gradient norm is not finite")
 
-    def _refuse(self, lease: LeaseRecord, problem: str, sender: int) -> Commands:
+    def _refuse(self, lease: LeaseRecord, event: Arrival, problem: str) -> Commands:
         """A neighbour sent what a correct one cannot have sent."""
-        message = f"segment {lease.segment} of {lease.job_id} was sent what it refuses: {problem}"
-        yield from self._fail(lease, Code.INVALID_ARGUMENT, message, lease.peer_of(sender))
+        what, sender = _described(lease, event)
+        message = f"segment {lease.segment} of {lease.job_id} refuses what it was sent: {what} "
+        yield from self._fail(
+            lease, Code.INVALID_ARGUMENT, message + problem, lease.peer_of(sender))
 
     def _fail_loss(self, lease: LeaseRecord, task: ev.Task, what: str) -> Commands:
         message = f"{what} at {task.mode} step {task.step}, microbatch {task.microbatch}"
         yield from self._fail(lease, Code.LOSS_NOT_FINITE, message, "")
 
-    def _fail(self, lease: LeaseRecord, code: str, message: str, blamed: str) -> Commands:
-        body = do.FailedBody(code=str(code), message=message, blamed_peer=blamed)
+    def _fail(
+        self, lease: LeaseRecord, code: str, message: str, blamed: str, cause: str = "",
+        evidence: str = "", remedy: str = "",
+    ) -> Commands:
+        body = do.FailedBody(
+            code=str(code), message=message, blamed_peer=blamed, cause=cause, evidence=evidence,
+            remedy=remedy)
         yield from self._report(lease, body)
         yield from self._unload(lease)
 
@@ -416,6 +572,7 @@ class Peer:
             return
         lease.phase = LeasePhase.CLOSING
         lease.waiting = None
+        lease.held = []
         if self.state.busy is not None and self.state.busy.lease == lease.key:
             self.state.busy = None
         yield do.UnloadSegment(**_of(lease))
@@ -442,3 +599,33 @@ class Peer:
 def _of(lease: LeaseRecord) -> dict[str, Any]:
     """The three fields that every command about a lease carries."""
     return {"job_id": lease.job_id, "segment": lease.segment, "token": lease.token}
+
+
+def _key(event: ev.TensorReceived) -> TensorKey:
+    return event.kind, event.edge, event.mode, event.step, event.microbatch
+
+
+def _same(one: Arrival, other: Arrival) -> bool:
+    """Whether two arrivals are the same thing, sent twice."""
+    match one, other:
+        case ev.TensorReceived(), ev.TensorReceived():
+            return _key(one) == _key(other)
+        case ev.NormsReceived(), ev.NormsReceived():
+            return (one.source, one.step) == (other.source, other.step)
+        case ev.ScaleReceived(), ev.ScaleReceived():
+            return one.step == other.step
+    return False
+
+
+def _described(lease: LeaseRecord, event: Arrival) -> tuple[str, int]:
+    """What arrived, for people, and the segment that it came from; -1 if nobody sends it."""
+    match event:
+        case ev.NormsReceived():
+            return f"norms of step {event.step} from segment {event.source}", event.source
+        case ev.ScaleReceived():
+            return f"a gradient scale of {event.scale} for step {event.step}", LEAD
+    what = (f"{event.kind} of edge {event.edge}, {event.mode} step {event.step}, microbatch "
+            f"{event.microbatch},")
+    tensor = tensor_of(lease.run.segment, _key(event))
+    ends = () if tensor is None else (tensor.source, tensor.target)
+    return what, next((end for end in ends if end != lease.segment), -1)

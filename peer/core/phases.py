@@ -69,11 +69,27 @@ class PhaseOrder:
             spec.kind,
         )
 
-    def first(self) -> Phase:
-        """The phase that a fresh job begins with."""
+    def at(self, position: int) -> Phase | None:
+        """The phase that a job goes on with at a position, None at its end.
+
+        Inference is one phase, whose first `position` microbatches are through.
+        """
         if self.kind == INFER:
-            return Phase(Mode.INFER, 0, self.steps)
-        return self._evaluate(0) if self._is_evaluated(0) else self._train(0)
+            return Phase(Mode.INFER, 0, self.steps) if position < self.steps else None
+        if self._is_evaluated(position):
+            return self._evaluate(position)
+        return self._train(position) if position < self.steps else None
+
+    def phase(self, mode: Mode, step: int) -> Phase | None:
+        """The phase of a mode at a step; None if the job has none such."""
+        if (mode is Mode.INFER) != (self.kind == INFER):
+            return None
+        if mode is Mode.INFER:
+            return Phase(Mode.INFER, 0, self.steps) if step == 0 else None
+        if mode is Mode.TRAIN:
+            return self._train(step) if 0 <= step < self.steps else None
+        is_one = 0 <= step <= self.steps and self._is_evaluated(step)
+        return self._evaluate(step) if is_one else None
 
     def after(self, phase: Phase) -> Phase | None:
         """The phase that follows; None after the last."""

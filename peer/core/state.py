@@ -7,7 +7,18 @@ from enum import StrEnum
 
 from peer.core.clipping import NormGathering
 from peer.core.dataflow import SegmentRun, Waiting
-from peer.core.events import AssignmentReceived, Member, Task
+from peer.core.events import (
+    AssignmentReceived,
+    Availability,
+    Holder,
+    Member,
+    NormsReceived,
+    ScaleReceived,
+    StandbyLevel,
+    StandByReceived,
+    Task,
+    TensorReceived,
+)
 from peer.core.reports import ReportQueue
 
 
@@ -20,9 +31,13 @@ class LeasePhase(StrEnum):
     STORING = "storing"
     """All phases are done; the parameters are on their way to the broker."""
     FINISHED = "finished"
-    """The result is stored; the broker has not acknowledged the report yet."""
+    """The result is stored. The log stays, as neighbours may be replayed, until the job ends."""
     CLOSING = "closing"
     """Being unloaded."""
+
+
+Arrival = TensorReceived | NormsReceived | ScaleReceived
+"""What neighbours send."""
 
 
 @dataclass(slots=True)
@@ -36,8 +51,20 @@ class LeaseRecord:
     members: tuple[Member, ...] = ()
     waiting: Waiting | None = None
     waiting_since_ns: int = 0
+    is_stall_told: bool = False
+    """The broker knows of the present wait."""
     is_revoked: bool = False
     steps_done: int = 0
+    held: list[Arrival] = field(default_factory=list)
+    """Too early yet, oldest first; each one's link waits."""
+    interval: int = 0
+    """Positions that are multiples of it get a snapshot; 0 for none."""
+    holders: tuple[Holder, ...] = ()
+    data_shards: int = 1
+    complete: int = 0
+    """The complete position, as far as the broker has told."""
+    snapshot_problem: str = ""
+    """Why the newest snapshot failed; "" if it did not."""
 
     @property
     def job_id(self) -> str:
@@ -60,8 +87,12 @@ class LeaseRecord:
         return self.job_id, self.segment, self.token
 
     def peer_of(self, segment: int) -> str:
-        """Who holds a segment of this job; "" before the start."""
+        """Who holds a segment of this job; "" before the start, and while nobody does."""
         return next((m.peer_id for m in self.members if m.segment == segment), "")
+
+    def is_vacant(self, segment: int) -> bool:
+        """Whether another segment of this job has no holder now: the broker looks for one."""
+        return segment != self.segment and not self.peer_of(segment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +112,26 @@ class BusyTask:
 
 
 @dataclass(slots=True)
+class StandbyRecord:
+    """One duty to be ready to take a segment over."""
+
+    asked: StandByReceived
+    level: StandbyLevel | None = None
+    """Reached so far."""
+    problem: str = ""
+    """Why it is not further; "" while it gets on."""
+
+
+@dataclass(slots=True)
 class PeerState:
     """Everything."""
 
     now_ns: int = 0
     leases: dict[tuple[str, int], LeaseRecord] = field(default_factory=dict)
+    standbys: dict[tuple[str, int], StandbyRecord] = field(default_factory=dict)
+    availability: Availability = Availability.OPEN
+    drain_at_ns: int | None = None
+    """When what it holds must be elsewhere, by the owner's wish; None for no hurry."""
+    is_connected: bool = False
     reports: ReportQueue = field(default_factory=ReportQueue)
     busy: BusyTask | None = None
