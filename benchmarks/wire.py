@@ -138,7 +138,7 @@ async def _receive_link(
     link = Link(JOB, RECEIVER, SENDER, on_frame=take, on_broken=_report,
                 payload_limit=lambda frame: 1 << 30, settings=settings)
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    server.add_generic_rpc_handlers((LinkServer(lambda job, peer: link).handler(),))
+    server.add_generic_rpc_handlers((LinkServer(lambda job, peer, token: link).handler(),))
     pipe.send(server.add_secure_port("127.0.0.1:0", server_credentials(credentials)))
     await server.start()
     async with asyncio.timeout(_TIMEOUT_S):

@@ -1,85 +1,240 @@
-"""A running segment's links: what goes out along the plan, and what may come in."""
+"""A running segment's links: what goes out along the plan, and what may come in.
+
+What is sent goes into the boundary log, and each link reads the log from a place of its own. So
+members may change while the segment works: a segment without a holder only costs log, and its next
+holder is served from the position that it goes on at.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 import grpc
 
-from homespun.errors import HomespunError
+from homespun.errors import Code, HomespunError
 from homespun.ids import JobId, PeerId
+from ir.segment import Segment
+from peer.boundary_log import BoundaryLog
+from peer.core.events import Member
 from peer.frames import Frame
-from peer.links import Link, Traffic, dial
+from peer.links import Link, LinkSettings, Traffic, dial
 from peer.routes import Routes
+
+LAG_BYTES = 64 << 20
+"""Payload that may wait in the log for a link; beyond it the executor waits."""
+LAG_FRAMES = 4_096
+RELINK_S = 0.5
+"""Pause before a link that failed, though both ends may be well, is made anew."""
+SETTINGS = LinkSettings(broken_timeout_s=1.0)
+"""A neighbour without a stream for a second is reported: the broker knows more, and decides."""
+
+BLAMES = frozenset({Code.INVALID_ARGUMENT, Code.LIMIT_EXCEEDED, Code.NOT_ALLOWED})
+"""Codes of a failed link by which the other side did what no correct peer does."""
+
+
+@dataclass(slots=True)
+class _Channel:
+    """The way to one member: its link, and how far the log is sent."""
+
+    member: Member
+    link: Link
+    cursor: int
+    task: asyncio.Task[None] | None = None
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Neighbours:
-    """One link to each peer that holds a segment next to this one. Make it in an event loop."""
+    """Links to the holders of the segments next to this one. Make it in an event loop."""
 
     def __init__(
         self,
         job_id: str,
         local_id: str,
-        routes: Routes,
+        segment: Segment,
+        token: int,
         *,
         with_lead: bool,
         open_channel: Callable[[str, str], grpc.aio.Channel],
         on_frame: Callable[[Frame], Awaitable[None]],
+        on_lost: Callable[[Member, HomespunError], None],
         on_broken: Callable[[str, HomespunError], None],
+        log: BoundaryLog,
     ) -> None:
-        """Make the links; of two peers the one with the smaller id dials.
+        """Prepare; `set_members` makes links.
 
         Args:
             job_id: the job.
             local_id: this peer.
-            routes: the plan as this segment sees it.
+            segment: what this peer holds.
+            token: of its lease.
             with_lead: whether sums over segments are needed.
             open_channel: opens an mTLS channel to (address, peer id).
             on_frame: takes frames that the routes have accepted, in order.
-            on_broken: told which neighbour's link broke and why.
+            on_lost: told when a member cannot be reached, or not be served.
+            on_broken: told when a member did what no correct one does.
+            log: of what is sent.
         """
-        self._routes = routes
-        self._links: dict[str, Link] = {}
-        for member in routes.neighbours(with_lead=with_lead):
-            peer_id, address = member.peer_id, member.tensor_address
-            if peer_id in self._links:
+        self._job_id, self._local_id = job_id, local_id
+        self._segment, self._token, self._with_lead = segment, token, with_lead
+        self._open_channel = open_channel
+        self._on_frame, self._on_lost, self._on_broken = on_frame, on_lost, on_broken
+        self._log = log
+        self._channels: dict[int, _Channel] = {}
+        self._near: frozenset[int] = frozenset()
+        self._appended = asyncio.Event()
+        self._spilling = asyncio.Lock()
+        self._endings: set[asyncio.Task[object]] = set()
+        self._loop = asyncio.get_running_loop()
+
+    def set_members(self, members: tuple[Member, ...]) -> None:
+        """Link with the holders of neighbouring segments as they are now.
+
+        Of two peers the one with the smaller id dials. A member under the token that it had keeps
+        its link; another gets the log from its position on.
+        """
+        routes = Routes(self._segment, members)
+        near = routes.neighbours(with_lead=self._with_lead)
+        self._near = frozenset(member.segment for member in near)
+        for member in near:
+            channel = self._channels.get(member.segment)
+            if channel is not None and channel.member.token == member.token:
                 continue
-            self._links[peer_id] = link = Link(
-                JobId(job_id),
-                PeerId(local_id),
-                PeerId(peer_id),
-                on_frame=on_frame,
-                on_broken=lambda error, peer_id=peer_id: on_broken(peer_id, error),
-                payload_limit=lambda frame, sender=peer_id: routes.payload_limit(sender, frame),
-            )
-            if local_id < peer_id:
-                dial(link, lambda address=address, peer_id=peer_id: open_channel(address, peer_id))
+            if channel is not None:
+                self._end(channel)
+                del self._channels[member.segment]
+            if member.peer_id:
+                self._begin(member, routes)
 
-    def link_with(self, peer_id: str) -> Link | None:
-        """The link to a neighbour, for the server that its stream arrives at."""
-        return self._links.get(peer_id)
+    def _begin(self, member: Member, routes: Routes) -> None:
+        if self._log.complete_from(member.segment) > member.position:
+            text = (f"the log of segment {self._segment.index} for segment {member.segment} begins "
+                    f"at position {self._log.complete_from(member.segment)}, and not at "
+                    f"{member.position}")
+            self._on_lost(member, HomespunError(Code.CONFLICT, text))
+            return
+        cursor = self._log.first_at(member.segment, member.position)
+        channel = _Channel(member, self._link(member, routes), cursor)
+        channel.task = self._loop.create_task(
+            self._feed(channel), name=f"feed {self._local_id} -> {member.peer_id}")
+        self._channels[member.segment] = channel
 
-    def link_of(self, frame: Frame) -> Link:
-        """The link that a frame goes out by: to the holder of its target segment.
+    def _link(self, member: Member, routes: Routes) -> Link:
+        peer_id, address = member.peer_id, member.tensor_address
+        link = Link(
+            JobId(self._job_id),
+            PeerId(self._local_id),
+            PeerId(peer_id),
+            on_frame=self._on_frame,
+            on_broken=lambda error: self._broke(member, link, routes, error),
+            payload_limit=lambda frame: routes.payload_limit(peer_id, frame),
+            settings=SETTINGS,
+            tokens=(self._token, member.token),
+        )
+        if self._local_id < peer_id:
+            dial(link, lambda: self._open_channel(address, peer_id))
+        return link
+
+    def _broke(self, member: Member, link: Link, routes: Routes, error: HomespunError) -> None:
+        """A link has had no stream for a while, or has failed for good."""
+        channel = self._channels.get(member.segment)
+        if channel is None or channel.link is not link:
+            return
+        is_told = "reported_by" in error.details
+        if link.is_failed and error.code in BLAMES and not is_told:
+            self._on_broken(member.peer_id, error)
+            return
+        self._on_lost(member, error)
+        if link.is_failed:
+            self._loop.call_later(RELINK_S, self._relink, channel, routes)
+
+    def _relink(self, channel: _Channel, routes: Routes) -> None:
+        """Make a failed link anew; what the other side has had already it drops."""
+        member = channel.member
+        if self._channels.get(member.segment) is channel:
+            self._end(channel)
+            del self._channels[member.segment]
+            self._begin(member, routes)
+
+    def _end(self, channel: _Channel) -> None:
+        """Close a link beside everything else."""
+        if channel.task is not None:
+            channel.task.cancel()
+        ending = self._loop.create_task(channel.link.close())
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
+    async def send(self, frame: Frame) -> None:
+        """Log a frame for its target's holder; waits while that one is far behind.
 
         Raises:
             HomespunError: INTERNAL when the plan has no such neighbour.
         """
-        peer_id = self._routes.peer_of(frame.target)
-        if peer_id not in self._links:
-            raise self._routes.no_neighbour(frame)
-        return self._links[peer_id]
+        number = self._log.append(frame)
+        if self._log.is_spill_due:
+            async with self._spilling:
+                if self._log.is_spill_due:
+                    await asyncio.to_thread(self._log.spill)
+        self._appended.set()
+        self._appended = asyncio.Event()
+        while (channel := self._channels.get(frame.target)) is not None:
+            behind = number - channel.cursor
+            if behind < LAG_FRAMES and behind * frame.payload_bytes <= LAG_BYTES:
+                return
+            channel.moved.clear()
+            await channel.moved.wait()
+
+    async def _feed(self, channel: _Channel) -> None:
+        """Send the log to one member, from its cursor on, as fast as its link takes it."""
+        segment = channel.member.segment
+        try:
+            while True:
+                while channel.cursor >= self._log.end(segment):
+                    await self._appended.wait()
+                async with self._spilling:
+                    if self._log.is_on_disk(segment, channel.cursor):
+                        frame = await asyncio.to_thread(self._log.read, segment, channel.cursor)
+                    else:
+                        frame = self._log.read(segment, channel.cursor)
+                await channel.link.send(frame)
+                channel.cursor += 1
+                channel.moved.set()
+        except HomespunError as error:
+            self._on_lost(channel.member, error)
+        finally:
+            channel.moved.set()
+
+    def forget_before(self, position: int) -> None:
+        """Drop what was logged for earlier positions."""
+        self._log.forget_before(position)
+
+    def link_with(self, peer_id: str, token: int) -> Link | None:
+        """The link to a neighbour's lease, for the server that its stream arrives at."""
+        for channel in self._channels.values():
+            if (channel.member.peer_id, channel.member.token) == (peer_id, token):
+                return channel.link
+        return None
 
     def traffic(self) -> dict[str, Traffic]:
         """Payload bytes by neighbour, so far."""
-        return {peer_id: link.traffic for peer_id, link in self._links.items()}
+        return {
+            channel.member.peer_id: channel.link.traffic for channel in self._channels.values()}
 
     def goodput_reports(self) -> dict[str, float]:
         """Bandwidth of what was sent, by neighbour, where there is news of it."""
-        found = {peer_id: link.goodput_report() for peer_id, link in self._links.items()}
+        found = {channel.member.peer_id: channel.link.goodput_report()
+                 for channel in self._channels.values()}
         return {peer_id: rate for peer_id, rate in found.items() if rate is not None}
 
     async def close(self, drain_s: float) -> None:
         """End all links, each after what was sent has been taken, or `drain_s` at most."""
-        await asyncio.gather(*(link.close(drain_s) for link in self._links.values()))
+        channels = list(self._channels.values())
+        self._channels.clear()
+        for channel in channels:
+            if channel.task is not None:
+                channel.task.cancel()
+            channel.moved.set()
+        await asyncio.gather(
+            *(channel.link.close(drain_s) for channel in channels), *self._endings,
+            return_exceptions=True)

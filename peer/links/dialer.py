@@ -10,7 +10,14 @@ import grpc
 
 from homespun.errors import HomespunError
 from peer.links.link import Link
-from peer.links.messages import EXCHANGE, JOB_METADATA, PROTOCOL_METADATA, Messages, open_stream
+from peer.links.messages import (
+    EXCHANGE,
+    JOB_METADATA,
+    LEASE_METADATA,
+    PROTOCOL_METADATA,
+    Messages,
+    open_stream,
+)
 from peer.links.settings import PROTOCOL_VERSION
 
 
@@ -47,7 +54,8 @@ async def _one_stream(link: Link, open_channel: Callable[[], grpc.aio.Channel]) 
     channel = open_channel()
     try:
         call = open_stream(channel, EXCHANGE, (
-            (JOB_METADATA, link.job_id), (PROTOCOL_METADATA, str(PROTOCOL_VERSION))))
+            (JOB_METADATA, link.job_id), (PROTOCOL_METADATA, str(PROTOCOL_VERSION)),
+            (LEASE_METADATA, f"{link.tokens[0]}:{link.tokens[1]}")))
         await link.run(Messages(call, link.remote_id))
         call.cancel()
     finally:

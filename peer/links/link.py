@@ -79,6 +79,7 @@ class Link:
         on_broken: Callable[[HomespunError], None],
         payload_limit: Callable[[Frame], int],
         settings: LinkSettings | None = None,
+        tokens: tuple[int, int] = (0, 0),
     ) -> None:
         """Start a link without a stream: `dial` it, or let a `LinkServer` find it.
 
@@ -92,11 +93,14 @@ class Link:
                 when the link fails; the error names the peer and what happened.
             payload_limit: most payload bytes to accept for a header; it may raise to refuse.
             settings: the link's numbers.
+            tokens: of the leases at this end and at the other one. A link is between leases, so
+                the peer that held a segment before cannot take part.
         """
         keep_freed_memory()
         self.job_id = job_id
         self.local_id = local_id
         self.remote_id = remote_id
+        self.tokens = tokens
         self.settings = settings or LinkSettings()
         self.payload_limit = payload_limit
         self.ended = asyncio.Event()
@@ -181,6 +185,11 @@ class Link:
     def held_bytes(self) -> int:
         """Bytes of the frames that the other side has not accepted yet."""
         return self._sending.held
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the link will not recover."""
+        return self._failure is not None
 
     async def drain(self, timeout_s: float) -> int:
         """Wait until the other side has accepted everything sent, or the link has ended.

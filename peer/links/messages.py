@@ -14,6 +14,8 @@ SERVICE = "homespun.v1.TensorService"
 EXCHANGE = f"/{SERVICE}/Exchange"
 PROBE = f"/{SERVICE}/Probe"
 JOB_METADATA = "homespun-job"
+LEASE_METADATA = "homespun-lease"
+"""`<token of the dialer's lease>:<token of the acceptor's>`."""
 PROTOCOL_METADATA = "homespun-protocol"
 
 

@@ -13,9 +13,18 @@ from homespun.identity.names import Role
 from homespun.ids import JobId, PeerId, is_id
 from homespun.rpc_errors import abort
 from peer.links.link import Link
-from peer.links.messages import JOB_METADATA, PROTOCOL_METADATA, SERVICE, Messages
+from peer.links.messages import (
+    JOB_METADATA,
+    LEASE_METADATA,
+    PROTOCOL_METADATA,
+    SERVICE,
+    Messages,
+)
 from peer.links.probe import ProbeServer
 from peer.links.settings import PROTOCOL_VERSION
+
+TOKENS_LENGTH_MAX = 41
+"""Two 64-bit numbers and a colon."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -25,14 +34,15 @@ class LinkServer:
 
     def __init__(
         self,
-        accept: Callable[[JobId, PeerId], Link | None],
+        accept: Callable[[JobId, PeerId, int], Link | None],
         accept_probe: Callable[[PeerId], bool] = lambda peer_id: True,
     ) -> None:
         """Make the service.
 
         Args:
-            accept: the link for a job and the peer that calls, or None when the job is unknown or
-                the peer is no neighbour in it: the caller is refused, and not told which.
+            accept: the link for a job, the peer that calls and the token of its lease, or None when
+                the job is unknown or that lease is no neighbour in it: the caller is refused, and
+                not told which.
             accept_probe: whether a peer may measure its path to this one.
         """
         self._accept = accept
@@ -69,13 +79,22 @@ class LinkServer:
                 f"The caller speaks tensor stream version {str(version)[:20]}; this peer speaks "
                 f"{PROTOCOL_VERSION}.")
         link = None
-        if isinstance(job_id, str) and is_id(job_id, "job"):
-            link = self._accept(JobId(job_id), peer_id)
-        if link is None or link.remote_id != peer_id:
+        tokens = _tokens(metadata.get(LEASE_METADATA))
+        if isinstance(job_id, str) and is_id(job_id, "job") and tokens is not None:
+            link = self._accept(JobId(job_id), peer_id, tokens[0])
+        if link is None or link.remote_id != peer_id or link.tokens[::-1] != tokens:
             raise HomespunError(
                 Code.NOT_ALLOWED, f"{peer_id} has no link with this peer in that job.",
                 peer=peer_id)
         return link
+
+
+def _tokens(said: object) -> tuple[int, int] | None:
+    """The leases that a caller names, its own first; None for what is no pair of tokens."""
+    parts = said.split(":") if isinstance(said, str) and len(said) <= TOKENS_LENGTH_MAX else []
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    return int(parts[0]), int(parts[1])
 
 
 def _calling_peer(context: Context) -> PeerId:

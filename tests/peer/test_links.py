@@ -148,7 +148,7 @@ async def linked(network, settings=QUICK, proxy=None, **limits):
     to_b, to_a = link_of(at_a, A, B, settings), link_of(at_b, B, A, settings, **limits)
     async with contextlib.AsyncExitStack() as stack:
         port = await stack.enter_async_context(serving(
-            network[B], lambda job, peer: to_a if (job, peer) == (JOB, A) else None))
+            network[B], lambda job, peer, token: to_a if (job, peer) == (JOB, A) else None))
         if proxy is not None:
             proxy.target = port
             port = await stack.enter_async_context(proxy.running())
@@ -306,7 +306,7 @@ def test_strangers_and_unknown_jobs_are_refused_before_they_send(network):
     async def scenario():
         owner = Owner()
         link = link_of(owner, B, A)
-        async with serving(network[B], lambda job, peer: link if job == JOB else None) as port:
+        async with serving(network[B], lambda job, peer, token: link if job == JOB else None) as port:
             denied = grpc.StatusCode.PERMISSION_DENIED
             assert await refusal_of(network[STRANGER], port) is denied
             assert await refusal_of(network["client_1"], port) is denied
@@ -325,7 +325,7 @@ def test_a_refused_link_is_reported_when_the_refusal_lasts(network):
         owner = Owner()
         settings = dataclasses.replace(QUICK, broken_timeout_s=0.5)
         link = link_of(owner, STRANGER, B, settings)
-        async with serving(network[B], lambda job, peer: None) as port:
+        async with serving(network[B], lambda job, peer, token: None) as port:
             dial(link, lambda: open_aio_channel(network[STRANGER], f"127.0.0.1:{port}", B))
             await owner.until(lambda owner: owner.errors)
             (error,) = owner.errors
@@ -347,7 +347,7 @@ def test_a_link_without_its_peer_is_reported_and_recovers(network):
         await to_b.send(opaque_frame(Kind.NORMS, b"early"))
         await at_a.until(lambda owner: owner.errors)
         assert at_a.errors[0].code is Code.UNREACHABLE
-        async with serving(network[B], lambda job, peer: to_a) as port:
+        async with serving(network[B], lambda job, peer, token: to_a) as port:
             ports.append(port)
             await at_b.until(lambda owner: owner.frames)
             assert bytes(at_b.frames[0].payload) == b"early"
@@ -393,7 +393,7 @@ def test_a_peer_that_breaks_the_protocol_is_refused_and_named(network, bad, code
     async def scenario():
         owner = Owner()
         link = link_of(owner, B, A, limit=lambda frame: 1000)
-        async with serving(network[B], lambda job, peer: link) as port:
+        async with serving(network[B], lambda job, peer, token: link) as port:
             answers = await speak(network[A], port, HELLO, bad)
             await owner.until(lambda owner: owner.errors)
             (error,) = owner.errors
@@ -439,7 +439,7 @@ def test_a_peer_that_was_started_anew_is_noticed(network):
         at_a, at_b, again = Owner(), Owner(), Owner()
         to_b, to_a = link_of(at_a, A, B), link_of(at_b, B, A)
         links = [to_a]
-        async with serving(network[B], lambda job, peer: links[-1]) as port:
+        async with serving(network[B], lambda job, peer, token: links[-1]) as port:
             dial(to_b, lambda: open_aio_channel(network[A], f"127.0.0.1:{port}", B))
             await to_b.send(opaque_frame(Kind.NORMS, b"1"))
             await at_b.until(lambda owner: owner.frames)
@@ -521,7 +521,7 @@ def test_the_other_sides_orderly_close_ends_the_wait_for_it(network):
 def test_a_path_is_measured_within_its_budget(network):
     async def scenario():
         async with (
-            serving(network[B], lambda job, peer: None) as port,
+            serving(network[B], lambda job, peer, token: None) as port,
             open_aio_channel(network[A], f"127.0.0.1:{port}", B) as channel,
         ):
             measured = await measure(channel, B, probe_bytes=8 << 20)
