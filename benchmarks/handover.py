@@ -34,7 +34,7 @@ from ir.segment import BoundaryKind, BoundaryTensor, Segment
 from peer.core.events import Task, TaskKind
 from peer.core.phases import Mode
 from peer.executor.messages import Done, Load, Loaded, Run
-from peer.executor_process import ExecutorProcess
+from peer.executor_process import ExecutorProcess, Listener
 from peer.frames import Kind, tensor_frame, with_digest
 from peer.links.allocator import keep_freed_memory
 
@@ -76,7 +76,8 @@ async def _handovers(folder: Path, arriving: int, leaving: int, runs: int) -> li
     async def take(item: Any) -> None:
         said.put_nowait(with_digest(item) if hasattr(item, "payload") else item)
 
-    process = await ExecutorProcess.start("null", "cpu", 1, take, take, take)
+    process = await ExecutorProcess.start("null", "cpu", 1, Listener(
+        on_frame=take, on_message=take, on_exit=take))
     array, found = np.ones(arriving, np.float32), []
     try:
         await process.send_message(_load(folder, arriving, leaving))

@@ -28,7 +28,7 @@ ENTRY_BYTES = 256
 
 
 def position_of(frame: Frame) -> int:
-    """The position that a boundary tensor belongs to: of inference its microbatch, else its step."""
+    """The position of a boundary tensor: of inference its microbatch, else its step."""
     return frame.microbatch if frame.mode is Mode.INFER else frame.step
 
 

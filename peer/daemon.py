@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, replace
 
 import grpc
@@ -50,11 +50,15 @@ from peer.session_codec import (
     event_of,
     hardware_message,
     held_leases,
+    held_snapshots,
+    held_standbys,
     progress_of,
     report_message,
     traffic_message,
 )
 from peer.settings import PeerDirectory, PeerSettings
+from peer.snapshots.keeper import SnapshotKeeper
+from peer.standby_work import StandbyParts, Standbys
 from peer.status_note import clear_results, remove_status, write_status
 
 log = structlog.get_logger(__name__)
@@ -127,8 +131,8 @@ class Daemon:
     async def _shut_down(self) -> None:
         """End every lease's executor and links: the last thing a daemon does."""
         ends = [asyncio.create_task(work.unload(at_once=True)) for work in self._works.values()]
-        if ends:
-            await asyncio.wait(ends, timeout=SHUT_DOWN_TIMEOUT_S)
+        ends.append(asyncio.create_task(self._around.standbys.close()))
+        await asyncio.wait(ends, timeout=SHUT_DOWN_TIMEOUT_S)
         await self._keep_learnt()
         remove_status(self._parts.directory)
 
@@ -158,17 +162,41 @@ class Daemon:
                 availability=availability_message(command.availability, command.deadline_ms)))
             return
         key = (command.job_id, command.segment, command.token)
-        if isinstance(command, do.SendReport):
-            self._session.send(report_message(command))
+        match command:
+            case do.SendReport():
+                self._session.send(report_message(command))
+            case do.LoadSegment():
+                self._works[key] = work = LeaseWork(command, self._around)
+                work.load(after=self._unloading)
+            case do.PrepareStandby():
+                self._around.standbys.prepare(command)
+            case do.DropStandby():
+                self._begin(self._around.standbys.drop(command))
+            case _:
+                self._execute_for(self._works.get(key), key, command)
+
+    def _execute_for(
+        self, work: LeaseWork | None, key: tuple[str, int, int], command: do.AnyCommand
+    ) -> None:
+        """Carry out a command about a lease at work; its arrivals may be judged after its end."""
+        if work is None:
+            assert isinstance(command, do.DropArrival), f"{command} is about no lease"
             return
-        if isinstance(command, do.LoadSegment):
-            self._works[key] = work = LeaseWork(command, self._around)
-            work.load(after=self._unloading)
-            return
-        work = self._works[key]
         match command:
             case do.SetMembers():
-                work.open_links(command)
+                work.set_members(command)
+            case do.TakeArrival():
+                work.take_arrival(command)
+            case do.DropArrival():
+                work.drop_arrival(command)
+            case do.TakeSnapshot():
+                work.take_snapshot(command)
+            case do.SetHolders():
+                work.set_holders(command)
+            case do.ForgetBefore():
+                work.forget_before(command)
+            case do.FreeExecutor():
+                work.free_executor()
             case do.RunTask():
                 work.run_task(command)
             case do.SendAcknowledge():
@@ -180,9 +208,13 @@ class Daemon:
             case do.StoreResult():
                 work.store_result()
             case do.UnloadSegment():
-                end = self._work.create_task(self._unload(key, work))
-                self._unloading.add(end)
-                end.add_done_callback(self._unloading.discard)
+                self._begin(self._unload(key, work))
+
+    def _begin(self, ending: Coroutine[object, object, None]) -> None:
+        """Let something end beside the loop; a lease that loads waits for it."""
+        end = self._work.create_task(ending)
+        self._unloading.add(end)
+        end.add_done_callback(self._unloading.discard)
 
     async def _unload(self, key: tuple[str, int, int], work: LeaseWork) -> None:
         await work.unload()
@@ -202,6 +234,8 @@ class Daemon:
             hardware=hardware_message(
                 hardware, self._parts.settings.memory_bytes or hardware.memory_bytes),
             leases=held_leases(self._core.state),
+            standbys=held_standbys(self._core.state),
+            snapshots=held_snapshots(self._around.keeper.held()),
             availability=availability_message(
                 self._owner.availability, self._owner.remaining_ms()),
         )
@@ -244,19 +278,35 @@ class Daemon:
         self._events.put_nowait(event)
 
     def _surroundings(self) -> Surroundings:
-        return Surroundings(
-            peer_id=self._credentials.id,
-            executor=self._parts.settings.executor,
+        parts = self._parts
+        cache = BlobCache(BlobStore(parts.directory.blobs), parts.settings.cache_bytes)
+        keeper = SnapshotKeeper(
+            parts.directory.snapshots, self._peer_channel,
+            limit_bytes=parts.settings.snapshot_bytes)
+        standbys = Standbys(StandbyParts(
+            executor=parts.settings.executor,
             device=self._hardware.device,
             threads=self._hardware.threads,
-            cache=BlobCache(
-                BlobStore(self._parts.directory.blobs), self._parts.settings.cache_bytes
-            ),
-            scratch=self._parts.directory.results,
+            cache=cache,
+            scratch=parts.directory.results,
+            keeper=keeper,
+            broker_channel=self._broker_channel,
+            post=self._post,
+            rates=lambda: self._hardware.rates,
+        ))
+        return Surroundings(
+            peer_id=self._credentials.id,
+            executor=parts.settings.executor,
+            device=self._hardware.device,
+            threads=self._hardware.threads,
+            cache=cache,
+            scratch=parts.directory.results,
             broker_channel=self._broker_channel,
             peer_channel=self._peer_channel,
             post=self._post,
             rates=lambda: self._hardware.rates,
+            keeper=keeper,
+            standbys=standbys,
             learn=self._learn,
         )
 
@@ -290,6 +340,7 @@ class Daemon:
         server = grpc.aio.server(interceptors=(guard,), options=SERVER_OPTIONS)
         links = LinkServer(self._link_of, self._probes.may)
         server.add_generic_rpc_handlers((links.handler(),))
+        self._around.keeper.server.add_to(server)
         host, port = self._parts.settings.listen_host, self._parts.settings.listen_port
         credentials = server_credentials(self._credentials, lambda: self._credentials)
         address = join_address(host, port)
@@ -314,10 +365,10 @@ class Daemon:
         return with_port(
             told or outward_host(self._credentials.broker_address), self._tensor_port)
 
-    def _link_of(self, job_id: JobId, peer_id: PeerId) -> Link | None:
+    def _link_of(self, job_id: JobId, peer_id: PeerId, token: int) -> Link | None:
         """The link of the newest lease, as an older one of the same job may still be closing."""
         for work in reversed(self._works.values()):
-            if work.job_id == job_id and (link := work.link_with(peer_id)) is not None:
+            if work.job_id == job_id and (link := work.link_with(peer_id, token)) is not None:
                 return link
         return None
 

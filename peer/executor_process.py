@@ -30,19 +30,33 @@ OnMessage = Callable[[Message], Awaitable[None]]
 OnExit = Callable[[str], Awaitable[None]]
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """Who is told of what a child gives.
+
+    Attributes:
+        on_frame: called with each tensor; awaited, so that a slow link slows the child down and
+            nothing piles up.
+        on_message: called with each message.
+        on_exit: called once if the child ends by itself, with the reason.
+    """
+
+    on_frame: OnFrame
+    on_message: OnMessage
+    on_exit: OnExit
+
+
 class ExecutorProcess:
     """One child process. Frames go in and come out in order.
 
     Args of `start`:
         executor, device, threads: what to run on.
-        on_frame: called with each tensor that the child gives; awaited, so that a slow link slows
-            the child down and nothing piles up.
-        on_message: called with each message of the child.
-        on_exit: called once if the child ends by itself, with the reason.
+        listener: who is told; `listen` replaces it.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, listener: Listener) -> None:
         self._process = process
+        self._listener = listener
         self._queue: asyncio.Queue[Frame] = asyncio.Queue(SEND_QUEUE_FRAMES)
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closing = False
@@ -54,9 +68,7 @@ class ExecutorProcess:
         executor: str,
         device: str,
         threads: int,
-        on_frame: OnFrame,
-        on_message: OnMessage,
-        on_exit: OnExit,
+        listener: Listener,
     ) -> ExecutorProcess:
         """Start a child and its reader and writer."""
         command = [
@@ -70,12 +82,16 @@ class ExecutorProcess:
             stdout=asyncio.subprocess.PIPE,
             env=_environment(threads),
         )
-        self = cls(process)
+        self = cls(process, listener)
         self._tasks = [
-            asyncio.create_task(self._read(on_frame, on_message, on_exit)),
+            asyncio.create_task(self._read()),
             asyncio.create_task(self._write()),
         ]
         return self
+
+    def listen(self, listener: Listener) -> None:
+        """Tell somebody else from now on: a lease takes over what a standby has prepared."""
+        self._listener = listener
 
     @property
     def pid(self) -> int:
@@ -120,14 +136,14 @@ class ExecutorProcess:
         except Exception as error:  # a defect must not become a silent stall
             self._give_up(f"writing to the executor failed: {error!r}")
 
-    async def _read(self, on_frame: OnFrame, on_message: OnMessage, on_exit: OnExit) -> None:
+    async def _read(self) -> None:
         try:
             while True:
                 frame, payload = await self._read_frame()
                 if frame.kind is Kind.CONTROL:
-                    await on_message(decode(payload))
+                    await self._listener.on_message(decode(payload))
                 else:
-                    await on_frame(dataclasses.replace(frame, payload=payload))
+                    await self._listener.on_frame(dataclasses.replace(frame, payload=payload))
         except asyncio.IncompleteReadError:
             self._reason = self._reason or _reason_of(await self._status())
         except HomespunError as error:
@@ -137,7 +153,7 @@ class ExecutorProcess:
             self._give_up(f"reading from the executor failed: {error!r}")
         if not self._is_closing:
             log.error("executor_died", pid=self.pid, reason=self._reason)
-            await on_exit(self._reason)
+            await self._listener.on_exit(self._reason)
 
     async def _status(self) -> int:
         """The exit status of a child that has closed its output."""

@@ -26,15 +26,33 @@ from homespun.blobs.transfer import upload_aio
 from homespun.errors import Code, HomespunError
 from homespun.v1 import blobs_pb2_grpc
 from peer.blob_cache import BlobCache
+from peer.boundary_log import BoundaryLog
 from peer.core import commands as do
 from peer.core import events as ev
-from peer.executor.messages import Done, Export, Exported, Failed, Loaded, Message, Run
-from peer.executor_process import ExecutorProcess
+from peer.diagnosis import FailureFacts, diagnose
+from peer.executor.messages import (
+    Done,
+    Export,
+    Exported,
+    Failed,
+    Loaded,
+    Message,
+    Restore,
+    Restored,
+    Run,
+    SnapshotNotWritten,
+    SnapshotWritten,
+    TakeSnapshot,
+)
+from peer.executor_process import ExecutorProcess, Listener
 from peer.frames import Frame, Kind, opaque_frame
 from peer.lease_fetch import fetch, load_request, needed_blobs
 from peer.links import Link, Traffic
 from peer.neighbours import Neighbours
-from peer.routes import LEAD, Routes
+from peer.routes import LEAD
+from peer.snapshot_work import SnapshotWork
+from peer.snapshots.keeper import Kept, SnapshotKeeper
+from peer.standby_work import Prepared, Standbys
 from peer.time_sheet import TimeSheet
 
 log = structlog.get_logger(__name__)
@@ -46,6 +64,8 @@ ANSWER_TIMEOUT_S = 3_600.0
 UPLOAD_RETRY_S = 5.0
 UPLOAD_WAITS = frozenset({Code.UNREACHABLE, Code.TIMED_OUT, Code.OVERLOADED, Code.DISK_FULL})
 """What a trained result outlasts: the broker is away or busy, or its operator must make room."""
+NO_TENSORS = frozenset({Kind.ACKNOWLEDGE, Kind.NORMS, Kind.SCALE})
+"""Frames that are the core's alone."""
 NO_EVENT_AT = 0
 """`at_ns` of an event that the daemon has yet to stamp."""
 
@@ -65,6 +85,8 @@ class Surroundings:
         peer_channel: opens an mTLS channel to (address, peer id).
         post: queues an event for the core.
         rates: the device's, as known now.
+        keeper: of snapshots.
+        standbys: what is prepared already.
         learn: takes what a microbatch should have taken by kind of work, and what it took by
             direction; gives the corrections that follow.
     """
@@ -79,6 +101,8 @@ class Surroundings:
     peer_channel: Callable[[str, str], grpc.aio.Channel]
     post: Callable[[ev.AnyEvent], None]
     rates: Callable[[], PeerRates]
+    keeper: SnapshotKeeper
+    standbys: Standbys
     learn: Callable[[tuple[WorkSeconds, ...], Mapping[str, float]], tuple[Correction, ...]]
 
 
@@ -94,9 +118,16 @@ class LeaseWork:
         }
         self._spec = command.spec
         self._program = command.program
+        self._position, self._source = command.position, command.snapshot
         self._around = around
         self._process: ExecutorProcess | None = None
-        self._neighbours: Neighbours | None = None
+        self._result_path = around.scratch / f"{self._name}.safetensors"
+        self._snapshot_path: Path | None = None
+        self._neighbours = self._make_neighbours()
+        self._snapshots = SnapshotWork(
+            command.job_id, command.segment, around.peer_id, around.keeper, self._post)
+        self._arrivals: dict[int, tuple[Frame, asyncio.Event]] = {}
+        self._arrived = 0
         self._times = TimeSheet()
         self._predicted: tuple[WorkSeconds, ...] = ()
         self._cpu_before_s = time.process_time()
@@ -111,17 +142,22 @@ class LeaseWork:
         """The job."""
         return str(self._lease["job_id"])
 
-    def link_with(self, peer_id: str) -> Link | None:
-        """The link to a neighbour, for the server that its stream arrives at."""
-        return None if self._neighbours is None else self._neighbours.link_with(peer_id)
+    @property
+    def pid(self) -> int:
+        """Process id of the executor; 0 while there is none."""
+        return 0 if self._process is None else self._process.pid
+
+    def link_with(self, peer_id: str, token: int) -> Link | None:
+        """The link to a neighbour's lease, for the server that its stream arrives at."""
+        return self._neighbours.link_with(peer_id, token)
 
     def traffic(self) -> dict[str, Traffic]:
         """Payload bytes by neighbour, so far."""
-        return {} if self._neighbours is None else self._neighbours.traffic()
+        return self._neighbours.traffic()
 
     def goodput_reports(self) -> dict[str, float]:
         """Bandwidth of what was sent, by neighbour, where there is news of it."""
-        return {} if self._neighbours is None else self._neighbours.goodput_reports()
+        return self._neighbours.goodput_reports()
 
     # --- commands ------------------------------------------------------------------------------
 
@@ -133,20 +169,41 @@ class LeaseWork:
         """
         self._order(self._load, tuple(after))
 
-    def open_links(self, command: do.SetMembers) -> None:
-        """Make a link to each neighbour. Not queued: they may dial at once."""
+    def set_members(self, command: do.SetMembers) -> None:
+        """Link with who holds the neighbouring segments now. Not queued: they may dial at once."""
         try:
-            self._neighbours = Neighbours(
-                self.job_id,
-                self._me,
-                Routes(self._program, command.members),
-                with_lead=self._spec.training.clip_norm > 0,
-                open_channel=self._around.peer_channel,
-                on_frame=self._on_frame,
-                on_broken=self._on_broken,
-            )
+            self._neighbours.set_members(command.members)
         except HomespunError as error:
             self._break(error)
+
+    def take_arrival(self, command: do.TakeArrival) -> None:
+        """Give the executor what has arrived, before any task that is ordered later."""
+        self._order(self._take, command.arrival)
+
+    def drop_arrival(self, command: do.DropArrival) -> None:
+        """Forget what has arrived, and let its link go on."""
+        known = self._arrivals.pop(command.arrival, None)
+        if known is not None:
+            known[1].set()
+
+    def take_snapshot(self, command: do.TakeSnapshot) -> None:
+        """Have the executor copy its state before the next task."""
+        self._order(self._take_snapshot, command.position)
+
+    def set_holders(self, command: do.SetHolders) -> None:
+        """Who gets snapshots."""
+        self._snapshots.set_holders(command)
+
+    def forget_before(self, command: do.ForgetBefore) -> None:
+        """The complete position has moved on."""
+        self._neighbours.forget_before(command.position)
+        self._snapshots.forget_before(command.position)
+
+    def free_executor(self) -> None:
+        """The result is stored: only links and log are needed any more."""
+        process, self._process = self._process, None
+        if process is not None:
+            self._ending = asyncio.create_task(process.close())
 
     def run_task(self, command: do.RunTask) -> None:
         """Hand a task to the executor; the answer comes as a message."""
@@ -195,12 +252,13 @@ class LeaseWork:
             async with asyncio.TaskGroup() as ends:
                 if self._process is not None:
                     ends.create_task(self._process.close())
-                if self._neighbours is not None:
-                    ends.create_task(self._neighbours.close(drain_s))
+                ends.create_task(self._neighbours.close(drain_s))
+                ends.create_task(self._snapshots.close())
         except* Exception:  # the lease ends all the same
             log.exception("unload_failed", **self._lease)
+        self._log.close()
         with contextlib.suppress(OSError):
-            self._result_path().unlink(missing_ok=True)
+            self._result_path.unlink(missing_ok=True)
         self._around.cache.release(self._key)
         self._post(ev.SegmentUnloaded)
 
@@ -226,20 +284,71 @@ class LeaseWork:
         around = self._around
         blobs = needed_blobs(self._spec, self._program)
         around.cache.hold(self._key, blobs)
-        await fetch(blobs, around.cache, around.broker_channel)
+        prepared = await around.standbys.take(self.job_id, self._program.index)
+        around.standbys.release(self.job_id, self._program.index)
+        self._process = await self._executor(prepared)
         try:
-            self._process = await ExecutorProcess.start(
-                around.executor, around.device, around.threads,
-                self._on_output, self._on_message, self._on_exit,
-            )
+            async with asyncio.TaskGroup() as group:
+                snapshot = group.create_task(self._fetch_snapshot())
+                group.create_task(fetch(blobs, around.cache, around.broker_channel))
+        except* HomespunError as failures:
+            raise failures.exceptions[0] from None
+        self._snapshot_path = snapshot.result()
+        if prepared is not None and prepared.loaded is not None:
+            assert prepared.result_path is not None
+            self._result_path = prepared.result_path
+            await self._loaded(prepared.loaded)
+            return
+        await asyncio.to_thread(around.scratch.mkdir, parents=True, exist_ok=True)
+        await self._ask(
+            load_request(
+                self._spec, self._program, around.cache, self._result_path, around.rates()))
+
+    async def _executor(self, prepared: Prepared | None) -> ExecutorProcess:
+        """A standby's process, or a new one."""
+        listener = Listener(
+            on_frame=self._on_output, on_message=self._on_message, on_exit=self._on_exit)
+        if prepared is not None:
+            prepared.process.listen(listener)
+            return prepared.process
+        around = self._around
+        try:
+            return await ExecutorProcess.start(
+                around.executor, around.device, around.threads, listener)
         except OSError as error:
             raise HomespunError(
                 Code.EXECUTOR_DIED, f"no executor process could be started on {self._me}: {error}"
             ) from error
-        await asyncio.to_thread(around.scratch.mkdir, parents=True, exist_ok=True)
-        await self._ask(
-            load_request(
-                self._spec, self._program, around.cache, self._result_path(), around.rates()))
+
+    async def _fetch_snapshot(self) -> Path | None:
+        """Have the snapshot that the lease begins with on this disk."""
+        if self._source is None:
+            return None
+        path = await self._around.keeper.fetch(
+            self.job_id, self._program.index, self._position, self._source)
+        self._snapshots.begin_with(Kept(
+            self.job_id, self._program.index, self._position, self._source.digest,
+            self._source.size_bytes))
+        return path
+
+    async def _loaded(self, message: Loaded) -> None:
+        """The segment is compiled; at a later position its state comes from the snapshot."""
+        self._predicted = message.predicted
+        if self._snapshot_path is None:
+            self._post(ev.SegmentLoaded)
+            return
+        await self._ask(Restore(path=str(self._snapshot_path), position=self._position))
+
+    async def _take(self, arrival: int) -> None:
+        frame, taken = self._arrivals.pop(arrival)
+        if frame.kind not in NO_TENSORS and self._process is not None:
+            await self._process.send_frame(frame)
+        taken.set()
+
+    async def _take_snapshot(self, position: int) -> None:
+        if self._process is not None:
+            await self._process.send_message(
+                TakeSnapshot(path=self._snapshots.path(position), position=position))
 
     async def _run_task(self, command: do.RunTask) -> None:
         self._times.begin(command.task.kind, time.perf_counter())
@@ -250,7 +359,7 @@ class LeaseWork:
 
     async def _upload_result(self) -> None:
         """Put the result into the broker's store; hours of training wait for a broker's return."""
-        path = self._result_path()
+        path = self._result_path
         digest = await asyncio.to_thread(digest_of, path)
         while True:
             try:
@@ -268,14 +377,8 @@ class LeaseWork:
             corrections=self._learn())
 
     async def _send(self, frame: Frame) -> None:
-        """Send a frame to the peer of its target segment."""
-        if self._neighbours is None:
-            raise HomespunError(Code.INTERNAL, f"a {frame.title()} came before the start")
-        link = self._neighbours.link_of(frame)
-        try:
-            await link.send(frame)
-        except HomespunError as error:
-            self._on_broken(link.remote_id, error)
+        """Send a frame to the holder of its target segment, whoever that is."""
+        await self._neighbours.send(frame)
 
     def _send_numbers(self, kind: Kind, target: int, step: int, numbers: object) -> None:
         payload = msgspec.msgpack.encode(numbers)
@@ -302,11 +405,19 @@ class LeaseWork:
         await self._send(frame)
 
     async def _on_message(self, message: Message) -> None:
-        self._answered()
+        if not isinstance(message, SnapshotWritten | SnapshotNotWritten):
+            self._answered()
         match message:
             case Loaded():
-                self._predicted = message.predicted
+                self._order(self._loaded, message)
+            case Restored():
                 self._post(ev.SegmentLoaded)
+            case SnapshotWritten():
+                self._snapshots.written(message)
+            case SnapshotNotWritten():
+                self._post(
+                    ev.SnapshotFailed, position=message.position, code=message.code,
+                    message=message.message)
             case Done():
                 self._count(message)
                 self._post(
@@ -323,7 +434,7 @@ class LeaseWork:
                 )
             case Failed():
                 text = f"{message.message} (segment {self._program.index} on {self._me})"
-                self._break(HomespunError(Code(message.code), text))
+                self._break(HomespunError(Code(message.code), text), self._blamed(message))
             case Exported():
                 self._order(self._upload_result)
             case _:
@@ -335,26 +446,33 @@ class LeaseWork:
     # --- what comes from neighbours ------------------------------------------------------------
 
     async def _on_frame(self, frame: Frame) -> None:
-        """A frame that the routes have accepted, in order."""
+        """A frame that the routes have accepted, in order.
+
+        Waits until the core has judged it, so that a link brings nothing more before. What is here
+        stays when the link goes.
+        """
+        self._arrived += 1
+        judged = asyncio.Event()
+        self._arrivals[self._arrived] = frame, judged
+        fields: dict[str, Any] = {"arrival": self._arrived, "step": frame.step}
         if frame.kind is Kind.NORMS:
             norms = self._numbers(frame, tuple[tuple[str, float], ...])
             self._post(
-                ev.NormsReceived, source=frame.source, step=frame.step, squared_norms=norms
-            )
-            return
-        if frame.kind is Kind.SCALE:
-            self._post(ev.ScaleReceived, step=frame.step, scale=self._numbers(frame, float))
-            return
-        if frame.kind is not Kind.ACKNOWLEDGE and self._process is not None:
-            await self._process.send_frame(frame)
-        self._post(
-            ev.TensorReceived,
-            kind=ev.TensorKind(frame.kind.value),
-            edge=frame.edge,
-            mode=frame.mode,
-            step=frame.step,
-            microbatch=frame.microbatch,
-        )
+                ev.NormsReceived, source=frame.source, squared_norms=norms, **fields)
+        elif frame.kind is Kind.SCALE:
+            self._post(ev.ScaleReceived, scale=self._numbers(frame, float), **fields)
+        else:
+            self._post(
+                ev.TensorReceived, kind=ev.TensorKind(frame.kind.value), edge=frame.edge,
+                mode=frame.mode, microbatch=frame.microbatch, **fields)
+        await judged.wait()
+
+    def _on_lost(self, member: ev.Member, error: HomespunError) -> None:
+        """A neighbour cannot be reached or served: the broker finds another holder."""
+        if not self._is_closed:
+            self._post(
+                ev.NeighbourLost, neighbour=member.segment, peer_id=member.peer_id,
+                code=str(error.code), message=error.message)
 
     def _on_broken(self, peer_id: str, error: HomespunError) -> None:
         text = f"the link from {self._me} to {peer_id} broke: {error.message}"
@@ -400,17 +518,42 @@ class LeaseWork:
                 Code.INVALID_ARGUMENT, f"a {frame.title()} is unreadable: {error}"
             ) from error
 
-    def _result_path(self) -> Path:
-        name = f"{self.job_id}-{self._program.index}-{self._lease['token']}.safetensors"
-        return self._around.scratch / name
+    @property
+    def _name(self) -> str:
+        """Of the lease's files."""
+        return f"{self.job_id}-{self._program.index}-{self._lease['token']}"
+
+    def _make_neighbours(self) -> Neighbours:
+        self._log = BoundaryLog(self._around.scratch / f"{self._name}.log")
+        return Neighbours(
+            self.job_id,
+            self._me,
+            self._program,
+            int(self._lease["token"]),
+            with_lead=self._spec.training.clip_norm > 0,
+            open_channel=self._around.peer_channel,
+            on_frame=self._on_frame,
+            on_lost=self._on_lost,
+            on_broken=self._on_broken,
+            log=self._log,
+        )
+
+    def _blamed(self, message: Failed) -> str:
+        """The peer whose segment a failed task blames; "" for none."""
+        return self._neighbours.holder_of(message.blamed_segment)
 
     def _break(self, error: HomespunError, blamed_peer: str = "") -> None:
         if not self._is_closed:
+            found = diagnose(FailureFacts(
+                code=str(error.code), message=error.message, blamed_peer=blamed_peer))
             self._post(
                 ev.SegmentBroke,
                 code=str(error.code),
                 message=error.message,
                 blamed_peer=blamed_peer,
+                cause=str(found.cause),
+                evidence=found.evidence,
+                remedy=found.remedy,
             )
 
     def _post(self, event_class: type[ev.SegmentEvent], **fields: Any) -> None:

@@ -20,7 +20,7 @@ from peer.boundary_log import BoundaryLog
 from peer.core.events import Member
 from peer.frames import Frame
 from peer.links import Link, LinkSettings, Traffic, dial
-from peer.routes import Routes
+from peer.routes import LEAD, Routes
 
 LAG_BYTES = 64 << 20
 """Payload that may wait in the log for a link; beyond it the executor waits."""
@@ -82,7 +82,6 @@ class Neighbours:
         self._on_frame, self._on_lost, self._on_broken = on_frame, on_lost, on_broken
         self._log = log
         self._channels: dict[int, _Channel] = {}
-        self._near: frozenset[int] = frozenset()
         self._appended = asyncio.Event()
         self._spilling = asyncio.Lock()
         self._endings: set[asyncio.Task[object]] = set()
@@ -95,9 +94,7 @@ class Neighbours:
         its link; another gets the log from its position on.
         """
         routes = Routes(self._segment, members)
-        near = routes.neighbours(with_lead=self._with_lead)
-        self._near = frozenset(member.segment for member in near)
-        for member in near:
+        for member in routes.neighbours(with_lead=self._with_lead):
             channel = self._channels.get(member.segment)
             if channel is not None and channel.member.token == member.token:
                 continue
@@ -171,6 +168,11 @@ class Neighbours:
         Raises:
             HomespunError: INTERNAL when the plan has no such neighbour.
         """
+        if not self._is_near(frame.target):
+            raise HomespunError(
+                Code.INTERNAL,
+                f"a {frame.title()} is for segment {frame.target}, which is no neighbour of "
+                f"segment {self._segment.index}")
         number = self._log.append(frame)
         if self._log.is_spill_due:
             async with self._spilling:
@@ -184,6 +186,16 @@ class Neighbours:
                 return
             channel.moved.clear()
             await channel.moved.wait()
+
+    def _is_near(self, target: int) -> bool:
+        """Whether the plan lets this segment send anything to another."""
+        own = self._segment.index
+        if target == own:
+            return False
+        if self._with_lead and LEAD in (own, target):
+            return True
+        return any(tensor.source == target for tensor in self._segment.incoming) or any(
+            tensor.target == target for tensor in self._segment.outgoing)
 
     async def _feed(self, channel: _Channel) -> None:
         """Send the log to one member, from its cursor on, as fast as its link takes it."""
@@ -215,6 +227,11 @@ class Neighbours:
             if (channel.member.peer_id, channel.member.token) == (peer_id, token):
                 return channel.link
         return None
+
+    def holder_of(self, segment: int) -> str:
+        """The peer that holds a neighbouring segment now; "" for none."""
+        channel = self._channels.get(segment)
+        return "" if channel is None else channel.member.peer_id
 
     def traffic(self) -> dict[str, Traffic]:
         """Payload bytes by neighbour, so far."""

@@ -103,14 +103,6 @@ class Routes:
                 f"{tensor.type.dtype} {shape}",
             )
 
-    def no_neighbour(self, frame: Frame) -> HomespunError:
-        """The error for a frame of our own that the plan sends to nobody."""
-        return HomespunError(
-            Code.INTERNAL,
-            f"a {frame.title()} is for segment {frame.target}, which is no neighbour of segment "
-            f"{self.segment.index}",
-        )
-
     def _check_lead(self, sender: str, frame: Frame) -> None:
         from_lead = frame.kind is Kind.SCALE and frame.source == LEAD
         to_lead = frame.kind is Kind.NORMS and self.segment.index == LEAD

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from dag.job import JobSpec
 from homespun.errors import Code, HomespunError
 from homespun.v1 import session_pb2
@@ -12,6 +14,10 @@ from peer.core import events as ev
 from peer.core.state import LeaseRecord, PeerState
 from peer.hardware import HardwareReport
 from peer.links import Traffic
+from peer.snapshots.keeper import HeldSnapshot
+
+HELD_SNAPSHOTS_MAX = 1_024
+"""Snapshots that a registration names."""
 
 
 def event_of(message: session_pb2.BrokerMessage, at_ns: int) -> ev.AnyEvent | None:
@@ -39,12 +45,81 @@ def event_of(message: session_pb2.BrokerMessage, at_ns: int) -> ev.AnyEvent | No
                 token=revoke.token,
                 reason=revoke.reason,
             )
+        case "stand_by":
+            return _stand_by(message.stand_by, at_ns)
+        case "snapshot_plan":
+            return _snapshot_plan(message.snapshot_plan, at_ns)
+        case "snapshot_complete":
+            complete = message.snapshot_complete
+            return ev.SnapshotCompleted(
+                at_ns=at_ns,
+                job_id=complete.job_id,
+                segment=complete.segment,
+                token=complete.token,
+                position=complete.position,
+            )
     return None
 
 
-def _assignment(assign: session_pb2.AssignSegment, at_ns: int) -> ev.AssignmentReceived:
-    if assign.in_flight < 1 or assign.segments < 1 or assign.stall_timeout_ms < 1:
+def _stand_by(asked: session_pb2.StandBy, at_ns: int) -> ev.StandByReceived:
+    _check_counts(asked)
+    try:
+        level = ev.StandbyLevel(asked.level)
+    except ValueError:
+        raise HomespunError(
+            Code.INVALID_ARGUMENT, f"there is no standby level {asked.level[:80]!r}") from None
+    program = from_message(asked.segment, Segment)
+    return ev.StandByReceived(
+        at_ns=at_ns,
+        job_id=asked.job_id,
+        segment=program.index,
+        token=asked.token,
+        spec=from_message(asked.spec, JobSpec),
+        program=program,
+        in_flight=asked.in_flight,
+        segments=asked.segments,
+        stall_timeout_ms=asked.stall_timeout_ms,
+        level=level,
+        source=asked.source,
+    )
+
+
+def _snapshot_plan(plan: session_pb2.SnapshotPlan, at_ns: int) -> ev.SnapshotPlanReceived:
+    if plan.interval < 0 or plan.data_shards < 1:
+        raise HomespunError(Code.INVALID_ARGUMENT, "a plan for snapshots has a count below 1")
+    return ev.SnapshotPlanReceived(
+        at_ns=at_ns,
+        job_id=plan.job_id,
+        segment=plan.segment,
+        token=plan.token,
+        interval=plan.interval,
+        holders=_holders(plan.holders),
+        data_shards=plan.data_shards,
+    )
+
+
+def _holders(holders: Iterable[session_pb2.Holder]) -> tuple[ev.Holder, ...]:
+    return tuple(
+        ev.Holder(peer_id=holder.peer_id, address=holder.address, shard=holder.shard)
+        for holder in holders)
+
+
+def _source(source: session_pb2.SnapshotSource) -> ev.SnapshotSource:
+    return ev.SnapshotSource(
+        digest=source.digest,
+        size_bytes=source.size_bytes,
+        data_shards=max(source.data_shards, 1),
+        holders=_holders(source.holders),
+    )
+
+
+def _check_counts(asked: session_pb2.StandBy | session_pb2.AssignSegment) -> None:
+    if asked.in_flight < 1 or asked.segments < 1 or asked.stall_timeout_ms < 1:
         raise HomespunError(Code.INVALID_ARGUMENT, "an assignment has a count below 1")
+
+
+def _assignment(assign: session_pb2.AssignSegment, at_ns: int) -> ev.AssignmentReceived:
+    _check_counts(assign)
     return ev.AssignmentReceived(
         at_ns=at_ns,
         job_id=assign.job_id,
@@ -54,6 +129,8 @@ def _assignment(assign: session_pb2.AssignSegment, at_ns: int) -> ev.AssignmentR
         in_flight=assign.in_flight,
         segments=assign.segments,
         stall_timeout_ms=assign.stall_timeout_ms,
+        position=assign.position,
+        snapshot=_source(assign.snapshot) if assign.HasField("snapshot") else None,
     )
 
 
@@ -64,6 +141,7 @@ def _start(start: session_pb2.StartJob, at_ns: int) -> ev.StartReceived:
             peer_id=member.peer_id,
             token=member.token,
             tensor_address=member.tensor_address,
+            position=member.position,
         )
         for member in start.members
     )
@@ -95,6 +173,9 @@ def report_message(report: do.SendReport) -> session_pb2.PeerMessage:
             message.failed.code = failed.code
             message.failed.message = failed.message
             message.failed.blamed_peer = failed.blamed_peer
+            message.failed.cause = failed.cause
+            message.failed.evidence = failed.evidence
+            message.failed.remedy = failed.remedy
         case do.FinishedBody() as finished:
             message.finished.result_digest = finished.result_digest
             message.finished.result_bytes = finished.result_bytes
@@ -102,6 +183,20 @@ def report_message(report: do.SendReport) -> session_pb2.PeerMessage:
                 to_message(found, session_pb2.Correction) for found in finished.corrections)
         case do.ReleasedBody():
             message.released.SetInParent()
+        case do.SnapshotBody() as kept:
+            message.snapshot.CopyFrom(session_pb2.SnapshotStored(
+                position=kept.position, digest=kept.digest, size_bytes=kept.size_bytes,
+                holder=kept.holder, shard=kept.shard, data_shards=kept.data_shards,
+                seconds=kept.seconds))
+        case do.NeighbourLostBody() as lost:
+            message.neighbour_lost.CopyFrom(session_pb2.NeighbourLost(
+                neighbour=lost.neighbour, peer_id=lost.peer_id, code=lost.code,
+                message=lost.message))
+        case do.StandbyBody() as standby:
+            message.standby.level = standby.level
+        case do.PaceBody() as pace:
+            message.pace.microbatch_s = pace.microbatch_s
+            message.pace.microbatches = pace.microbatches
     return session_pb2.PeerMessage(report=message)
 
 
@@ -138,6 +233,25 @@ def held_leases(state: PeerState) -> list[session_pb2.HeldLease]:
     ]
 
 
+def held_standbys(state: PeerState) -> list[session_pb2.HeldStandby]:
+    """What a peer says it stands by for when it registers."""
+    return [
+        session_pb2.HeldStandby(
+            job_id=record.asked.job_id, segment=record.asked.segment, token=record.asked.token,
+            level=record.level or "")
+        for record in state.standbys.values()
+    ]
+
+
+def held_snapshots(held: Sequence[HeldSnapshot]) -> list[session_pb2.HeldSnapshot]:
+    """What a peer says lies on its disk when it registers: the newest, if they are too many."""
+    newest = sorted(held, key=lambda item: -item.position)[:HELD_SNAPSHOTS_MAX]
+    return [
+        session_pb2.HeldSnapshot(
+            job_id=item.job_id, segment=item.segment, position=item.position, digest=item.digest,
+            size_bytes=item.size_bytes, shard=item.shard, data_shards=item.data_shards)
+        for item in newest
+    ]
 def traffic_message(
     job_id: str, to_peer: str, moved: Traffic, goodput_bytes_per_s: float | None
 ) -> session_pb2.LinkTraffic:

@@ -90,7 +90,6 @@ class Peer:
             ev.TaskFinished: self._task_finished,
             ev.ResultStored: self._result_stored,
             ev.SegmentUnloaded: self._segment_unloaded,
-            ev.AvailabilityChanged: self._availability_changed,
             ev.TimerFired: self._timer_fired,
         }
 
@@ -198,10 +197,6 @@ class Peer:
             return
         lease.is_revoked = True
         yield from self._unload(lease)
-
-    def _availability_changed(self, event: ev.AvailabilityChanged) -> Commands:
-        yield do.TellAvailability(
-            availability=event.availability, deadline_ms=event.deadline_ms)
 
     # --- the executor's side -------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from peer.blob_cache import BlobCache
 from peer.core.events import Task, TaskKind
 from peer.core.phases import Mode
 from peer.executor.messages import Done, Export, Exported, Failed, Loaded, Run
-from peer.executor_process import ExecutorProcess
+from peer.executor_process import ExecutorProcess, Listener
 from peer.frames import Kind, opaque_frame
 from peer.lease_fetch import load_request
 
@@ -45,7 +45,8 @@ def with_process(scenario):
         async with asyncio.timeout(DEADLINE_S):
             owner = Owner()
             process = await ExecutorProcess.start(
-                "null", "cpu", 1, owner.take, owner.take, owner.take)
+                "null", "cpu", 1,
+                Listener(on_frame=owner.take, on_message=owner.take, on_exit=owner.take))
             try:
                 await scenario(process, owner)
             finally:
@@ -155,7 +156,8 @@ def test_a_defect_of_the_owner_is_no_silent_stall(request_for):
             async def fail(item):
                 raise RuntimeError("a defect")
 
-            process = await ExecutorProcess.start("null", "cpu", 1, fail, fail, owner.take)
+            process = await ExecutorProcess.start("null", "cpu", 1, Listener(
+        on_frame=fail, on_message=fail, on_exit=owner.take))
             await process.send_message(request_for)
             assert "a defect" in await owner.next()
             await process.close()
@@ -195,13 +197,14 @@ def test_an_interrupt_of_the_terminal_leaves_the_end_to_the_daemon(request_for):
 DAEMON = """
 import asyncio
 
-from peer.executor_process import ExecutorProcess
+from peer.executor_process import ExecutorProcess, Listener
 
 async def ignore(item):
     pass
 
 async def main():
-    process = await ExecutorProcess.start("null", "cpu", 1, ignore, ignore, ignore)
+    process = await ExecutorProcess.start("null", "cpu", 1, Listener(
+        on_frame=ignore, on_message=ignore, on_exit=ignore))
     print(process.pid, flush=True)
     await asyncio.sleep(600)
 

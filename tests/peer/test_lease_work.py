@@ -18,6 +18,8 @@ from peer.core import commands as do
 from peer.core import events as ev
 from peer.core.phases import Mode
 from peer.lease_work import LeaseWork, Surroundings
+from peer.snapshots.keeper import SnapshotKeeper
+from peer.standby_work import StandbyParts, Standbys
 
 DEADLINE_S = 120
 RATES = PeerRates(matmul_flops_per_s=1e12, attention_flops_per_s=1e12, memory_bytes_per_s=1e11)
@@ -37,12 +39,18 @@ class World:
         for data in tiny.blobs.values() if filled else ():
             store.put(data)
         credentials = network.member("peer", "peer_a")
+        def peer_channel(address, peer):
+            return open_aio_channel(credentials, address, peer)
+
+        shared = {
+            "executor": "null", "device": "cpu", "threads": 1,
+            "cache": BlobCache(store, 1 << 30), "scratch": tmp_path / "results",
+            "keeper": SnapshotKeeper(tmp_path / "snapshots", peer_channel),
+            "broker_channel": lambda: open_aio_channel(credentials, "127.0.0.1:1"),
+            "post": self.events.put_nowait, "rates": lambda: RATES}
         self.around = Surroundings(
-            peer_id="peer_a", executor="null", device="cpu", threads=1,
-            cache=BlobCache(store, 1 << 30), scratch=tmp_path / "results",
-            broker_channel=lambda: open_aio_channel(credentials, "127.0.0.1:1"),
-            peer_channel=lambda address, peer: open_aio_channel(credentials, address, peer),
-            post=self.events.put_nowait, rates=lambda: RATES, learn=self.learn)
+            **shared, peer_id="peer_a", peer_channel=peer_channel, learn=self.learn,
+            standbys=Standbys(StandbyParts(**shared)))
 
     def learn(self, predicted, typical_s):
         self.learnt.append((predicted, typical_s))

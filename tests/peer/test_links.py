@@ -19,7 +19,13 @@ from homespun.ids import JobId, PeerId
 from peer.frames import Kind, array_of, encode_header, opaque_frame, tensor_frame, with_digest
 from peer.links import Link, LinkServer, LinkSettings, LinkState, dial, measure
 from peer.links.control import Hello, hello_message
-from peer.links.messages import EXCHANGE, JOB_METADATA, PROTOCOL_METADATA, open_stream
+from peer.links.messages import (
+    EXCHANGE,
+    JOB_METADATA,
+    LEASE_METADATA,
+    PROTOCOL_METADATA,
+    open_stream,
+)
 from peer.links.settings import PROTOCOL_VERSION
 
 A, B, STRANGER = PeerId("peer_a"), PeerId("peer_b"), PeerId("peer_c")
@@ -296,7 +302,7 @@ async def refusal_of(credentials, port, job=JOB, version=PROTOCOL_VERSION):
     """How a server answers a stream, as gRPC's status; nothing is sent on it."""
     async with open_aio_channel(credentials, f"127.0.0.1:{port}", B) as channel:
         call = open_stream(channel, EXCHANGE, (
-            (JOB_METADATA, job), (PROTOCOL_METADATA, str(version))))
+            (JOB_METADATA, job), (PROTOCOL_METADATA, str(version)), (LEASE_METADATA, "0:0")))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
         return caught.value.code()
@@ -306,7 +312,8 @@ def test_strangers_and_unknown_jobs_are_refused_before_they_send(network):
     async def scenario():
         owner = Owner()
         link = link_of(owner, B, A)
-        async with serving(network[B], lambda job, peer, token: link if job == JOB else None) as port:
+        async with serving(
+                network[B], lambda job, peer, token: link if job == JOB else None) as port:
             denied = grpc.StatusCode.PERMISSION_DENIED
             assert await refusal_of(network[STRANGER], port) is denied
             assert await refusal_of(network["client_1"], port) is denied
@@ -361,7 +368,8 @@ async def speak(credentials, port, *messages):
     """Send raw messages as peer A; gives the frames' bytes that come back until the end."""
     async with open_aio_channel(credentials, f"127.0.0.1:{port}", B) as channel:
         call = open_stream(channel, EXCHANGE, (
-            (JOB_METADATA, JOB), (PROTOCOL_METADATA, str(PROTOCOL_VERSION))))
+            (JOB_METADATA, JOB), (PROTOCOL_METADATA, str(PROTOCOL_VERSION)),
+            (LEASE_METADATA, "0:0")))
         answers = []
         for message in messages:
             await call.write(message)

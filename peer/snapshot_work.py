@@ -1,0 +1,161 @@
+"""One lease's snapshots on their way: from the executor to this disk, from there to the holders.
+
+All of it happens beside the segment's work. Only the newest snapshot is worth sending: what is
+still on its way when the next one is there is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from homespun.errors import Code, HomespunError
+from peer.core import commands as do
+from peer.core import events as ev
+from peer.executor.messages import SnapshotWritten
+from peer.snapshots.keeper import Kept, SnapshotKeeper
+
+log = structlog.get_logger(__name__)
+
+RETRY_FIRST_S = 0.5
+RETRY_LONGEST_S = 30.0
+USELESS = frozenset({Code.NOT_ALLOWED, Code.LIMIT_EXCEEDED, Code.INVALID_ARGUMENT})
+"""What a holder does not change its mind about soon; the broker names another if it must."""
+
+Post = Callable[..., None]
+
+
+class SnapshotWork:
+    """The snapshots of one lease."""
+
+    def __init__(
+        self, job_id: str, segment: int, own_id: str, keeper: SnapshotKeeper, post: Post
+    ) -> None:
+        """Prepare; `post` makes an event of a class and fields for the core."""
+        self._job_id, self._segment, self._own_id = job_id, segment, own_id
+        self._keeper, self._post = keeper, post
+        self._holders: tuple[ev.Holder, ...] = ()
+        self._data_shards = 1
+        self._newest: Kept | None = None
+        self._given: set[tuple[int, ev.Holder, int]] = set()
+        self._tasks: dict[ev.Holder, asyncio.Task[None]] = {}
+        self._keeping: set[asyncio.Task[None]] = set()
+
+    def path(self, position: int) -> str:
+        """Where the executor writes a snapshot."""
+        return str(self._keeper.path_for(self._job_id, self._segment, position))
+
+    def begin_with(self, kept: Kept) -> None:
+        """The lease began with this snapshot: it is the newest that holders can be given."""
+        self._newest = kept
+        self._tell(kept, ev.Holder(peer_id=self._own_id, address=""), 1, 0.0)
+
+    def written(self, message: SnapshotWritten) -> None:
+        """The executor has written one: keep it, then give it away."""
+        task = asyncio.create_task(self._keep(message))
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
+    def set_holders(self, command: do.SetHolders) -> None:
+        """Somebody else is to have them, the newest one too."""
+        self._holders, self._data_shards = command.holders, command.data_shards
+        self._give()
+
+    def forget_before(self, position: int) -> None:
+        """Older ones than this may go, but for one."""
+        task = asyncio.create_task(
+            self._keeper.forget_before(self._job_id, self._segment, position))
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
+    async def close(self) -> None:
+        """Stop giving; what is kept stays."""
+        tasks = [*self._tasks.values(), *self._keeping]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _keep(self, message: SnapshotWritten) -> None:
+        try:
+            kept = await self._keeper.keep(
+                self._job_id, self._segment, message.position, Path(message.path))
+        except HomespunError as error:
+            self._failed(message.position, error)
+            return
+        if self._newest is not None and self._newest.position >= kept.position:
+            return
+        self._newest = kept
+        own = ev.Holder(peer_id=self._own_id, address="")
+        self._tell(kept, own, 1, message.copy_s)
+        self._give()
+
+    def _give(self) -> None:
+        """Bring every holder the newest snapshot; what is still on its way to it is old."""
+        for holder in [known for known in self._tasks if known not in self._holders]:
+            self._tasks.pop(holder).cancel()
+        kept = self._newest
+        if kept is None:
+            return
+        for holder in self._holders:
+            if (kept.position, holder, self._data_shards) in self._given:
+                continue
+            running = self._tasks.pop(holder, None)
+            if running is not None:
+                running.cancel()
+            self._tasks[holder] = asyncio.create_task(
+                self._give_one(kept, holder, self._data_shards, after=running))
+
+    async def _give_one(
+        self, kept: Kept, holder: ev.Holder, data_shards: int, after: asyncio.Task[None] | None
+    ) -> None:
+        """Try until the holder has it; cancelled when a newer one is there."""
+        if after is not None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait((after,))
+        wait_s = RETRY_FIRST_S
+        while True:
+            error = await self._try(kept, holder, data_shards)
+            if error is None:
+                self._given.add((kept.position, holder, data_shards))
+                self._tell(kept, holder, data_shards, 0.0)
+                return
+            self._failed(kept.position, error)
+            wait_s = RETRY_LONGEST_S if error.code in USELESS else wait_s
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, RETRY_LONGEST_S)
+
+    async def _try(
+        self, kept: Kept, holder: ev.Holder, data_shards: int
+    ) -> HomespunError | None:
+        async for given in self._keeper.give(kept, (holder,), data_shards):
+            return given.error
+        return None
+
+    def _tell(self, kept: Kept, holder: ev.Holder, data_shards: int, seconds: float) -> None:
+        self._post(
+            ev.SnapshotHeld, position=kept.position, digest=kept.digest,
+            size_bytes=kept.size_bytes, holder=holder.peer_id, shard=holder.shard,
+            data_shards=data_shards, seconds=seconds)
+
+    def _failed(self, position: int, error: HomespunError) -> None:
+        log.warning(
+            "snapshot_failed", job_id=self._job_id, segment=self._segment, position=position,
+            reason=error.message)
+        self._post(
+            ev.SnapshotFailed, position=position, code=str(error.code), message=error.message)
+
+
+def snapshot_bytes_max(parameter_bytes: int, tensors: int, row_bytes: int) -> int:
+    """Most bytes of a segment's snapshot.
+
+    Args:
+        parameter_bytes: of its own parameters; an optimizer keeps at most two more values for each,
+            in float32 where they are narrower.
+        tensors: how many parameters, for headers.
+        row_bytes: of all that inference predicts.
+    """
+    return 8 * parameter_bytes + 8_192 * tensors + row_bytes + (1 << 20)

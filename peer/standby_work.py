@@ -1,0 +1,260 @@
+"""What this peer prepares for the segments that it stands by for.
+
+`store` is a permission: the segment's holder may put snapshots here. `warm` adds the blobs and an
+executor process that has its framework loaded; `hot` has the segment compiled in it. One process
+serves all standbys of a daemon, so at most one is hot: a home machine must not carry more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import structlog
+
+from dag.cluster import PeerRates
+from dag.job import JobSpec
+from homespun.errors import Code, HomespunError
+from ir.graph import INFER
+from ir.segment import Segment
+from peer.blob_cache import BlobCache
+from peer.core import commands as do
+from peer.core import events as ev
+from peer.executor.messages import Failed, Loaded, Message
+from peer.executor_process import ExecutorProcess, Listener
+from peer.frames import Frame
+from peer.lease_fetch import fetch, load_request, needed_blobs
+from peer.snapshot_work import snapshot_bytes_max
+from peer.snapshots.keeper import SnapshotKeeper
+
+log = structlog.get_logger(__name__)
+
+LOAD_TIMEOUT_S = 600.0
+
+Key = tuple[str, int]
+"""(job, segment)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandbyParts:
+    """What standbys need of the daemon; as `lease_work.Surroundings`."""
+
+    executor: str
+    device: str
+    threads: int
+    cache: BlobCache
+    scratch: Path
+    keeper: SnapshotKeeper
+    broker_channel: Callable[[], grpc.aio.Channel]
+    post: Callable[[ev.AnyEvent], None]
+    rates: Callable[[], PeerRates]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A process that a lease takes over.
+
+    Attributes:
+        process: running.
+        loaded: what it said when it had compiled the segment; None if it has not.
+        result_path: where it writes the result, if it has.
+    """
+
+    process: ExecutorProcess
+    loaded: Loaded | None
+    result_path: Path | None
+
+
+class Standbys:
+    """All standbys of a daemon. Use it in one event loop."""
+
+    def __init__(self, parts: StandbyParts) -> None:
+        self._parts = parts
+        self._commands: dict[Key, do.PrepareStandby] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._process: ExecutorProcess | None = None
+        self._hot: Key | None = None
+        self._loaded: asyncio.Future[Loaded] | None = None
+        self._result_path: Path | None = None
+        self._turn = asyncio.Lock()
+
+    def prepare(self, command: do.PrepareStandby) -> None:
+        """Get ready, as far as the command says; answers are posted."""
+        key = command.job_id, command.segment
+        self._stop(key)
+        self._commands[key] = command
+        self._parts.keeper.permit(
+            command.job_id, command.segment, command.source,
+            bytes_max(command.spec, command.program))
+        self._tasks[key] = asyncio.create_task(
+            self._prepare(key, command), name=f"standby {command.job_id} {command.segment}")
+
+    async def drop(self, command: do.DropStandby) -> None:
+        """End a standby; the process goes with the last one that wanted it."""
+        key = command.job_id, command.segment
+        self._stop(key)
+        self._commands.pop(key, None)
+        self._parts.keeper.revoke(*key)
+        self._parts.cache.release(_holder(key))
+        if self._hot == key:
+            await self._end_process()
+        if not any(known.level is not ev.StandbyLevel.STORE for known in self._commands.values()):
+            await self._end_process()
+
+    async def take(self, job_id: str, segment: int) -> Prepared | None:
+        """Give what is prepared to the lease that takes the segment over; None for nothing.
+
+        Another segment's process is taken too, if it is bare: only its framework counts.
+        """
+        key = job_id, segment
+        self._stop(key)
+        self._commands.pop(key, None)
+        self._parts.keeper.revoke(*key)
+        if self._process is None or (self._hot is not None and self._hot != key):
+            await self._end_process()
+            return None
+        loaded = None
+        if self._loaded is not None and self._hot == key:
+            with contextlib.suppress(HomespunError):
+                loaded = await self._loaded
+            if loaded is None:
+                await self._end_process()
+                return None
+        process, self._process = self._process, None
+        prepared = Prepared(process=process, loaded=loaded, result_path=self._result_path)
+        self._hot = self._loaded = self._result_path = None
+        return prepared
+
+    def release(self, job_id: str, segment: int) -> None:
+        """The lease that took a standby over has blobs of its own in hold."""
+        self._parts.cache.release(_holder((job_id, segment)))
+
+    async def close(self) -> None:
+        """End everything."""
+        for key in list(self._tasks):
+            self._stop(key)
+        await self._end_process()
+
+    # --- preparing -----------------------------------------------------------------------------
+
+    async def _prepare(self, key: Key, command: do.PrepareStandby) -> None:
+        try:
+            self._reached(command, ev.StandbyLevel.STORE)
+            if command.level is ev.StandbyLevel.STORE:
+                return
+            await self._warm_up(key, command)
+            self._reached(command, ev.StandbyLevel.WARM)
+            if command.level is ev.StandbyLevel.HOT and command.spec.kind != INFER:
+                await self._heat(key, command)
+                self._reached(command, ev.StandbyLevel.HOT)
+        except HomespunError as error:
+            self._broke(command, error)
+        except Exception as error:  # a defect must not become a silent gap
+            log.exception("standby_failed", job_id=command.job_id, segment=command.segment)
+            self._broke(command, HomespunError(Code.INTERNAL, repr(error)))
+
+    async def _warm_up(self, key: Key, command: do.PrepareStandby) -> None:
+        parts = self._parts
+        blobs = needed_blobs(command.spec, command.program)
+        parts.cache.hold(_holder(key), blobs)
+        await fetch(blobs, parts.cache, parts.broker_channel)
+        async with self._turn:
+            if self._process is None:
+                await self._start_process()
+
+    async def _start_process(self) -> None:
+        parts = self._parts
+        try:
+            self._process = await ExecutorProcess.start(
+                parts.executor, parts.device, parts.threads, Listener(
+                    on_frame=_no_frame, on_message=self._on_message, on_exit=self._on_exit))
+        except OSError as error:
+            raise HomespunError(
+                Code.EXECUTOR_DIED, f"no executor process could be started: {error}") from error
+
+    async def _heat(self, key: Key, command: do.PrepareStandby) -> None:
+        """Compile the segment, if no other is compiled."""
+        parts = self._parts
+        async with self._turn:
+            if self._hot not in (None, key):
+                raise HomespunError(
+                    Code.CONFLICT, "another segment is compiled for already; this one stays warm")
+            if self._process is None:
+                await self._start_process()
+            assert self._process is not None
+            self._hot = key
+            self._loaded = asyncio.get_running_loop().create_future()
+            name = f"{command.job_id}-{command.segment}-{command.token}.safetensors"
+            self._result_path = parts.scratch / name
+            await asyncio.to_thread(parts.scratch.mkdir, parents=True, exist_ok=True)
+            await self._process.send_message(load_request(
+                command.spec, command.program, parts.cache, self._result_path, parts.rates()))
+        async with asyncio.timeout(LOAD_TIMEOUT_S):
+            await asyncio.shield(self._loaded)
+
+    async def _on_message(self, message: Message) -> None:
+        if self._loaded is None or self._loaded.done():
+            return
+        if isinstance(message, Loaded):
+            self._loaded.set_result(message)
+        elif isinstance(message, Failed):
+            self._loaded.set_exception(HomespunError(Code(message.code), message.message))
+
+    async def _on_exit(self, reason: str) -> None:
+        """The process has ended by itself: everybody who counted on it is only a keeper now."""
+        self._process = None
+        if self._loaded is not None and not self._loaded.done():
+            self._loaded.set_exception(HomespunError(Code.EXECUTOR_DIED, reason))
+        self._hot = self._loaded = None
+        for command in list(self._commands.values()):
+            if command.level is not ev.StandbyLevel.STORE:
+                self._broke(command, HomespunError(Code.EXECUTOR_DIED, reason))
+
+    async def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if self._loaded is not None and not self._loaded.done():
+            self._loaded.cancel()
+        self._hot = self._loaded = None
+        if process is not None:
+            await process.close()
+
+    # --- parts ---------------------------------------------------------------------------------
+
+    def _stop(self, key: Key) -> None:
+        task = self._tasks.pop(key, None)
+        if task is not None:
+            task.cancel()
+
+    def _reached(self, command: do.PrepareStandby, level: ev.StandbyLevel) -> None:
+        self._parts.post(ev.StandbyPrepared(at_ns=0, **_of(command), level=level))
+
+    def _broke(self, command: do.PrepareStandby, error: HomespunError) -> None:
+        log.warning("standby_broke", **_of(command), reason=error.message)
+        self._parts.post(ev.StandbyBroke(
+            at_ns=0, **_of(command), code=str(error.code), message=error.message))
+
+
+def bytes_max(spec: JobSpec, program: Segment) -> int:
+    """Most bytes of a segment's snapshot."""
+    own = frozenset(program.parameters)
+    sizes = [ref.type.size_bytes for ref in spec.parameters if ref.name in own]
+    rows = sum(spec.flow * result.type.size_bytes for result in program.results) if (
+        spec.kind == INFER) else 0
+    return snapshot_bytes_max(sum(sizes), len(sizes), rows)
+
+
+def _of(command: do.Command) -> dict[str, Any]:
+    return {"job_id": command.job_id, "segment": command.segment, "token": command.token}
+
+
+def _holder(key: Key) -> tuple[str, str, int]:
+    return ("standby", *key)
+
+
+async def _no_frame(frame: Frame) -> None:
+    """A process that computes nothing gives no tensors."""
