@@ -11,11 +11,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from ir.graph import TRAIN
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
 from peer.core.clipping import NormGathering
 from peer.core.dataflow import SegmentRun, TensorKey, is_acknowledged
-from peer.core.events import TensorKind
+from peer.core.events import NormsReceived, ScaleReceived, TensorKind, TensorReceived
 from peer.core.phases import Mode, Phase
+from peer.core.state import LEAD, Arrival, LeasePhase, LeaseRecord
+
+HELD_MAX = 1_024
+"""Arrivals that may wait at once: one for each link, and links are bounded by a job's segments."""
 
 
 class Verdict(StrEnum):
@@ -25,6 +30,63 @@ class Verdict(StrEnum):
     DROP = "drop"
     HOLD = "hold"
     REFUSE = "refuse"
+
+
+def judge(lease: LeaseRecord, arrival: Arrival) -> Verdict:
+    """Judge anything that came for a lease. Before the lease runs nothing is taken yet."""
+    run, clips = lease.run, lease.assignment.spec.training.clip_norm > 0
+    is_lead = lease.segment == LEAD
+    match arrival:
+        case TensorReceived():
+            verdict = judge_tensor(run, key_of(arrival))
+        case NormsReceived():
+            verdict = judge_norms(
+                run, lease.gathering, arrival.step, arrival.source, is_asked=clips and is_lead)
+        case ScaleReceived():
+            verdict = judge_scale(
+                run, arrival.step, arrival.scale, is_asked=clips and not is_lead)
+    is_early = lease.phase in (LeasePhase.LOADING, LeasePhase.READY)
+    return Verdict.HOLD if is_early and verdict is Verdict.TAKE else verdict
+
+
+def key_of(arrival: TensorReceived) -> TensorKey:
+    """Which tensor it is."""
+    return arrival.kind, arrival.edge, arrival.mode, arrival.step, arrival.microbatch
+
+
+def same(one: Arrival, other: Arrival) -> bool:
+    """Whether two arrivals are the same thing, sent twice."""
+    match one, other:
+        case TensorReceived(), TensorReceived():
+            return key_of(one) == key_of(other)
+        case NormsReceived(), NormsReceived():
+            return (one.source, one.step) == (other.source, other.step)
+        case ScaleReceived(), ScaleReceived():
+            return one.step == other.step
+    return False
+
+
+def described(arrival: Arrival) -> str:
+    """What arrived, for people."""
+    match arrival:
+        case NormsReceived():
+            return f"norms of step {arrival.step} from segment {arrival.source}"
+        case ScaleReceived():
+            return f"a gradient scale of {arrival.scale} for step {arrival.step}"
+    return (f"{arrival.kind} of edge {arrival.edge}, {arrival.mode} step {arrival.step}, "
+            f"microbatch {arrival.microbatch},")
+
+
+def sender_of(lease: LeaseRecord, arrival: Arrival) -> int:
+    """The segment that an arrival came from; -1 if nobody sends such a thing."""
+    match arrival:
+        case NormsReceived():
+            return arrival.source
+        case ScaleReceived():
+            return LEAD
+    tensor = tensor_of(lease.run.segment, key_of(arrival))
+    ends = () if tensor is None else (tensor.source, tensor.target)
+    return next((end for end in ends if end != lease.segment), -1)
 
 
 def tensor_of(segment: Segment, key: TensorKey) -> BoundaryTensor | None:
@@ -61,7 +123,8 @@ def _exists(run: SegmentRun, key: TensorKey, tensor: BoundaryTensor) -> bool:
         first = int(kind is TensorKind.PARAMETER)  # those of step 0 come with the blobs
         is_due_back = kind is TensorKind.PARAMETER or tensor.differentiable
         last = run.order.steps if kind is TensorKind.PARAMETER else run.order.steps - 1
-        return mode is Mode.TRAIN and microbatch == 0 and is_due_back and first <= step <= last
+        is_train = run.order.kind == TRAIN and mode is Mode.TRAIN
+        return is_train and microbatch == 0 and is_due_back and first <= step <= last
     phase = run.order.phase(mode, step)
     if phase is None or not 0 <= microbatch < phase.microbatches:
         return False

@@ -1,19 +1,21 @@
 """What must hold after every event. A broken one is a defect of the core, never of its input.
 
 `check` looks at everything (tests, the simulator); `check_books` at what costs little, and runs in
-production. The names P1 to P9 are those of docs/peer-state.md.
+production. The names P1 to P12 are those of docs/peer-state.md.
 """
 
 from __future__ import annotations
 
 from dag.schedule import DEFERRED_MICROBATCHES_MAX
-from peer.core.arrivals import Verdict, tensor_of, when_due
+from peer.core.arrivals import HELD_MAX, Verdict, judge, tensor_of, when_due
 from peer.core.dataflow import SegmentRun, TensorKey, next_action
 from peer.core.events import Task, TaskKind
 from peer.core.phases import Mode
+from peer.core.standbys import STANDBYS_MAX
 from peer.core.state import LeasePhase, LeaseRecord, PeerState
 
 ACTIVE = (LeasePhase.READY, LeasePhase.RUNNING)
+OVER = (LeasePhase.STORING, LeasePhase.FINISHED, LeasePhase.CLOSING)
 
 
 class InvariantViolation(Exception):  # noqa: N818 - it says what it is
@@ -47,6 +49,7 @@ def check(state: PeerState) -> None:
         if lease.phase in ACTIVE:
             _check_arrived(lease)
             _check_step(lease)
+        _check_held(lease)
 
 
 def check_books(state: PeerState) -> None:
@@ -54,6 +57,8 @@ def check_books(state: PeerState) -> None:
     for key, lease in state.leases.items():
         _require(key == (lease.job_id, lease.segment), f"P1: a lease is filed under {key}")
         _check_lease(lease)
+        _check_position(lease)
+    _check_standbys(state)
     _check_busy(state)
     _check_reports(state)
 
@@ -81,6 +86,27 @@ def _check_lease(lease: LeaseRecord) -> None:
     _require(not is_inference or lease.steps_done <= run.retired,
              f"P4: {where} has told of {lease.steps_done} microbatches, but {run.retired} retired")
     _require(not lease.is_revoked or lease.phase is LeasePhase.CLOSING, f"P2: {where} is revoked")
+    _require(not lease.held or lease.phase not in OVER,
+             f"P10: {where} lets {len(lease.held)} arrivals wait for nothing")
+    _require(len(lease.held) <= HELD_MAX, f"P10: {where} lets {len(lease.held)} arrivals wait")
+
+
+def _check_position(lease: LeaseRecord) -> None:
+    """A lease works from its position on, and nobody goes back behind the complete one."""
+    where = f"segment {lease.segment} of {lease.job_id}"
+    first = lease.assignment.position
+    _require(first <= lease.steps_done <= lease.run.order.steps,
+             f"P11: {where} began at {first} and has done {lease.steps_done} steps")
+    _require(lease.complete >= first, f"P11: {where} began at {first}, behind {lease.complete}")
+
+
+def _check_standbys(state: PeerState) -> None:
+    _require(len(state.standbys) <= STANDBYS_MAX, f"P12: {len(state.standbys)} standbys")
+    for key, record in state.standbys.items():
+        asked, lease = record.asked, state.leases.get(key)
+        _require(key == (asked.job_id, asked.segment), f"P12: a standby is filed under {key}")
+        _require(lease is None or lease.token < asked.token,
+                 f"P12: {key} is held, and stood by for under the older token {asked.token}")
 
 
 def _check_busy(state: PeerState) -> None:
@@ -133,3 +159,9 @@ def _is_through(run: SegmentRun) -> bool:
     phase = run.phase
     return (phase is not None and phase.mode is Mode.TRAIN
             and run.retired == run.forwarded == phase.microbatches)
+
+
+def _check_held(lease: LeaseRecord) -> None:
+    """Whatever waits was judged after the last event: nobody waits for what is here."""
+    due = [arrival for arrival in lease.held if judge(lease, arrival) is not Verdict.HOLD]
+    _require(not due, f"P10: segment {lease.segment} of {lease.job_id} lets {due[:3]} wait")

@@ -15,12 +15,11 @@ from homespun.errors import Code
 from ir.segment import BoundaryKind
 from peer.core import commands as do
 from peer.core import events as ev
-from peer.core import standbys
-from peer.core.arrivals import Verdict, judge_norms, judge_scale, judge_tensor, tensor_of
+from peer.core import snapshots, standbys
+from peer.core.arrivals import HELD_MAX, Verdict, described, judge, key_of, same, sender_of
 from peer.core.clipping import NormGathering, gradient_scale
 from peer.core.dataflow import (
     SegmentRun,
-    TensorKey,
     Waiting,
     end_phase,
     finish_task,
@@ -31,16 +30,19 @@ from peer.core.dataflow import (
 )
 from peer.core.invariants import InvariantViolation, check_books
 from peer.core.phases import Mode, PhaseOrder
-from peer.core.state import Arrival, BusyTask, LeasePhase, LeaseRecord, PeerState
+from peer.core.state import (
+    LEAD,
+    Arrival,
+    BusyTask,
+    LeasePhase,
+    LeaseRecord,
+    PeerState,
+    fields_of,
+    find_lease,
+)
 from peer.core.story import Story
 
 Commands = Iterator[do.AnyCommand]
-
-LEAD = 0
-"""Index of the segment whose peer adds what is summed over segments."""
-
-HELD_MAX = 1_024
-"""Arrivals that may wait at once: one for each link, and links are bounded by a job's segments."""
 
 INFERENCE_REPORTS = 100
 """Reports of one segment's progress through all rows: one per cent each; the broker keeps them."""
@@ -78,10 +80,10 @@ class Peer:
             ev.NormsReceived: self._arrived,
             ev.ScaleReceived: self._arrived,
             ev.NeighbourLost: self._neighbour_lost,
-            ev.SnapshotPlanReceived: self._snapshot_plan_received,
-            ev.SnapshotCompleted: self._snapshot_completed,
-            ev.SnapshotHeld: self._snapshot_held,
-            ev.SnapshotFailed: self._snapshot_failed,
+            ev.SnapshotPlanReceived: lambda event: snapshots.planned(self.state, event),
+            ev.SnapshotCompleted: lambda event: snapshots.completed(self.state, event),
+            ev.SnapshotHeld: lambda event: snapshots.held(self.state, event),
+            ev.SnapshotFailed: lambda event: snapshots.failed(self.state, event),
             ev.PaceMeasured: self._pace_measured,
             ev.StandByReceived: lambda event: standbys.asked(self.state, event),
             ev.StandbyPrepared: lambda event: standbys.prepared(self.state, event),
@@ -159,6 +161,9 @@ class Peer:
         if held is not None:
             yield from self._unload(held)
         order = PhaseOrder.of(event.spec)
+        if not 0 <= event.position <= order.steps or (event.position > 0) != bool(event.snapshot):
+            yield from self._refuse_position(event, order.steps)
+            return
         lease = LeaseRecord(
             event,
             SegmentRun.begin(
@@ -170,8 +175,18 @@ class Peer:
         standbys.consume(self.state, event.job_id, event.segment.index)
         self.state.leases[event.job_id, event.segment.index] = lease
         yield do.LoadSegment(
-            **_of(lease), spec=event.spec, program=event.segment, position=event.position,
+            **fields_of(lease), spec=event.spec, program=event.segment, position=event.position,
             snapshot=event.snapshot)
+
+    def _refuse_position(self, event: ev.AssignmentReceived, steps: int) -> Commands:
+        """Without the state of that position, or beyond the end, other bits would come out."""
+        source = "with" if event.snapshot is not None else "without"
+        message = (
+            f"segment {event.segment.index} of {event.job_id} cannot begin at position "
+            f"{event.position} of {steps} {source} a snapshot")
+        yield from self.state.reports.add(
+            event.job_id, event.segment.index, event.token,
+            do.FailedBody(code=str(Code.INVALID_ARGUMENT), message=message, blamed_peer=""))
 
     def _start_received(self, event: ev.StartReceived) -> Commands:
         lease = self._of_event(event)
@@ -180,8 +195,13 @@ class Peer:
         is_first = lease.phase is LeasePhase.READY
         if not is_first and (lease.phase not in AFTER_START or lease.members == event.members):
             return
+        before = {member.segment: member.token for member in lease.members if member.peer_id}
+        moved = {m.segment for m in event.members if before.get(m.segment) != m.token}
         lease.members = event.members
-        yield do.SetMembers(**_of(lease), members=event.members)
+        lease.lost = {loss for loss in lease.lost if loss[0] not in moved}
+        if lease.waiting is not None and lease.waiting.segment in moved:
+            self._wait_anew(lease, lease.waiting)
+        yield do.SetMembers(**fields_of(lease), members=event.members)
         if is_first:
             lease.phase = LeasePhase.RUNNING
             if lease.run.phase is None:
@@ -244,7 +264,7 @@ class Peer:
                 result_digest=event.digest, result_bytes=event.size_bytes,
                 corrections=event.corrections)
             yield from self._report(lease, body)
-            yield do.FreeExecutor(**_of(lease))
+            yield do.FreeExecutor(**fields_of(lease))
 
     def _segment_unloaded(self, event: ev.SegmentUnloaded) -> Commands:
         lease = self._of_event(event)
@@ -256,48 +276,6 @@ class Peer:
         if lease.is_revoked:
             yield from self._report_released(lease.job_id, lease.segment, lease.token)
 
-    # --- snapshots -----------------------------------------------------------------------------
-
-    def _snapshot_plan_received(self, event: ev.SnapshotPlanReceived) -> Commands:
-        lease = self._of_event(event)
-        if lease is None:
-            return
-        lease.interval = event.interval
-        if (lease.holders, lease.data_shards) != (event.holders, event.data_shards):
-            lease.holders, lease.data_shards = event.holders, event.data_shards
-            yield do.SetHolders(
-                **_of(lease), holders=event.holders, data_shards=event.data_shards)
-
-    def _snapshot_completed(self, event: ev.SnapshotCompleted) -> Commands:
-        lease = self._of_event(event)
-        if lease is not None and event.position > lease.complete:
-            lease.complete = event.position
-            yield do.ForgetBefore(**_of(lease), position=event.position)
-
-    def _snapshot_held(self, event: ev.SnapshotHeld) -> Commands:
-        lease = self._of_event(event)
-        if lease is None or lease.phase is LeasePhase.CLOSING:
-            return
-        lease.snapshot_problem = ""
-        yield from self._report(lease, do.SnapshotBody(
-            position=event.position, digest=event.digest, size_bytes=event.size_bytes,
-            holder=event.holder, shard=event.shard, data_shards=event.data_shards,
-            seconds=event.seconds))
-
-    def _snapshot_failed(self, event: ev.SnapshotFailed) -> Commands:
-        """Training goes on; what was kept before still is. Shown in the peer's status."""
-        lease = self._of_event(event)
-        if lease is not None:
-            lease.snapshot_problem = (
-                f"position {event.position}: {event.message} [{event.code}]")
-        yield from ()
-
-    def _take_snapshot(self, lease: LeaseRecord, position: int) -> Commands:
-        """At the positions that all segments agree on, if anything is left to do."""
-        is_due = lease.interval > 0 and position % lease.interval == 0
-        if is_due and lease.run.phase is not None and position > lease.assignment.position:
-            yield do.TakeSnapshot(**_of(lease), position=position)
-
     def _pace_measured(self, event: ev.PaceMeasured) -> Commands:
         lease = self._of_event(event)
         if lease is not None and lease.phase is LeasePhase.RUNNING:
@@ -307,10 +285,16 @@ class Peer:
     # --- the neighbours' side ------------------------------------------------------------------
 
     def _neighbour_lost(self, event: ev.NeighbourLost) -> Commands:
-        """The broker finds the neighbour's segment another holder; this one waits."""
+        """The broker finds the neighbour's segment another holder; this one waits.
+
+        Told once, until something comes from that holder again.
+        """
         lease = self._of_event(event)
-        is_now = lease is not None and lease.peer_of(event.neighbour) == event.peer_id
-        if lease is not None and is_now and lease.phase in AFTER_START:
+        if lease is None or lease.phase not in AFTER_START:
+            return
+        loss = (event.neighbour, event.code)
+        if lease.peer_of(event.neighbour) == event.peer_id and loss not in lease.lost:
+            lease.lost.add(loss)
             yield from self._report(lease, do.NeighbourLostBody(
                 neighbour=event.neighbour, peer_id=event.peer_id, code=event.code,
                 message=event.message))
@@ -321,19 +305,23 @@ class Peer:
             yield do.DropArrival(
                 job_id=event.job_id, segment=event.segment, token=event.token,
                 arrival=event.arrival)
-        elif any(_same(event, held) for held in lease.held):
-            yield do.DropArrival(**_of(lease), arrival=event.arrival)
+            return
+        if lease.lost:
+            sender = sender_of(lease, event)
+            lease.lost = {loss for loss in lease.lost if loss[0] != sender}
+        if any(same(event, held) for held in lease.held):
+            yield do.DropArrival(**fields_of(lease), arrival=event.arrival)
         else:
             yield from self._judge(lease, event)
 
     def _judge(self, lease: LeaseRecord, event: Arrival) -> Commands:
         """Take, drop, hold or refuse one arrival."""
-        match self._verdict(lease, event):
+        match judge(lease, event):
             case Verdict.TAKE:
-                yield do.TakeArrival(**_of(lease), arrival=event.arrival)
+                yield do.TakeArrival(**fields_of(lease), arrival=event.arrival)
                 yield from self._use(lease, event)
             case Verdict.DROP:
-                yield do.DropArrival(**_of(lease), arrival=event.arrival)
+                yield do.DropArrival(**fields_of(lease), arrival=event.arrival)
             case Verdict.HOLD:
                 lease.held.append(event)
                 if len(lease.held) > HELD_MAX:
@@ -341,25 +329,10 @@ class Peer:
             case Verdict.REFUSE:
                 yield from self._refuse(lease, event, "is nothing that this segment takes")
 
-    def _verdict(self, lease: LeaseRecord, event: Arrival) -> Verdict:
-        run, clips = lease.run, lease.assignment.spec.training.clip_norm > 0
-        is_lead = lease.segment == LEAD
-        match event:
-            case ev.TensorReceived():
-                verdict = judge_tensor(run, _key(event))
-            case ev.NormsReceived():
-                verdict = judge_norms(
-                    run, lease.gathering, event.step, event.source, is_asked=clips and is_lead)
-            case ev.ScaleReceived():
-                verdict = judge_scale(
-                    run, event.step, event.scale, is_asked=clips and not is_lead)
-        is_early = lease.phase in (LeasePhase.LOADING, LeasePhase.READY)
-        return Verdict.HOLD if is_early and verdict is Verdict.TAKE else verdict
-
     def _use(self, lease: LeaseRecord, event: Arrival) -> Commands:
         match event:
             case ev.TensorReceived():
-                lease.run.arrived.add(_key(event))
+                lease.run.arrived.add(key_of(event))
             case ev.NormsReceived():
                 yield from self._gather_norms(
                     lease, event.step, event.source, event.squared_norms)
@@ -367,8 +340,8 @@ class Peer:
                 yield from self._set_scale(lease, event.step, event.scale)
 
     def _judge_held(self, lease: LeaseRecord) -> Commands:
-        """Judge what waits again, until nothing more of it is due."""
-        while True:
+        """Judge what waits again, oldest first, until nothing more of it is due."""
+        while lease.held and lease.phase in AFTER_START:
             held, lease.held = lease.held, []
             for event in held:
                 if lease.phase is LeasePhase.CLOSING:
@@ -424,9 +397,8 @@ class Peer:
 
     def _dispatch(self) -> Commands:
         """Give the idle executor its next task, and note what each segment waits for."""
-        for lease in list(self._running()):
-            yield from self._judge_held(lease)
-        yield from self._retire_forward_only()
+        for lease in list(self.state.leases.values()):
+            yield from self._settle(lease)
         ready: list[tuple[int, str, int, ev.Task]] = []
         for lease in self._running():
             action = next_action(lease.run)
@@ -437,17 +409,27 @@ class Peer:
             _, job_id, segment, task = min(ready, key=lambda item: item[:3])
             lease = self.state.leases[job_id, segment]
             self.state.busy = BusyTask(*lease.key, task, self.state.now_ns)
-            yield do.RunTask(**_of(lease), task=task)
+            yield do.RunTask(**fields_of(lease), task=task)
 
-    def _retire_forward_only(self) -> Commands:
+    def _settle(self, lease: LeaseRecord) -> Commands:
+        """Take what has become due and retire what needs no executor: either may allow the other.
+
+        What waits when the last phase is over is dropped by that, so that links go on.
+        """
+        while True:
+            yield from self._judge_held(lease)
+            if lease.phase is not LeasePhase.RUNNING or free_retirement(lease.run) is None:
+                return
+            yield from self._retire_forward_only(lease)
+
+    def _retire_forward_only(self, lease: LeaseRecord) -> Commands:
         """Where nothing is trained, acknowledgements alone retire microbatches and end phases."""
-        for lease in list(self._running()):
-            while (action := free_retirement(lease.run)) is not None:
-                finish_task(lease.run, action, None)
-                if action.mode is Mode.INFER:
-                    yield from self._report_inferred(lease)
-                if is_phase_over(lease.run):
-                    yield from self._end_phase(lease)
+        while (action := free_retirement(lease.run)) is not None:
+            finish_task(lease.run, action, None)
+            if action.mode is Mode.INFER:
+                yield from self._report_inferred(lease)
+            if is_phase_over(lease.run):
+                yield from self._end_phase(lease)
 
     def _note_waiting(self, lease: LeaseRecord, action: ev.Task | Waiting | None) -> None:
         waiting = action if isinstance(action, Waiting) else None
@@ -460,9 +442,12 @@ class Peer:
             what = f"{waiting.what}, once its segment has a holder again"
             waiting = Waiting(what, waiting.segment)
         if waiting != lease.waiting:
-            lease.waiting = waiting
-            lease.waiting_since_ns = self.state.now_ns
-            lease.is_stall_told = False
+            self._wait_anew(lease, waiting)
+
+    def _wait_anew(self, lease: LeaseRecord, waiting: Waiting | None) -> None:
+        lease.waiting = waiting
+        lease.waiting_since_ns = self.state.now_ns
+        lease.is_stall_told = False
 
     def _end_phase(self, lease: LeaseRecord) -> Commands:
         phase, loss = end_phase(lease.run)
@@ -472,7 +457,7 @@ class Peer:
             yield from self._report(
                 lease, do.StepsBody(first_step=phase.step, count=1, losses=losses)
             )
-            yield from self._take_snapshot(lease, lease.steps_done)
+            yield from snapshots.due(lease, lease.steps_done)
         elif loss is not None:
             yield from self._report(lease, do.EvaluationBody(step=phase.step, loss=loss))
         if lease.run.phase is None:
@@ -481,7 +466,7 @@ class Peer:
     def _store(self, lease: LeaseRecord) -> Commands:
         lease.phase = LeasePhase.STORING
         lease.waiting = None
-        yield do.StoreResult(**_of(lease))
+        yield do.StoreResult(**fields_of(lease))
 
     def _report_inferred(self, lease: LeaseRecord) -> Commands:
         """Each microbatch is a step, told in about `INFERENCE_REPORTS` reports and at snapshots.
@@ -497,7 +482,7 @@ class Peer:
             lease.steps_done = done
             yield from self._report(lease, body)
         if done < total:
-            yield from self._take_snapshot(lease, done)
+            yield from snapshots.due(lease, done)
 
     def _acknowledge_inputs(self, lease: LeaseRecord, task: ev.Task) -> Commands:
         phase = lease.run.phase
@@ -505,7 +490,7 @@ class Peer:
         for tensor in lease.run.edges(False, BoundaryKind.ACTIVATION):
             if is_acknowledged(tensor, phase):
                 yield do.SendAcknowledge(
-                    **_of(lease),
+                    **fields_of(lease),
                     edge=tensor.edge,
                     mode=task.mode,
                     step=task.step,
@@ -520,7 +505,7 @@ class Peer:
             yield from self._gather_norms(lease, event.task.step, LEAD, event.squared_norms)
         else:
             yield do.SendNorms(
-                **_of(lease), step=event.task.step, squared_norms=event.squared_norms
+                **fields_of(lease), step=event.task.step, squared_norms=event.squared_norms
             )
 
     def _gather_norms(
@@ -531,7 +516,7 @@ class Peer:
             return
         scale = gradient_scale(complete, lease.assignment.spec.training.clip_norm)
         for target in range(1, lease.assignment.segments):
-            yield do.SendScale(**_of(lease), target=target, step=step, scale=scale)
+            yield do.SendScale(**fields_of(lease), target=target, step=step, scale=scale)
         yield from self._set_scale(lease, step, scale)
 
     def _set_scale(self, lease: LeaseRecord, step: int, scale: float) -> Commands:
@@ -543,10 +528,10 @@ class Peer:
 
     def _refuse(self, lease: LeaseRecord, event: Arrival, problem: str) -> Commands:
         """A neighbour sent what a correct one cannot have sent."""
-        what, sender = _described(lease, event)
-        message = f"segment {lease.segment} of {lease.job_id} refuses what it was sent: {what} "
+        message = (f"segment {lease.segment} of {lease.job_id} refuses what it was sent: "
+                   f"{described(event)} {problem}")
         yield from self._fail(
-            lease, Code.INVALID_ARGUMENT, message + problem, lease.peer_of(sender))
+            lease, Code.INVALID_ARGUMENT, message, lease.peer_of(sender_of(lease, event)))
 
     def _fail_loss(self, lease: LeaseRecord, task: ev.Task, what: str) -> Commands:
         message = f"{what} at {task.mode} step {task.step}, microbatch {task.microbatch}"
@@ -570,7 +555,7 @@ class Peer:
         lease.held = []
         if self.state.busy is not None and self.state.busy.lease == lease.key:
             self.state.busy = None
-        yield do.UnloadSegment(**_of(lease))
+        yield do.UnloadSegment(**fields_of(lease))
 
     def _report(self, lease: LeaseRecord, body: do.ReportBody) -> Commands:
         yield from self.state.reports.add(lease.job_id, lease.segment, lease.token, body)
@@ -583,44 +568,6 @@ class Peer:
             lease for lease in self.state.leases.values() if lease.phase is LeasePhase.RUNNING
         )
 
-    def _lease(self, job_id: str, segment: int, token: int) -> LeaseRecord | None:
-        lease = self.state.leases.get((job_id, segment))
-        return lease if lease is not None and lease.token == token else None
-
     def _of_event(self, event: ev.SegmentEvent) -> LeaseRecord | None:
-        return self._lease(event.job_id, event.segment, event.token)
+        return find_lease(self.state, event)
 
-
-def _of(lease: LeaseRecord) -> dict[str, Any]:
-    """The three fields that every command about a lease carries."""
-    return {"job_id": lease.job_id, "segment": lease.segment, "token": lease.token}
-
-
-def _key(event: ev.TensorReceived) -> TensorKey:
-    return event.kind, event.edge, event.mode, event.step, event.microbatch
-
-
-def _same(one: Arrival, other: Arrival) -> bool:
-    """Whether two arrivals are the same thing, sent twice."""
-    match one, other:
-        case ev.TensorReceived(), ev.TensorReceived():
-            return _key(one) == _key(other)
-        case ev.NormsReceived(), ev.NormsReceived():
-            return (one.source, one.step) == (other.source, other.step)
-        case ev.ScaleReceived(), ev.ScaleReceived():
-            return one.step == other.step
-    return False
-
-
-def _described(lease: LeaseRecord, event: Arrival) -> tuple[str, int]:
-    """What arrived, for people, and the segment that it came from; -1 if nobody sends it."""
-    match event:
-        case ev.NormsReceived():
-            return f"norms of step {event.step} from segment {event.source}", event.source
-        case ev.ScaleReceived():
-            return f"a gradient scale of {event.scale} for step {event.step}", LEAD
-    what = (f"{event.kind} of edge {event.edge}, {event.mode} step {event.step}, microbatch "
-            f"{event.microbatch},")
-    tensor = tensor_of(lease.run.segment, _key(event))
-    ends = () if tensor is None else (tensor.source, tensor.target)
-    return what, next((end for end in ends if end != lease.segment), -1)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from peer.core import commands as do
 from peer.core import events as ev
-from peer.core.state import PeerState, StandbyRecord
+from peer.core.state import PeerState, StandbyRecord, fields_of
 
 STANDBYS_MAX = 64
 """Standbys at once; a broker that asks for more is told that the newest is released."""
@@ -31,7 +30,7 @@ def asked(state: PeerState, event: ev.StandByReceived) -> Commands:
         return
     state.standbys[key] = StandbyRecord(event)
     yield do.PrepareStandby(
-        **_of(event), spec=event.spec, program=event.program, level=event.level,
+        **fields_of(event), spec=event.spec, program=event.program, level=event.level,
         source=event.source)
 
 
@@ -61,7 +60,7 @@ def revoked(state: PeerState, event: ev.RevokeReceived) -> Commands:
     if record is None:
         return
     del state.standbys[event.job_id, event.segment]
-    yield do.DropStandby(**_of(event))
+    yield do.DropStandby(**fields_of(event))
     yield from state.reports.add(event.job_id, event.segment, event.token, do.ReleasedBody())
 
 
@@ -82,6 +81,3 @@ def _report(state: PeerState, record: StandbyRecord) -> Commands:
         yield from state.reports.add(
             event.job_id, event.segment, event.token, do.StandbyBody(level=str(record.level)))
 
-
-def _of(event: ev.SegmentEvent) -> dict[str, Any]:
-    return {"job_id": event.job_id, "segment": event.segment, "token": event.token}

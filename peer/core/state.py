@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from peer.core.clipping import NormGathering
 from peer.core.dataflow import SegmentRun, Waiting
@@ -14,12 +15,16 @@ from peer.core.events import (
     Member,
     NormsReceived,
     ScaleReceived,
+    SegmentEvent,
     StandbyLevel,
     StandByReceived,
     Task,
     TensorReceived,
 )
 from peer.core.reports import ReportQueue
+
+LEAD = 0
+"""Index of the segment whose peer adds what is summed over segments."""
 
 
 class LeasePhase(StrEnum):
@@ -53,6 +58,8 @@ class LeaseRecord:
     waiting_since_ns: int = 0
     is_stall_told: bool = False
     """The broker knows of the present wait."""
+    lost: set[tuple[int, str]] = field(default_factory=set)
+    """(segment, code) of lost neighbours that the broker knows of; asked for membership only."""
     is_revoked: bool = False
     steps_done: int = 0
     held: list[Arrival] = field(default_factory=list)
@@ -135,3 +142,14 @@ class PeerState:
     is_connected: bool = False
     reports: ReportQueue = field(default_factory=ReportQueue)
     busy: BusyTask | None = None
+
+
+def find_lease(state: PeerState, event: SegmentEvent) -> LeaseRecord | None:
+    """The lease that an event names by its token; None if it is not held (any more)."""
+    lease = state.leases.get((event.job_id, event.segment))
+    return lease if lease is not None and lease.token == event.token else None
+
+
+def fields_of(owner: LeaseRecord | SegmentEvent) -> dict[str, Any]:
+    """The three fields that every command about a lease, or a standby, carries."""
+    return {"job_id": owner.job_id, "segment": owner.segment, "token": owner.token}

@@ -16,10 +16,20 @@ from sim.topologies import TOPOLOGIES, segments_of, spec_of
 MS = 1_000_000
 JOB = "job_000001"
 Commands = tuple[do.AnyCommand, ...]
+ARRIVALS = (ev.TensorReceived, ev.NormsReceived, ev.ScaleReceived)
+SNAPSHOT = ev.SnapshotSource(
+    digest="5" * 64, size_bytes=10, data_shards=1,
+    holders=(ev.Holder(peer_id="peer_9", address="there:1"),))
 
 
 class Rig:
-    """A peer with one segment of a job of some topology."""
+    """A peer with one segment of a job of some topology.
+
+    Attributes:
+        arrivals: how many things neighbours have sent, numbered from 1.
+        taken, dropped: arrivals that the core has taken and dropped, in that order.
+        commands: all that the last event led to; `apply` and its kin leave takes and drops out.
+    """
 
     def __init__(self, topology: str = "one", segment: int = 0, in_flight: int = 4,
                  **spec: Any) -> None:
@@ -31,11 +41,21 @@ class Rig:
         self.index = segment
         self.in_flight = in_flight
         self.spec = spec_of(self.count, **spec)
+        self.arrivals = 0
+        self.taken: list[int] = []
+        self.dropped: list[int] = []
+        self.commands: Commands = ()
 
     def apply(self, event_class: type, /, **fields: Any) -> Commands:
-        commands = self.peer.apply(event_class(at_ns=self.now_ns, **fields))
+        if event_class in ARRIVALS:
+            self.arrivals += 1
+            fields = {"arrival": self.arrivals, **fields}
+        self.commands = self.peer.apply(event_class(at_ns=self.now_ns, **fields))
         invariants.check(self.peer.state)
-        return commands
+        self.taken += [c.arrival for c in self.commands if isinstance(c, do.TakeArrival)]
+        self.dropped += [c.arrival for c in self.commands if isinstance(c, do.DropArrival)]
+        return tuple(
+            c for c in self.commands if not isinstance(c, (do.TakeArrival, do.DropArrival)))
 
     def on(self, event_class: type, /, **fields: Any) -> Commands:
         """An event about the lease."""
@@ -48,16 +68,22 @@ class Rig:
                   "segments": self.count, "stall_timeout_ms": 5_000}
         return self.apply(ev.AssignmentReceived, **{**values, **changes})
 
-    def start(self) -> Commands:
-        members = tuple(
-            ev.Member(segment=i, peer_id=f"peer_{i}", token=self.token, tensor_address="here:1")
-            for i in range(self.count))
-        return self.on(ev.StartReceived, members=members)
+    def members(self, **holders: Any) -> tuple[ev.Member, ...]:
+        """Every segment's holder; `s1=("peer_9", 12)` for other ones than the usual."""
+        def member(index: int) -> ev.Member:
+            peer_id, token = holders.get(f"s{index}", (f"peer_{index}", self.token))
+            return ev.Member(
+                segment=index, peer_id=peer_id, token=token, tensor_address="here:1")
 
-    def run(self) -> Commands:
+        return tuple(member(index) for index in range(self.count))
+
+    def start(self, **holders: Any) -> Commands:
+        return self.on(ev.StartReceived, members=self.members(**holders))
+
+    def run(self, position: int = 0) -> Commands:
         """Connected, assigned, loaded, started."""
         self.apply(ev.BrokerConnected, last_report=0)
-        self.assign()
+        self.assign(position=position, snapshot=SNAPSHOT if position else None)
         self.on(ev.SegmentLoaded)
         return self.start()
 

@@ -40,13 +40,12 @@ def test_gathering_ends_when_all_are_in():
     assert gathering.missing(0) is None
 
 
-@pytest.mark.parametrize(("step", "source"), [(5, 3), (5, -1), (5, 0), (4, 1), (7, 1), (5, 2)])
-def test_norms_out_of_turn_are_refused(step: int, source: int):
+def test_gathering_knows_what_it_has():
     gathering = NormGathering(3)
     gathering.add(5, 2, ())
-    assert gathering.problem(step, source, 5) is not None
-    assert gathering.problem(5, 1, 5) is None
-    assert gathering.problem(6, 2, 5) is None
+    assert gathering.has(5, 2)
+    assert not gathering.has(5, 1)
+    assert not gathering.has(6, 2)
 
 
 def through_the_step(lead) -> None:
@@ -56,6 +55,14 @@ def through_the_step(lead) -> None:
     lead.tensor("gradient", 0)
     lead.done()
     assert lead.busy == "M"
+
+
+def through_the_step_of_two(lead) -> None:
+    """Until both norms are in, and the update is run."""
+    through_the_step(lead)
+    lead.done(norms=(("w0", 1.0),))
+    lead.on(ev.NormsReceived, source=1, step=0, squared_norms=(("w1", 4.0),))
+    assert lead.busy == "U"
 
 
 def test_the_lead_adds_three_segments(rig):
@@ -77,7 +84,54 @@ def test_norms_may_be_a_step_ahead_of_the_lead(rig):
     lead = rig("chain", 0, microbatches=1, clip_norm=1.0)
     lead.run()
     assert not lead.on(ev.NormsReceived, source=1, step=1, squared_norms=())
-    assert lead.lease.phase == "running"
+    assert lead.taken == [1]
+
+
+def test_norms_further_ahead_wait(rig):
+    """A lead that was restored is behind the others."""
+    lead = rig("two", 0, microbatches=1, clip_norm=1.0)
+    lead.run()
+    lead.on(ev.NormsReceived, source=1, step=2, squared_norms=())
+    assert (lead.taken, lead.dropped, len(lead.lease.held)) == ([], [], 1)
+    lead.done()
+    lead.tensor("gradient", 0)
+    lead.done()
+    lead.done(norms=(("w0", 1.0),))
+    lead.on(ev.NormsReceived, source=1, step=0, squared_norms=())
+    assert lead.busy == "U"
+    lead.done()
+    assert lead.taken == [2, 3, 1], "step 1 has begun, and step 2 is the next"
+
+
+@pytest.mark.parametrize(("step", "source"), [(0, 2), (0, 0), (0, -1), (-1, 1), (9, 1)])
+def test_norms_that_nobody_sends_are_refused(rig, bodies, step: int, source: int):
+    lead = rig("two", 0, microbatches=1, clip_norm=1.0)
+    lead.run()
+    (failed,) = bodies(lead.on(ev.NormsReceived, source=source, step=step, squared_norms=()))
+    assert failed.code == "INVALID_ARGUMENT"
+
+
+def test_norms_that_were_here_before_are_dropped(rig):
+    lead = rig("two", 0, microbatches=1, clip_norm=1.0)
+    through_the_step_of_two(lead)
+    for _ in range(2):
+        assert not lead.on(ev.NormsReceived, source=1, step=0, squared_norms=())
+    lead.done()
+    assert not lead.on(ev.NormsReceived, source=1, step=0, squared_norms=())
+    assert lead.dropped == [3, 4, 5], "while the update is run, and after it"
+
+
+def test_a_lead_that_goes_on_from_a_position_gathers_its_norms_again(rig):
+    lead = rig("two", 0, microbatches=1, clip_norm=1.0)
+    lead.run(position=1)
+    lead.on(ev.NormsReceived, source=1, step=0, squared_norms=())
+    assert lead.dropped == [1]
+    lead.done()
+    lead.tensor("gradient", 0, step=1)
+    lead.done()
+    lead.done(norms=(("w0", 1.0),))
+    commands = lead.on(ev.NormsReceived, source=1, step=1, squared_norms=(("w1", 1.0),))
+    assert [c.step for c in commands if isinstance(c, do.SendScale)] == [1]
 
 
 def test_others_send_their_norms_and_wait_for_the_factor(rig):
@@ -105,13 +159,31 @@ def test_a_factor_out_of_range_is_refused(rig, bodies, scale: float):
     assert (failed.code, failed.blamed_peer) == ("INVALID_ARGUMENT", "peer_0")
 
 
-@pytest.mark.parametrize("step", [0, 1, 99])
-def test_a_factor_that_is_not_due_is_refused(rig, bodies, step: int):
+@pytest.mark.parametrize("step", [-1, 3, 99])
+def test_a_factor_of_no_step_is_refused(rig, bodies, step: int):
     last = rig("chain", 2, microbatches=1, clip_norm=1.0)
     last.run()
     (failed,) = bodies(last.on(ev.ScaleReceived, step=step, scale=0.5))
-    assert "not due" in failed.message
+    assert f"a gradient scale of 0.5 for step {step} is nothing" in failed.message
     assert failed.blamed_peer == "peer_0"
+
+
+def test_a_factor_waits_until_the_norms_are_measured(rig):
+    """A replayed segment gets the factors of steps that it has yet to do again."""
+    last = rig("two", 1, microbatches=1, clip_norm=1.0)
+    last.run()
+    last.on(ev.ScaleReceived, step=0, scale=0.5)
+    last.on(ev.ScaleReceived, step=1, scale=0.25)
+    assert (last.taken, len(last.lease.held)) == ([], 2)
+    last.tensor("activation", 0)
+    for _ in range(3):
+        last.done()
+    assert last.peer.state.busy.task.scale == 0.5
+    last.on(ev.ScaleReceived, step=0, scale=0.5)
+    last.done()
+    assert (last.taken, last.dropped) == ([3, 1], [4])
+    last.on(ev.ScaleReceived, step=0, scale=0.5)
+    assert last.dropped == [4, 5], "of the step before"
 
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])

@@ -31,8 +31,8 @@ def reports(commands, kind):
 
 def test_one_phase_over_all_rows():
     order = PhaseOrder.of(inference_spec_of(2, rows=7))
-    assert order.first() == Phase(Mode.INFER, 0, 4)
-    assert order.after(order.first()) is None
+    assert order.at(0) == Phase(Mode.INFER, 0, 4)
+    assert order.after(order.at(0)) is None
 
 
 def test_a_segment_alone_runs_forwards_only_and_stores(infer):

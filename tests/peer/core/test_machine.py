@@ -10,6 +10,7 @@ from dag.cluster import Correction
 from ir.operators import OpClass
 from peer.core import commands as do
 from peer.core import events as ev
+from peer.core.phases import Mode
 from peer.core.state import LeasePhase
 
 PHASES = ["loading", "ready", "running", "storing", "finished"]
@@ -45,11 +46,13 @@ def test_life_of_a_lease(small, kinds, bodies):
     assert [small.busy, *(small.done() and small.busy for _ in range(3))] == ["F0", "B0", "M", "U"]
     assert kinds(small.done()) == ["SendReport", "StoreResult"]
     learnt = (Correction(direction="forward", op_class=OpClass.MATMUL, factor=1.5),)
-    assert bodies(small.on(
-        ev.ResultStored, digest="d" * 64, size_bytes=5, corrections=learnt)) == [
+    commands = small.on(ev.ResultStored, digest="d" * 64, size_bytes=5, corrections=learnt)
+    assert bodies(commands) == [
         do.FinishedBody(result_digest="d" * 64, result_bytes=5, corrections=learnt)]
-    assert kinds(small.apply(ev.ReportsAcknowledged, through_number=3)) == ["UnloadSegment"]
-    assert not small.on(ev.SegmentUnloaded)
+    assert kinds(commands) == ["SendReport", "FreeExecutor"]
+    assert not small.apply(ev.ReportsAcknowledged, through_number=3), "others may need its log"
+    assert kinds(small.on(ev.RevokeReceived, reason="the job is over")) == ["UnloadSegment"]
+    assert bodies(small.on(ev.SegmentUnloaded)) == [do.ReleasedBody()]
     assert small.lease is None
 
 
@@ -114,6 +117,7 @@ def test_events_under_another_token_are_ignored(small, phase: str, token: int):
                              "step": 0, "microbatch": 0}),
     ):
         assert not small.on(kind, **lease, **fields)
+    assert len(small.dropped) == 3, "what arrived for nobody keeps no link"
     assert (small.lease.phase, small.peer.state.busy) == (phase, busy)
 
 
@@ -194,11 +198,16 @@ def test_a_stall_names_the_tensor_and_the_peer(rig, bodies):
     peer.now_ns += 4_999_999_999
     assert not peer.apply(ev.TimerFired)
     peer.now_ns += 1
-    (failed,) = bodies(peer.apply(ev.TimerFired))
-    assert (failed.code, failed.blamed_peer) == ("STALLED", "peer_0")
+    (lost,) = bodies(peer.apply(ev.TimerFired))
+    assert (lost.code, lost.neighbour, lost.peer_id) == ("STALLED", 0, "peer_0")
     assert "waited 5 s for activation of 'v0_1' (edge 0, train step 0, microbatch 0)" in (
-        failed.message)
-    assert peer.peer.next_wakeup_ns() is None
+        lost.message)
+    assert peer.peer.next_wakeup_ns() is None, "said once"
+    peer.now_ns *= 2
+    assert not peer.apply(ev.TimerFired)
+    assert peer.lease.phase is LeasePhase.RUNNING
+    peer.tensor("activation", 0, 0)
+    assert peer.busy == "F0"
 
 
 def test_every_tensor_starts_the_wait_anew(rig):
@@ -230,7 +239,7 @@ def test_two_segments_share_the_executor(rig):
     members = peer.lease.members
     assert not [c for c in peer.on(ev.StartReceived, **other, members=members)
                 if isinstance(c, do.RunTask)], "the executor is busy"
-    peer.on(ev.TensorReceived, **other, kind=ev.TensorKind.ACTIVATION, edge=0, mode="train",
+    peer.on(ev.TensorReceived, **other, kind=ev.TensorKind.ACTIVATION, edge=0, mode=Mode.TRAIN,
             step=0, microbatch=0)
     peer.done()
     busy = peer.peer.state.busy

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from peer.core.phases import Mode, Phase, PhaseOrder
-from sim.topologies import spec_of
+from sim.topologies import inference_spec_of, spec_of
 
 
 def all_phases(order: PhaseOrder) -> list[str]:
-    names, phase = [], order.first()
+    names, phase = [], order.at(0)
     while phase is not None:
         names.append(f"{phase.mode}({phase.step})")
         phase = order.after(phase)
@@ -38,6 +38,34 @@ def test_the_end_is_evaluated_once(steps: int, every: int):
 
 def test_microbatches_are_those_of_the_job():
     order = PhaseOrder.of(spec_of(1, microbatches=3, evaluate_every=1, evaluation_microbatches=5))
-    first = order.first()
+    first = order.at(0)
     assert first == Phase(Mode.EVALUATE, 0, 5)
     assert order.after(first) == Phase(Mode.TRAIN, 0, 3)
+
+
+@pytest.mark.parametrize(("position", "expected"), [
+    (0, "evaluate(0)"), (1, "train(1)"), (4, "evaluate(4)"), (5, "evaluate(5)")])
+def test_a_position_is_before_the_evaluation_of_its_step(position: int, expected: str):
+    phase = PhaseOrder(5, 4, 2, 3).at(position)
+    assert f"{phase.mode}({phase.step})" == expected
+
+
+@pytest.mark.parametrize("position", range(6))
+def test_from_a_position_the_same_phases_follow_as_before(position: int):
+    order = PhaseOrder(5, 4, 2, 3)
+    phases, phase = [], order.at(position)
+    while phase is not None:
+        phases.append(f"{phase.mode}({phase.step})")
+        phase = order.after(phase)
+    assert phases == all_phases(order)[-len(phases):]
+    assert all(int(name[-2]) >= position for name in phases)
+
+
+def test_nothing_is_left_at_the_last_position_without_evaluation():
+    assert PhaseOrder(5, 4, 0, 0).at(5) is None
+
+
+def test_an_inference_is_one_phase_at_every_position():
+    order = PhaseOrder.of(inference_spec_of(2, rows=7))
+    assert [order.at(position) for position in (0, 3)] == 2 * [Phase(Mode.INFER, 0, 4)]
+    assert order.at(4) is None

@@ -109,16 +109,16 @@ def finished(rig):
     return peer
 
 
-def test_a_finish_that_is_acknowledged_unloads(rig, kinds):
+def test_a_finish_that_is_acknowledged_is_forgotten_and_the_lease_stays(rig):
     peer = finished(rig)
-    assert not peer.apply(ev.ReportsAcknowledged, through_number=2)
-    assert kinds(peer.apply(ev.ReportsAcknowledged, through_number=3)) == ["UnloadSegment"]
+    assert not peer.apply(ev.ReportsAcknowledged, through_number=3)
+    assert not peer.peer.state.reports.pending
+    assert peer.lease.phase is LeasePhase.FINISHED
 
 
-def test_a_finish_that_a_welcome_acknowledges_unloads(rig, kinds):
+def test_a_welcome_acknowledges_too(rig, kinds):
     """The acknowledgement itself was lost with the stream."""
     peer = finished(rig)
     peer.apply(ev.BrokerDisconnected)
-    assert kinds(peer.apply(ev.BrokerConnected, last_report=3)) == ["UnloadSegment"]
-    assert not peer.on(ev.SegmentUnloaded)
-    assert not peer.peer.state.leases
+    assert kinds(peer.apply(ev.BrokerConnected, last_report=3)) == ["TellAvailability"]
+    assert peer.lease.phase is LeasePhase.FINISHED
