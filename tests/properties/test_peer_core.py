@@ -20,7 +20,8 @@ import pytest
 from peer.core import commands as do
 from peer.core import events as ev
 from peer.core import invariants
-from peer.core.dataflow import Waiting, is_due, next_action
+from peer.core.arrivals import Verdict, judge_tensor
+from peer.core.dataflow import Waiting, next_action
 from peer.core.machine import Peer
 from peer.core.phases import Mode
 from peer.core.state import LeasePhase, LeaseRecord
@@ -42,7 +43,11 @@ class Chaos:
         self.token = 0
         self.tokens: dict[tuple[str, int], int] = {}
         self.acknowledged = 0
+        self.arrivals = 0
+        self.open: dict[int, ev.Event] = {}
+        """Arrivals that were neither taken nor dropped, by their numbers."""
         self.sent: dict[int, do.SendReport] = {}
+        self.forgotten: dict[tuple[str, int, int], int] = {}
         self.hash = blake2b(digest_size=16)
         self.seen: Counter[str] = Counter()
 
@@ -59,7 +64,14 @@ class Chaos:
 
     def take(self, event_class: type, fields: dict[str, Any] | None = None) -> None:
         self.count += 1
-        commands = self.peer.apply(event_class(at_ns=self.now_ns, **(fields or {})))
+        fields = fields or {}
+        if event_class in (ev.TensorReceived, ev.NormsReceived, ev.ScaleReceived):
+            self.arrivals += 1
+            fields = {**fields, "arrival": self.arrivals}
+        event = event_class(at_ns=self.now_ns, **fields)
+        if "arrival" in fields:
+            self.open[self.arrivals] = event
+        commands = self.peer.apply(event)
         invariants.check(self.peer.state)
         self.hash.update(repr(commands).encode())
         for command in commands:
@@ -68,12 +80,27 @@ class Chaos:
             assert lease.token >= self.tokens.get(key, 0), "tokens never go down"
             self.tokens[key] = lease.token
         deadline_ns = self.peer.next_wakeup_ns()
-        waits = [lease for lease in self.running() if lease.waiting is not None]
-        assert not waits or deadline_ns is not None, "a wait without a deadline"
+        waits = [lease for lease in self.running() if lease.waiting is not None
+                 and not lease.is_stall_told and not lease.is_vacant(lease.waiting.segment)]
+        assert not waits or deadline_ns is not None, "a wait without a deadline or an owner"
+        held = {a.arrival for lease in self.peer.state.leases.values() for a in lease.held}
+        assert held <= set(self.open), "what waits has been answered"
+        self.open = {number: event for number, event in self.open.items() if number in held}
 
     def check(self, command: do.AnyCommand) -> None:
         """Over time: what is sent twice is the same, and nothing is left out."""
         self.seen[type(command).__name__] += 1
+        if isinstance(command, (do.TakeArrival, do.DropArrival)):
+            event: Any = self.open.pop(command.arrival)
+            assert (event.job_id, event.segment, event.token) == (
+                command.job_id, command.segment, command.token)
+        if isinstance(command, do.TakeSnapshot):
+            lease = self.peer.state.leases[command.job_id, command.segment]
+            assert command.position % lease.interval == 0
+        if isinstance(command, do.ForgetBefore):
+            lease_key = (command.job_id, command.segment, command.token)
+            assert command.position > self.forgotten.get(lease_key, 0), "it went back"
+            self.forgotten[lease_key] = command.position
         if isinstance(command, do.RunTask):
             self.seen[f"RunTask {command.task.mode}"] += 1
             busy = self.peer.state.busy
@@ -93,8 +120,8 @@ class Chaos:
     # --- what happens next -----------------------------------------------------------------------
 
     def next_event(self) -> tuple[type, dict[str, Any]]:
-        makers = [self.work, self.feed, self.broker, self.hostile]
-        return self.random.choices(makers, weights=[50, 50, 8, 1])[0]()
+        makers = [self.work, self.feed, self.replay, self.broker, self.change, self.hostile]
+        return self.random.choices(makers, weights=[50, 50, 8, 8, 6, 1])[0]()
 
     def work(self) -> tuple[type, dict[str, Any]]:
         """The shell finishes something."""
@@ -134,13 +161,91 @@ class Chaos:
             for mode in Mode
             for step in (phase.step, phase.step + 1)
             for microbatch in range(4)
-            if is_due(lease.run, key := (kind, tensor.edge, mode, step, microbatch))
-            and key not in lease.run.arrived
+            if judge_tensor(
+                lease.run, key := (kind, tensor.edge, mode, step, microbatch)) is Verdict.TAKE
         ]
         return self.tensor(lease, self.random.choice(keys[:6])) if keys else self.work()
 
+    def replay(self) -> tuple[type, dict[str, Any]]:
+        """A neighbour that was replaced sends again, or one is ahead of a segment that was."""
+        leases = [*self.peer.state.leases.values()]
+        if not leases:
+            return self.broker()
+        lease, r = self.random.choice(leases), self.random
+        steps = lease.run.order.steps
+        clips = lease.assignment.spec.training.clip_norm > 0
+        if clips and lease.assignment.segments > 1 and r.random() < 0.3:
+            return self.numbers(lease, r.randrange(steps))
+        tensors = [t.edge for t in (*lease.run.segment.incoming, *lease.run.segment.outgoing)]
+        for _ in range(20 if tensors else 0):
+            key = (r.choice([*ev.TensorKind]), r.choice(tensors), r.choice([*Mode]),
+                   r.randint(0, steps), r.choice([0, 0, 1]))
+            if judge_tensor(lease.run, key) in (Verdict.DROP, Verdict.HOLD):
+                return self.tensor(lease, key)
+        return self.work()
+
+    def change(self) -> tuple[type, dict[str, Any]]:
+        """Members come and go; snapshots, standbys and the owner's will."""
+        r, state = self.random, self.peer.state
+        if r.random() < 0.3:
+            return self.standby()
+        if r.random() < 0.05:
+            return ev.AvailabilityChanged, {
+                "availability": r.choice([*ev.Availability]), "deadline_ms": r.choice([0, 50])}
+        if not state.leases:
+            return self.broker()
+        lease = r.choice([*state.leases.values()])
+        position = r.randint(0, lease.run.order.steps)
+        other = r.randrange(lease.assignment.segments)
+        holder = ev.Holder(peer_id=f"peer_{r.randint(5, 7)}", address="a")
+        choices: list[tuple[type, dict[str, Any]]] = [
+            (ev.StartReceived, {"members": self.members(lease)}),
+            (ev.NeighbourLost, {"neighbour": other, "peer_id": lease.peer_of(other),
+                                "code": r.choice(["PEER_LOST", "CONFLICT"]), "message": "m"}),
+            (ev.SnapshotPlanReceived, {"interval": r.randint(0, 2), "holders": (holder,),
+                                       "data_shards": 1}),
+            (ev.SnapshotHeld, {"position": position, "digest": "d", "size_bytes": 1,
+                               "holder": "peer_5", "shard": 0, "data_shards": 1}),
+            (ev.SnapshotFailed, {"position": position, "code": "DISK_FULL", "message": "m"}),
+            (ev.SnapshotCompleted, {"position": position}),
+            (ev.PaceMeasured, {"microbatch_s": 0.1, "microbatches": 8}),
+        ]
+        if lease.phase is LeasePhase.READY:
+            return self.work()
+        event_class, fields = r.choice(choices)
+        return event_class, {**self.of(lease), **fields}
+
+    def members(self, lease: LeaseRecord) -> tuple[ev.Member, ...]:
+        """Some under new tokens, some nobody's."""
+        r = self.random
+        return tuple(
+            ev.Member(segment=i, peer_id=f"peer_{i}" if r.random() < 0.8 else "",
+                      token=r.choice([1, 1, 1, 2]), tensor_address="a")
+            for i in range(lease.assignment.segments))
+
+    def standby(self) -> tuple[type, dict[str, Any]]:
+        r, standbys = self.random, self.peer.state.standbys
+        dice = r.random()
+        if standbys and dice < 0.7:
+            asked = r.choice([*standbys.values()]).asked
+            at = {"job_id": asked.job_id, "segment": asked.segment, "token": asked.token}
+            if dice < 0.4:
+                return ev.StandbyPrepared, {**at, "level": r.choice([*ev.StandbyLevel])}
+            if dice < 0.5:
+                return ev.StandbyBroke, {**at, "code": "INTERNAL", "message": "m"}
+            return ev.RevokeReceived, {**at, "reason": "r"}
+        self.token += 1
+        program = segments_of(*TOPOLOGIES["two"])[1]
+        return ev.StandByReceived, {
+            "job_id": r.choice(JOBS), "segment": r.choice([0, 1]), "spec": spec_of(2),
+            "token": self.token - r.choice([0, 5]), "program": program, "in_flight": 1,
+            "segments": 2, "stall_timeout_ms": 8_000, "level": r.choice([*ev.StandbyLevel]),
+            "source": r.choice(["", "peer_1"])}
+
     def numbers(self, lease: LeaseRecord, step: int) -> tuple[type, dict[str, Any]]:
         missing = lease.gathering.missing(step)
+        if lease.segment == 0 and missing is None and lease.assignment.segments > 1:
+            missing = self.random.randrange(1, lease.assignment.segments)
         if lease.segment == 0 and missing is not None:
             return ev.NormsReceived, {
                 **self.of(lease), "source": missing, "step": step, "squared_norms": (("v", 4.0),)}
@@ -169,6 +274,9 @@ class Chaos:
             return ev.BrokerConnected, {"last_report": self.acknowledged}
         if dice < 0.9 and len(state.leases) < 3:
             return self.assignment()
+        over = [lease for lease in state.leases.values() if lease.phase is LeasePhase.FINISHED]
+        if over:
+            return ev.RevokeReceived, {**self.of(r.choice(over)), "reason": "the job is over"}
         if state.leases and r.random() < 0.1:
             return ev.RevokeReceived, {**self.of(r.choice([*state.leases.values()])), "reason": ""}
         return ev.TimerFired, {}
@@ -181,7 +289,10 @@ class Chaos:
                        evaluate_every=r.choice([0, 1, 2]), clip_norm=r.choice([0.0, 1.0]))
         if r.random() < 0.25:
             spec = inference_spec_of(count, rows=r.randint(1, 9))
+        position = r.choice([0, 0, r.randint(0, spec.training.steps)])
+        source = ev.SnapshotSource(digest="d", size_bytes=1, data_shards=1, holders=())
         return ev.AssignmentReceived, {
+            "position": position, "snapshot": source if position else None,
             "job_id": r.choice(JOBS), "token": self.token, "spec": spec, "segments": count,
             "segment": r.choice(segments_of(count, edges, spec.kind)), "in_flight": r.randint(1, 4),
             "stall_timeout_ms": 8_000}
@@ -228,6 +339,10 @@ def test_invariants_hold_whatever_comes(seed: int) -> None:
     wanted = {"LoadSegment", "SetMembers", "RunTask", "SendAcknowledge", "SendNorms", "SendScale",
               "StoreResult", "UnloadSegment", "StepsBody ", "EvaluationBody ", "FinishedBody ",
               "ReleasedBody ", "FailedBody STALLED", "FailedBody INVALID_ARGUMENT",
+              "TakeArrival", "DropArrival", "TakeSnapshot", "SetHolders", "ForgetBefore",
+              "FreeExecutor", "PrepareStandby", "DropStandby", "TellAvailability",
+              "NeighbourLostBody PEER_LOST", "NeighbourLostBody CONFLICT",
+              "NeighbourLostBody STALLED", "SnapshotBody ", "StandbyBody ", "PaceBody ",
               "RunTask train", "RunTask evaluate", "RunTask infer"}
     assert wanted <= set(seen), f"never seen: {wanted - set(seen)}"
 
