@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from broker.core import commands as do
@@ -117,12 +118,10 @@ class SimulatedBroker:
         """A peer opens a stream and registers; if the broker is down it tries again later."""
         self._count += 1
         session = Session(self.world, f"session_{self._count}", peer)
-        held = tuple(
-            ev.HeldLease(job_id=job, segment=segment, token=token, phase=phase)
-            for job, segment, token, phase in peer.leases())
+        held = registration(peer)
         session.up.send(lambda: self._registered(session, held))
 
-    def _registered(self, session: Session, held: tuple[ev.HeldLease, ...]) -> None:
+    def _registered(self, session: Session, held: dict[str, Any]) -> None:
         peer = session.peer
         if peer.core is not session.process:
             return
@@ -134,7 +133,7 @@ class SimulatedBroker:
         self.sessions[peer.peer_id] = session
         self.take(ev.PeerConnected(
             at_ns=0, peer_id=peer.peer_id, session_id=session.session_id, name=peer.peer_id,
-            software_version="1", tensor_address="here:1", hardware=HARDWARE, leases=held))
+            software_version="1", tensor_address="here:1", hardware=HARDWARE, **held))
         if old is not None:
             old.cut()
         session.welcome(self.core.state.peers[peer.peer_id].last_report)
@@ -190,15 +189,30 @@ class SimulatedBroker:
                 answer, core = self.plan(command), self.core
                 self.world.soon(
                     PLAN_MS, lambda: self.take(answer) if self.core is core else None)
+            case do.RankBackups():
+                self.world.soon(PLAN_MS, partial(self._rank, self.core, command))
             case do.DisconnectPeer():
                 session = self.sessions.get(command.peer_id)
                 if session is not None and session.session_id == command.session_id:
                     self.break_stream(session)
-            case do.AssignSegment() | do.StartJob() | do.RevokeSegment() | do.AcknowledgeReports():
+            case (do.AssignSegment() | do.StartJob() | do.RevokeSegment() | do.StandBy()
+                  | do.PlanSnapshots() | do.CompleteSnapshot() | do.AcknowledgeReports()):
                 session = self.sessions.get(command.peer_id)
                 if session is not None:
                     event_class, fields = peer_event(command)
                     session.send(event_class, **fields)
+
+    def _rank(self, core: Broker | None, command: do.RankBackups) -> None:
+        """Everybody could run everything, in any order."""
+        if self.core is not core:
+            return
+        peers = [peer.peer_id for peer in command.cluster.peers]
+        ranking = tuple(
+            tuple((peer_id, 0.02) for peer_id in self.world.random.sample(peers, len(peers)))
+            for _ in command.segments)
+        self.take(ev.BackupsRanked(
+            at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version,
+            ranking=ranking))
 
     def _beat(self) -> None:
         alive = tuple(s.peer.peer_id for s in self.sessions.values() if s.is_open)
@@ -231,20 +245,59 @@ def replayed(journal: list[ev.AnyEvent]) -> Broker:
     return core
 
 
-PeerCommand = do.AssignSegment | do.StartJob | do.RevokeSegment | do.AcknowledgeReports
+def registration(peer: SimulatedPeer) -> dict[str, Any]:
+    """What a peer says that it holds when it registers."""
+    return {
+        "leases": tuple(
+            ev.HeldLease(job_id=job, segment=segment, token=token, phase=phase)
+            for job, segment, token, phase in peer.leases()),
+        "standbys": tuple(
+            ev.HeldStandby(job_id=job, segment=segment, token=record.asked.token,
+                           level=str(record.level or ""))
+            for (job, segment), record in peer.core.state.standbys.items()),
+        "snapshots": tuple(
+            ev.HeldSnapshot(job_id=job, segment=segment, position=position, digest=kept.digest,
+                            size_bytes=10, shard=kept.shard, data_shards=kept.data_shards)
+            for (job, segment, position), kept in peer.disk.items()),
+    }
+
+
+PeerCommand = (
+    do.AssignSegment | do.StartJob | do.RevokeSegment | do.AcknowledgeReports | do.StandBy
+    | do.PlanSnapshots | do.CompleteSnapshot
+)
 
 
 def peer_event(command: PeerCommand) -> tuple[type, dict[str, Any]]:
     """The event that a command of the broker is for the peer, without its time."""
     match command:
         case do.AssignSegment():
-            names = ("job_id", "token", "spec", "segment", "in_flight", "segments",
-                     "stall_timeout_ms")
-            return peer_ev.AssignmentReceived, {name: getattr(command, name) for name in names}
+            assigned = ("job_id", "token", "spec", "segment", "in_flight", "segments",
+                        "stall_timeout_ms", "position")
+            return peer_ev.AssignmentReceived, {
+                **{name: getattr(command, name) for name in assigned},
+                "snapshot": _source(command.snapshot)}
+        case do.StandBy():
+            names = ("job_id", "token", "spec", "in_flight", "segments", "stall_timeout_ms",
+                     "source")
+            return peer_ev.StandByReceived, {
+                **{name: getattr(command, name) for name in names},
+                "segment": command.segment.index, "program": command.segment,
+                "level": peer_ev.StandbyLevel(command.level)}
+        case do.PlanSnapshots():
+            return peer_ev.SnapshotPlanReceived, {
+                "job_id": command.job_id, "segment": command.segment, "token": command.token,
+                "interval": command.interval, "holders": _holders(command.holders),
+                "data_shards": command.data_shards}
+        case do.CompleteSnapshot():
+            return peer_ev.SnapshotCompleted, {
+                "job_id": command.job_id, "segment": command.segment, "token": command.token,
+                "position": command.position}
         case do.StartJob():
             members = tuple(
                 peer_ev.Member(segment=m.segment, peer_id=m.peer_id, token=m.token,
-                               tensor_address=m.tensor_address) for m in command.members)
+                               tensor_address=m.tensor_address, position=m.position)
+                for m in command.members)
             return peer_ev.StartReceived, {
                 "job_id": command.job_id, "segment": command.segment, "token": command.token,
                 "members": members}
@@ -256,6 +309,17 @@ def peer_event(command: PeerCommand) -> tuple[type, dict[str, Any]]:
             return peer_ev.ReportsAcknowledged, {"through_number": command.through_number}
 
 
+def _holders(holders: tuple[do.Holder, ...]) -> tuple[peer_ev.Holder, ...]:
+    return tuple(peer_ev.Holder(peer_id=h.peer_id, address=h.address, shard=h.shard)
+                 for h in holders)
+
+
+def _source(source: do.SnapshotSource | None) -> peer_ev.SnapshotSource | None:
+    return None if source is None else peer_ev.SnapshotSource(
+        digest=source.digest, size_bytes=source.size_bytes, data_shards=source.data_shards,
+        holders=_holders(source.holders))
+
+
 _REPORTS: dict[type, type] = {
     peer_do.ReadyBody: ev.SegmentReady,
     peer_do.StepsBody: ev.StepsDone,
@@ -263,12 +327,18 @@ _REPORTS: dict[type, type] = {
     peer_do.FailedBody: ev.SegmentFailed,
     peer_do.FinishedBody: ev.SegmentFinished,
     peer_do.ReleasedBody: ev.SegmentReleased,
+    peer_do.SnapshotBody: ev.SnapshotStored,
+    peer_do.NeighbourLostBody: ev.NeighbourLost,
+    peer_do.StandbyBody: ev.StandbyReady,
+    peer_do.PaceBody: ev.SegmentPace,
 }
 
 
 def report_event(peer_id: str, report: peer_do.SendReport) -> ev.AnyEvent:
     """The event that a peer's report is for the broker, without its time."""
     body = {name: getattr(report.body, name) for name in type(report.body).__dataclass_fields__}
+    if isinstance(report.body, peer_do.NeighbourLostBody):
+        body["blamed_peer"] = body.pop("peer_id")
     event: ev.AnyEvent = _REPORTS[type(report.body)](
         at_ns=0, peer_id=peer_id, number=report.number, job_id=report.job_id,
         segment=report.segment, token=report.token, **body)

@@ -1,17 +1,36 @@
-"""An executor without numbers: which tensors a task takes and gives, checked strictly."""
+"""An executor whose numbers are lineages: a value is named by all that went into it.
+
+Two segments in the same state have applied the same updates, in the same order, to the same inputs.
+Which tensors a task takes and gives is checked strictly.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
 
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
 from peer.core.dataflow import TensorKey
 from peer.core.events import Task, TaskKind, TensorKind
 from peer.core.phases import Mode
 
-Output = tuple[int, TensorKey]
-"""(target segment, tensor)"""
+Output = tuple[int, TensorKey, str]
+"""(target segment, tensor, its value)"""
+
+
+def lineage(*parts: Any) -> str:
+    """The name of a value that was made from others."""
+    return blake2b(repr(parts).encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a snapshot has: parameters, or what was predicted so far."""
+
+    parameters: str
+    results: tuple[tuple[int, str], ...] = ()
 
 
 class ExecutorMisused(Exception):  # noqa: N818 - it says what happened
@@ -31,16 +50,25 @@ class SymbolicExecutor:
         done: every task, in order.
         most_in_flight: the most forwards that ever waited.
         results: microbatches whose results were given, in order.
+        first: the position that it began at.
+        parameters: their value.
+        shared: values of foreign parameters by edge, as of step `shared_at`.
+        sums: what the step's gradients are made from so far.
     """
 
     segment: Segment
     microbatches: int
-    arrived: set[TensorKey] = field(default_factory=set)
-    kept: list[tuple[int, int]] = field(default_factory=list)
-    deferred: list[tuple[int, int]] = field(default_factory=list)
+    arrived: dict[TensorKey, str] = field(default_factory=dict)
+    kept: dict[tuple[int, int], str] = field(default_factory=dict)
+    deferred: dict[tuple[int, int], str] = field(default_factory=dict)
     done: list[Task] = field(default_factory=list)
     most_in_flight: int = 0
-    results: list[int] = field(default_factory=list)
+    results: dict[int, str] = field(default_factory=dict)
+    first: int = 0
+    parameters: str = "as submitted"
+    shared: dict[int, str] = field(default_factory=dict)
+    shared_at: int = 0
+    sums: list[str] = field(default_factory=list)
 
     def run(self, task: Task) -> list[Output]:
         """Run a task: what it takes must be here; returns what it sends.
@@ -56,39 +84,66 @@ class SymbolicExecutor:
         """Steps whose update was run, in order."""
         return [task.step for task in self.done if task.kind is TaskKind.UPDATE]
 
+    def squared_norm(self) -> float:
+        """Of the step's gradients: a number that depends on them."""
+        return 1.0 + int(lineage(self.sums)[:6], 16)
+
+    def state(self, position: int) -> State:
+        """What a snapshot of a position has; it is taken when the segment is there."""
+        kept = tuple((at, value) for at, value in self.results.items() if at < position)
+        return State(self.parameters, kept)
+
+    def restore(self, state: State, position: int) -> list[Output]:
+        """Go on from a snapshot; returns what others need who go on from there too."""
+        self.first, self.parameters = position, state.parameters
+        self.results = dict(state.results)
+        return [] if self.results else list(self._shared_values(position))
+
     def _forward(self, task: Task) -> Iterator[Output]:
-        for tensor in self._edges(False, BoundaryKind.ACTIVATION):
-            self._take(TensorKind.ACTIVATION, tensor, task)
-        if task.microbatch == 0 and task.step > 0 and self._needs_parameters(task):
+        inputs = [self._take(TensorKind.ACTIVATION, tensor, task)
+                  for tensor in self._edges(False, BoundaryKind.ACTIVATION)]
+        if self.shared_at != task.step:
+            self.shared_at = task.step
             for tensor in self._edges(False, BoundaryKind.PARAMETER):
-                self._take_key((TensorKind.PARAMETER, tensor.edge, Mode.TRAIN, task.step, 0))
+                key = (TensorKind.PARAMETER, tensor.edge, Mode.TRAIN, task.step, 0)
+                self.shared[tensor.edge] = self._take_key(key)
+        value = lineage(self.segment.index, self.parameters, self.shared, str(task.mode),
+                        task.step, task.microbatch, inputs)
         if task.mode is Mode.TRAIN:
-            self.kept.append((task.step, task.microbatch))
+            self.kept[task.step, task.microbatch] = value
             self.most_in_flight = max(self.most_in_flight, len(self.kept))
         if task.mode is Mode.INFER and self.segment.results:
-            self.results.append(task.microbatch)
+            self._require(task.microbatch not in self.results, task)
+            self.results[task.microbatch] = value
         for tensor in self._edges(True, BoundaryKind.ACTIVATION):
-            yield tensor.target, _key(TensorKind.ACTIVATION, tensor, task)
+            yield (tensor.target, _key(TensorKind.ACTIVATION, tensor, task),
+                   lineage(value, tensor.edge))
 
     def _backward(self, task: Task) -> Iterator[Output]:
-        self._require(self.kept[:1] == [(task.step, task.microbatch)], task)
-        self.kept.pop(0)
-        for tensor in self._edges(True, BoundaryKind.ACTIVATION):
-            if tensor.differentiable:
-                self._take(TensorKind.GRADIENT, tensor, task)
-        for tensor in self._edges(False, BoundaryKind.ACTIVATION):
-            if tensor.differentiable:
-                if not self.has_deferred(task):
-                    self.deferred.append((task.step, task.microbatch))
-                yield tensor.source, _key(TensorKind.GRADIENT, tensor, task)
+        at = task.step, task.microbatch
+        self._require(next(iter(self.kept), None) == at, task)
+        gradients = [self._take(TensorKind.GRADIENT, tensor, task)
+                     for tensor in self._edges(True, BoundaryKind.ACTIVATION)
+                     if tensor.differentiable]
+        value = lineage(self.kept.pop(at), gradients)
+        back = [tensor for tensor in self._edges(False, BoundaryKind.ACTIVATION)
+                if tensor.differentiable]
+        if back:
+            self.deferred[at] = value
+        else:
+            self.sums.append(value)
+        for tensor in back:
+            yield (tensor.source, _key(TensorKind.GRADIENT, tensor, task),
+                   lineage(value, tensor.edge))
 
     def has_deferred(self, task: Task) -> bool:
         """Whether the microbatch of a backward has weight gradients that wait."""
         return (task.step, task.microbatch) in self.deferred
 
     def _accumulate(self, task: Task) -> Iterator[Output]:
-        self._require(self.deferred[:1] == [(task.step, task.microbatch)], task)
-        self.deferred.pop(0)
+        at = task.step, task.microbatch
+        self._require(next(iter(self.deferred), None) == at, task)
+        self.sums.append(self.deferred.pop(at))
         yield from ()
 
     def _collect(self, task: Task) -> Iterator[Output]:
@@ -96,40 +151,45 @@ class SymbolicExecutor:
         self._require(not self.deferred, task)
         for tensor in self._edges(False, BoundaryKind.PARAMETER):
             if tensor.differentiable:
-                yield tensor.source, _key(TensorKind.PARAMETER_GRADIENT, tensor, task)
+                yield (tensor.source, _key(TensorKind.PARAMETER_GRADIENT, tensor, task),
+                       lineage(self.sums, tensor.edge))
 
     def _measure(self, task: Task) -> Iterator[Output]:
         self._require(self._backwards(task.step) == self.microbatches and not self.kept, task)
         self._require(not self.deferred, task)
         for tensor in self._edges(True, BoundaryKind.PARAMETER):
             if tensor.differentiable:
-                self._take(TensorKind.PARAMETER_GRADIENT, tensor, task)
+                self.sums.append(self._take(TensorKind.PARAMETER_GRADIENT, tensor, task))
         yield from ()
 
     def _update(self, task: Task) -> Iterator[Output]:
         last = self.done[-1] if self.done else None
         measured = last is not None and last.kind is TaskKind.MEASURE and last.step == task.step
-        self._require(measured and self.steps_applied() == list(range(task.step)), task)
+        steps = list(range(self.first, task.step))
+        self._require(measured and self.steps_applied() == steps, task)
+        self.parameters = lineage(self.parameters, self.sums, task.scale)
+        self.sums = []
+        yield from self._shared_values(task.step + 1)
+
+    def _shared_values(self, position: int) -> Iterator[Output]:
         for tensor in self._edges(True, BoundaryKind.PARAMETER):
-            yield tensor.target, (TensorKind.PARAMETER, tensor.edge, Mode.TRAIN, task.step + 1, 0)
+            key = (TensorKind.PARAMETER, tensor.edge, Mode.TRAIN, position, 0)
+            yield tensor.target, key, lineage(self.parameters, tensor.edge)
 
     def _backwards(self, step: int) -> int:
         return sum(t.kind is TaskKind.BACKWARD and t.step == step for t in self.done)
-
-    def _needs_parameters(self, task: Task) -> bool:
-        return not any(t.kind is TaskKind.FORWARD and t.step == task.step for t in self.done)
 
     def _edges(self, outgoing: bool, kind: BoundaryKind) -> list[BoundaryTensor]:
         tensors = self.segment.outgoing if outgoing else self.segment.incoming
         return [tensor for tensor in tensors if tensor.kind is kind]
 
-    def _take(self, kind: TensorKind, tensor: BoundaryTensor, task: Task) -> None:
-        self._take_key(_key(kind, tensor, task))
+    def _take(self, kind: TensorKind, tensor: BoundaryTensor, task: Task) -> str:
+        return self._take_key(_key(kind, tensor, task))
 
-    def _take_key(self, key: TensorKey) -> None:
+    def _take_key(self, key: TensorKey) -> str:
         if key not in self.arrived:
             raise ExecutorMisused(f"segment {self.segment.index} lacks {key}")
-        self.arrived.remove(key)
+        return self.arrived.pop(key)
 
     def _require(self, condition: bool, task: Task) -> None:
         if not condition:

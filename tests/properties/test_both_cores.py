@@ -26,7 +26,9 @@ NAMES = {0: "one", 1: "chain", 2: "skip", 3: "tied", 4: "frozen", 5: "roots"}
 class Network:
     """A broker, some peers, and jobs of one topology."""
 
-    def __init__(self, seed: int, peers: int = 4) -> None:
+    def __init__(self, seed: int, peers: int = 4, step_s: float = 0.1) -> None:
+        self.step_s = step_s
+        """What the planner predicts: the interval between snapshots begins with it."""
         self.world = world = World(seed, begin_ns=1_700_000_000 * SECOND)
         self.random = world.random
         self.name = NAMES[seed % len(NAMES)]
@@ -47,7 +49,7 @@ class Network:
                 at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version,
                 answer=None, infeasible=Infeasible(refusals=(refusal,), missing_bytes=0))
         chosen = self.random.sample(command.cluster.peers, count)
-        placement = Placement(algorithm="any", step_s=0.1, segments=tuple(
+        placement = Placement(algorithm="any", step_s=self.step_s, segments=tuple(
             SegmentPlacement(segment=segment, peer_id=peer.peer_id, memory_bytes=1,
                              in_flight=self.random.randint(1, 4), forward_s=0.01, backward_s=0.01)
             for segment, peer in zip(
@@ -150,10 +152,10 @@ def check_applied_once(network: Network, job: JobRecord) -> None:
         peer = next(p for p in network.peers if p.peer_id == lease.peer_id)
         executor = peer.works[job.job_id, lease.index, lease.token].executor
         if job.spec.kind == INFER:
-            assert executor.results == (
+            assert sorted(executor.results) == (
                 list(range(job.spec.flow)) if lease.segment.results else [])
             continue
-        assert executor.steps_applied() == list(range(job.spec.training.steps))
+        assert executor.steps_applied() == list(range(executor.first, job.spec.training.steps))
 
 
 def check_nothing_is_held(network: Network) -> None:
@@ -249,4 +251,4 @@ def test_every_job_ends_once_whatever_dies() -> None:
         network.submit("last", steps=3)
         assert network.world.run(lambda n=network: n.all_ended(5), MOST)
         check_success(network.jobs()[-1])
-    assert ends == TERMINAL, "some end was never seen"
+    assert ends == {JobState.SUCCEEDED, JobState.CANCELLED}, "who dies is replaced"

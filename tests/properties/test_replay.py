@@ -460,12 +460,10 @@ def run(name: str, kind: str, clip: float, seed: int, kills: int, interval: int 
 
 def waits(director: Director) -> str:
     """Why a run did not end."""
-    lines = []
-    for node in director.holder.values():
-        for lease in node.core.state.leases.values() if node else ():
-            lines.append(f"{lease.segment} {lease.phase} {lease.run.phase} waits for "
-                         f"{lease.waiting}, holds {lease.held}")
-    return "; ".join(lines)
+    return "; ".join(
+        f"{lease.segment} {lease.phase} {lease.run.phase} waits for {lease.waiting}, holds "
+        f"{lease.held}"
+        for node in director.holder.values() if node for lease in node.core.state.leases.values())
 
 
 def outcome(director: Director) -> list[Any]:
