@@ -121,7 +121,8 @@ class Neighbours:
         routes = Routes(self._segment, members)
         for member in routes.neighbours(with_lead=self._with_lead):
             channel = self._channels.get(member.segment)
-            if channel is not None and channel.member.token == member.token:
+            if channel is not None and (channel.member.peer_id, channel.member.token) == (
+                    member.peer_id, member.token):
                 continue
             if channel is not None:
                 self._end(channel)
@@ -154,7 +155,7 @@ class Neighbours:
             JobId(self._job_id),
             PeerId(self._local_id),
             PeerId(peer_id),
-            on_frame=self._on_frame,
+            on_frame=lambda frame: self._take(member, link, frame),
             on_broken=lambda error: self._broke(member, link, error),
             payload_limit=lambda frame: routes.payload_limit(peer_id, frame),
             settings=SETTINGS,
@@ -163,6 +164,13 @@ class Neighbours:
         if self._local_id < peer_id:
             dial(link, lambda: self._open_channel(address, peer_id))
         return link
+
+    async def _take(self, member: Member, link: Link, frame: Frame) -> None:
+        """Take a frame, unless its sender has been replaced: then its link is being closed."""
+        channel = self._channels.get(member.segment)
+        if channel is None or channel.link is not link:
+            await self._loop.create_future()  # until `Link.close` cancels it
+        await self._on_frame(frame)
 
     def _broke(self, member: Member, link: Link, error: HomespunError) -> None:
         """A link has had no stream for a while, or has failed for good."""
