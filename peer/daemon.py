@@ -59,7 +59,8 @@ from peer.session_codec import (
 from peer.settings import PeerDirectory, PeerSettings
 from peer.snapshots.keeper import SnapshotKeeper
 from peer.standby_work import StandbyParts, Standbys
-from peer.status_note import clear_results, remove_status, write_status
+from peer.status_note import clear_results, remove_status, what_is_held, write_status
+from peer.vitals import VitalsLog
 
 log = structlog.get_logger(__name__)
 
@@ -130,7 +131,7 @@ class Daemon:
 
     async def _shut_down(self) -> None:
         """End every lease's executor and links: the last thing a daemon does."""
-        ends = [asyncio.create_task(work.unload()) for work in self._works.values()]
+        ends = [asyncio.create_task(work.unload(at_once=True)) for work in self._works.values()]
         ends.append(asyncio.create_task(self._around.standbys.close()))
         await asyncio.wait(ends, timeout=SHUT_DOWN_TIMEOUT_S)
         await self._keep_learnt()
@@ -178,12 +179,9 @@ class Daemon:
     def _execute_for(
         self, work: LeaseWork | None, key: tuple[str, int, int], command: do.AnyCommand
     ) -> None:
-        """Carry out a command about a lease at work.
-
-        What the core asks of a lease that has just ended here is void: its `SegmentUnloaded` is
-        still on its way to the core.
-        """
+        """Carry out a command about a lease at work; its arrivals may be judged after its end."""
         if work is None:
+            assert isinstance(command, do.DropArrival), f"{command} is about no lease"
             return
         match command:
             case do.SetMembers():
@@ -311,6 +309,7 @@ class Daemon:
             keeper=keeper,
             standbys=standbys,
             learn=self._learn,
+            vitals=VitalsLog(parts.directory.root),
         )
 
     def _learn(
@@ -404,19 +403,12 @@ class Daemon:
                 "tensor_address": self._tensor_address,
                 "availability": self._owner.availability,
                 "wish_id": self._owner.wish_id,
-                "leases": [
-                    {
-                        "job_id": lease.job_id,
-                        "segment": lease.segment,
-                        "phase": lease.phase,
-                        "steps_done": lease.steps_done,
-                        "waiting_for": lease.waiting.what if lease.waiting else "",
-                    }
-                    for lease in self._core.state.leases.values()
-                ],
+                **what_is_held(
+                    self._core.state, self._around.keeper.held(), self._clock.now_ns()),
             }
             await asyncio.to_thread(
                 write_status, self._parts.directory, msgspec.json.encode(status)
             )
             await self._keep_learnt()
+            self._around.vitals.sample()
             await self._owner.news(STATUS_INTERVAL_S)

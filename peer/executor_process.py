@@ -60,6 +60,7 @@ class ExecutorProcess:
         self._queue: asyncio.Queue[Frame] = asyncio.Queue(SEND_QUEUE_FRAMES)
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closing = False
+        self._is_given_up = False
         self._reason = ""
 
     @classmethod
@@ -97,6 +98,14 @@ class ExecutorProcess:
     def pid(self) -> int:
         """Process id of the child."""
         return self._process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """How the child ended: minus a signal's number on POSIX.
+
+        None while it lives, and if it was ended because it was not understood.
+        """
+        return None if self._is_given_up else self._process.returncode
 
     async def send_message(self, message: Message) -> None:
         """Send a message after everything sent before; waits while the child is far behind."""
@@ -145,7 +154,8 @@ class ExecutorProcess:
                 else:
                     await self._listener.on_frame(dataclasses.replace(frame, payload=payload))
         except asyncio.IncompleteReadError:
-            self._reason = self._reason or _reason_of(await self._status())
+            self._reason = self._reason or (
+                f"the executor process ended with status {await self._status()}")
         except HomespunError as error:
             self._give_up(error.message)
         except Exception as error:  # a defect must not become a silent stall
@@ -166,7 +176,7 @@ class ExecutorProcess:
 
     def _give_up(self, reason: str) -> None:
         """The two sides no longer understand each other: end the child, and let that be said."""
-        self._reason = reason
+        self._reason, self._is_given_up = reason, True
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
@@ -183,8 +193,3 @@ def _environment(threads: int) -> dict[str, str]:
     """The child's environment: thread pools are sized before the frameworks load."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return {**os.environ, **dict.fromkeys(names, str(threads))}
-
-
-def _reason_of(status: int) -> str:
-    reason = f"the executor process ended with status {status}"
-    return f"{reason}: killed, usually because memory ran out" if status < 0 else reason

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from peer.blob_cache import BlobCache
 from peer.boundary_log import BoundaryLog
 from peer.core import commands as do
 from peer.core import events as ev
-from peer.diagnosis import FailureFacts, diagnose
+from peer.diagnosis import diagnose
 from peer.executor.messages import (
     Done,
     Export,
@@ -54,9 +54,12 @@ from peer.snapshot_work import SnapshotWork
 from peer.snapshots.keeper import Kept, SnapshotKeeper
 from peer.standby_work import Prepared, Standbys
 from peer.time_sheet import TimeSheet
+from peer.vitals import VitalsLog
 
 log = structlog.get_logger(__name__)
 
+DRAIN_S = 20.0
+"""How long a finished segment waits for its neighbours to take its last frames."""
 ANSWER_TIMEOUT_S = 3_600.0
 """Longest that an executor may take to load, to run one task or to write its result."""
 UPLOAD_RETRY_S = 5.0
@@ -87,6 +90,7 @@ class Surroundings:
         standbys: what is prepared already.
         learn: takes what a microbatch should have taken by kind of work, and what it took by
             direction; gives the corrections that follow.
+        vitals: of the machine, to diagnose failures by.
     """
 
     peer_id: str
@@ -102,6 +106,7 @@ class Surroundings:
     keeper: SnapshotKeeper
     standbys: Standbys
     learn: Callable[[tuple[WorkSeconds, ...], Mapping[str, float]], tuple[Correction, ...]]
+    vitals: VitalsLog
 
 
 class LeaseWork:
@@ -130,6 +135,7 @@ class LeaseWork:
         self._predicted: tuple[WorkSeconds, ...] = ()
         self._cpu_before_s = time.process_time()
         self._overdue: asyncio.TimerHandle | None = None
+        self._is_stored = False
         self._is_closed = False
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
         self._worker = asyncio.create_task(self._work(), name=f"lease {self.job_id}")
@@ -232,12 +238,13 @@ class LeaseWork:
         """Have the executor finish the result file; `Exported` goes on from there."""
         self._order(self._export)
 
-    async def unload(self) -> None:
-        """End the executor, close links and log. Not queued: it overtakes what waits.
+    async def unload(self, *, at_once: bool = False) -> None:
+        """End the executor, flush and close the links. Not queued: it overtakes what waits.
 
-        A lease ends when nobody needs what it sent, or somebody else sends it again. May be called
-        again, after the first call was cancelled.
+        Only a finished segment's frames are worth waiting for. May be called again, after the first
+        call was cancelled.
         """
+        drain_s = DRAIN_S if self._is_stored and not at_once else 0.0
         self._is_closed = True
         self._answered()
         self._worker.cancel()
@@ -248,10 +255,11 @@ class LeaseWork:
             async with asyncio.TaskGroup() as ends:
                 if self._process is not None:
                     ends.create_task(self._process.close())
-                ends.create_task(self._neighbours.close())
+                ends.create_task(self._neighbours.close(drain_s))
                 ends.create_task(self._snapshots.close())
         except* Exception:  # the lease ends all the same
             log.exception("unload_failed", **self._lease)
+        self._log.close()
         with contextlib.suppress(OSError):
             self._result_path.unlink(missing_ok=True)
         self._around.cache.release(self._key)
@@ -366,6 +374,7 @@ class LeaseWork:
                     raise
                 log.warning("result_upload_waits", job_id=self.job_id, reason=error.message)
                 await asyncio.sleep(UPLOAD_RETRY_S)  # the transfer has already backed off
+        self._is_stored = True
         self._post(
             ev.ResultStored, digest=digest, size_bytes=path.stat().st_size,
             corrections=self._learn())
@@ -445,24 +454,21 @@ class LeaseWork:
         Waits until the core has judged it, so that a link brings nothing more before. What is here
         stays when the link goes.
         """
-        event_class, fields = self._arrival_of(frame)
         self._arrived += 1
         judged = asyncio.Event()
         self._arrivals[self._arrived] = frame, judged
-        self._post(event_class, arrival=self._arrived, step=frame.step, **fields)
+        fields: dict[str, Any] = {"arrival": self._arrived, "step": frame.step}
+        if frame.kind is Kind.NORMS:
+            norms = self._numbers(frame, tuple[tuple[str, float], ...])
+            self._post(
+                ev.NormsReceived, source=frame.source, squared_norms=norms, **fields)
+        elif frame.kind is Kind.SCALE:
+            self._post(ev.ScaleReceived, scale=self._numbers(frame, float), **fields)
+        else:
+            self._post(
+                ev.TensorReceived, kind=ev.TensorKind(frame.kind.value), edge=frame.edge,
+                mode=frame.mode, microbatch=frame.microbatch, **fields)
         await judged.wait()
-
-    def _arrival_of(self, frame: Frame) -> tuple[type[ev.SegmentEvent], dict[str, Any]]:
-        """The event that a frame is, and what it says."""
-        match frame.kind:
-            case Kind.NORMS:
-                norms = self._numbers(frame, tuple[tuple[str, float], ...])
-                return ev.NormsReceived, {"source": frame.source, "squared_norms": norms}
-            case Kind.SCALE:
-                return ev.ScaleReceived, {"scale": self._numbers(frame, float)}
-        return ev.TensorReceived, {
-            "kind": ev.TensorKind(frame.kind.value), "edge": frame.edge, "mode": frame.mode,
-            "microbatch": frame.microbatch}
 
     def _on_lost(self, member: ev.Member, error: HomespunError) -> None:
         """A neighbour cannot be reached or served: the broker finds another holder."""
@@ -521,6 +527,7 @@ class LeaseWork:
         return f"{self.job_id}-{self._program.index}-{self._lease['token']}"
 
     def _make_neighbours(self) -> Neighbours:
+        self._log = BoundaryLog(self._around.scratch / f"{self._name}.log")
         return Neighbours(
             self.job_id,
             self._me,
@@ -531,7 +538,7 @@ class LeaseWork:
             on_frame=self._on_frame,
             on_lost=self._on_lost,
             on_broken=self._on_broken,
-            log=BoundaryLog(self._around.scratch / f"{self._name}.log", self._position),
+            log=self._log,
         )
 
     def _blamed(self, message: Failed) -> str:
@@ -540,8 +547,10 @@ class LeaseWork:
 
     def _break(self, error: HomespunError, blamed_peer: str = "") -> None:
         if not self._is_closed:
-            found = diagnose(FailureFacts(
-                code=str(error.code), message=error.message, blamed_peer=blamed_peer))
+            status = None if self._process is None else self._process.exit_status
+            found = diagnose(self._around.vitals.facts(
+                error, blamed_peer=blamed_peer, exit_status=status))
+            log.warning("segment_broke", **self._lease, code=str(error.code), **asdict(found))
             self._post(
                 ev.SegmentBroke,
                 code=str(error.code),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -13,6 +14,9 @@ from peer.settings import PeerDirectory
 
 if TYPE_CHECKING:
     import psutil
+
+    from peer.core.state import LeaseRecord, PeerState, StandbyRecord
+    from peer.snapshots.keeper import HeldSnapshot
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +35,42 @@ def write_status(directory: PeerDirectory, status: bytes) -> None:
         log.warning("status_not_written", reason=str(error))
 
 
+def what_is_held(
+    state: PeerState, snapshots: Iterable[HeldSnapshot], now_ns: int
+) -> dict[str, object]:
+    """The part of the note that says what this peer has, and what that waits for."""
+    kept_bytes = [-(-each.size_bytes // each.data_shards) for each in snapshots]
+    return {
+        "leases": [_lease(lease, now_ns) for lease in state.leases.values()],
+        "standbys": [_standby(standby) for standby in state.standbys.values()],
+        "snapshots": {"count": len(kept_bytes), "bytes": sum(kept_bytes)},
+    }
+
+
+def _lease(lease: LeaseRecord, now_ns: int) -> dict[str, object]:
+    waiting = lease.waiting
+    return {
+        "job_id": lease.job_id,
+        "segment": lease.segment,
+        "phase": lease.phase,
+        "steps_done": lease.steps_done,
+        "waiting_for": waiting.what if waiting else "",
+        "waiting_from": lease.peer_of(waiting.segment) if waiting else "",
+        "waiting_s": (now_ns - lease.waiting_since_ns) / 1e9 if waiting else 0.0,
+        "problem": lease.snapshot_problem,
+    }
+
+
+def _standby(standby: StandbyRecord) -> dict[str, object]:
+    return {
+        "job_id": standby.asked.job_id,
+        "segment": standby.asked.segment,
+        "level": standby.level or "",
+        "asked_level": standby.asked.level,
+        "problem": standby.problem,
+    }
+
+
 def remove_status(directory: PeerDirectory) -> None:
     """The daemon ends: nobody must take it for running."""
     with contextlib.suppress(OSError):
@@ -38,11 +78,10 @@ def remove_status(directory: PeerDirectory) -> None:
 
 
 def clear_results(directory: PeerDirectory) -> None:
-    """Results and boundary logs that a crashed daemon has left: their leases are gone."""
-    for pattern in ("*.safetensors", "*.log.*"):
-        for path in directory.results.glob(pattern):
-            with contextlib.suppress(OSError):
-                path.unlink()
+    """Results that a crashed daemon did not bring to the broker: their leases are gone."""
+    for path in directory.results.glob("*.safetensors"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def read_status(directory: PeerDirectory) -> dict[str, Any]:

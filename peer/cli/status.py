@@ -21,13 +21,15 @@ FRESH_MS = 10_000
 @json_option
 @run_command
 def status(directory: Path | None, as_json: bool) -> None:
-    """Show whether this machine's peer runs, what it works on and what it waits for."""
+    """Show whether this machine's peer runs, what it may do, has and waits for."""
     from peer.owner.wish import read_wish
     from peer.status_note import daemon_of, read_status
 
     place = peer_directory(directory)
     settings = place.load_settings()
-    said: dict[str, Any] = {"name": settings.name, "leases": [], **read_status(place)}
+    said: dict[str, Any] = {
+        "name": settings.name, "leases": [], "standbys": [],
+        "snapshots": {"count": 0, "bytes": 0}, **read_status(place)}
     said["running"] = daemon_of(said) is not None
     if not said["running"]:
         said["availability"] = read_wish(place).availability
@@ -43,7 +45,8 @@ def status(directory: Path | None, as_json: bool) -> None:
 
 
 def _show(said: Mapping[str, Any]) -> None:
-    from homespun.units import format_duration
+    from homespun.units import format_duration, format_size
+    from peer.owner.asking import wait_in_words
 
     state = "connected to" if said["connected"] else "cut off from"
     click.echo(f"{said['name']} ({said['peer_id']}) on {said['device']} with {said['executor']}, "
@@ -53,8 +56,22 @@ def _show(said: Mapping[str, Any]) -> None:
         click.echo(f"Its daemon has said nothing for {format_duration(age_ms / 1000)}.")
     if not said["leases"]:
         click.echo("No work at present.")
-        return
-    print_table(
-        ("job", "segment", "phase", "steps", "waits for"),
-        [(lease["job_id"], lease["segment"], lease["phase"], lease["steps_done"],
-          lease["waiting_for"] or "-") for lease in said["leases"]])
+    else:
+        print_table(
+            ("job", "segment", "phase", "steps", "waits for"),
+            [(lease["job_id"], lease["segment"], lease["phase"], lease["steps_done"],
+              wait_in_words(lease) or "-") for lease in said["leases"]])
+    if said["standbys"]:
+        click.echo("Ready to take over:")
+        print_table(("job", "segment", "level", "problem"), [
+            (standby["job_id"], standby["segment"], _level(standby), standby["problem"] or "-")
+            for standby in said["standbys"]])
+    if kept := said["snapshots"]["count"]:
+        click.echo(f"Keeps {kept} snapshot{'s' if kept > 1 else ''}, "
+                   f"{format_size(said['snapshots']['bytes'])}.")
+
+
+def _level(standby: Mapping[str, Any]) -> str:
+    if standby["level"] == standby["asked_level"]:
+        return str(standby["level"])
+    return f"{standby['level'] or 'nothing yet'}, asked for {standby['asked_level']}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from homespun.errors import Code, HomespunError
 from homespun.units import format_duration
 from peer.core.events import Availability
+from peer.core.state import LeasePhase
 from peer.owner.wish import Wish, write_wish
 from peer.settings import PeerDirectory
 from peer.status_note import daemon_of, read_status
@@ -129,7 +130,7 @@ class Asking:
     def _held(self) -> list[str]:
         if not self._is_alive():
             return []
-        return [held_in_words(lease) for lease in self._status.get("leases", [])]
+        return held_in_words(self._status)
 
     def _too_late(self, what: str) -> HomespunError:
         waited = format_duration(time.monotonic() - self._began_s)
@@ -146,10 +147,30 @@ class Asking:
             "stands; look with `peer status`.", held="; ".join(self._held()))
 
 
-def held_in_words(lease: dict[str, Any]) -> str:
-    """What a status note says of one lease: `segment 1 of job_000003 (running)`."""
-    waits = f", waits for {lease['waiting_for']}" if lease.get("waiting_for") else ""
-    return f"segment {lease['segment']} of {lease['job_id']} ({lease['phase']}{waits})"
+def held_in_words(status: Mapping[str, Any]) -> list[str]:
+    """What a status note says is held: `segment 1 of job_000003 (running)`.
+
+    A finished segment is not: all that is left of it is what others may want to read again.
+    """
+    held = [
+        f"segment {lease['segment']} of {lease['job_id']} ({_phase_in_words(lease)})"
+        for lease in status.get("leases", []) if lease["phase"] != LeasePhase.FINISHED]
+    return held + [
+        f"a standby for segment {standby['segment']} of {standby['job_id']}"
+        for standby in status.get("standbys", [])]
+
+
+def _phase_in_words(lease: Mapping[str, Any]) -> str:
+    waits = wait_in_words(lease)
+    return f"{lease['phase']}, waits for {waits}" if waits else str(lease["phase"])
+
+
+def wait_in_words(lease: Mapping[str, Any]) -> str:
+    """What a lease in a status note waits for, from whom and for how long; "" if it does not."""
+    if not lease["waiting_for"]:
+        return ""
+    owner = lease["waiting_from"] or "nobody yet"
+    return f"{lease['waiting_for']} from {owner} for {format_duration(lease['waiting_s'])}"
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -11,7 +11,7 @@ import structlog
 from homespun.errors import HomespunError
 from peer.core import events as ev
 from peer.core.events import Availability
-from peer.core.state import PeerState
+from peer.core.state import LeasePhase, PeerState
 from peer.owner.wish import NO_WISH, Wish, forget_wish, read_wish
 from peer.settings import PeerDirectory
 
@@ -149,20 +149,29 @@ class OwnerWatch:
         return self._is_signalled and not self._is_connected()
 
     def _give_up_late(self) -> None:
-        """The owner's deadline goes before everything: leases that are left end here."""
+        """The owner's deadline goes before everything: what takes memory of the device ends."""
         if self._availability is Availability.PAUSED and self._is_late():
             self._deadline_s = None
-            for lease in self._state.leases.values():
+            for job_id, segment, token in self._occupying():
                 self._post(ev.RevokeReceived(
-                    at_ns=NO_EVENT_AT, job_id=lease.job_id, segment=lease.segment,
-                    token=lease.token, reason=GIVEN_UP))
+                    at_ns=NO_EVENT_AT, job_id=job_id, segment=segment, token=token,
+                    reason=GIVEN_UP))
+
+    def _occupying(self) -> list[tuple[str, int, int]]:
+        """Leases and standbys; of a finished segment there is nothing left but its log."""
+        leases = [lease.key for lease in self._state.leases.values()
+                  if lease.phase is not LeasePhase.FINISHED]
+        return leases + [
+            (standby.asked.job_id, standby.asked.segment, standby.asked.token)
+            for standby in self._state.standbys.values()]
 
     def _is_late(self) -> bool:
         return self._deadline_s is not None and _now_s() >= self._deadline_s
 
     def _count(self) -> int:
-        """How much is held: leases, and what is left of them outside the core."""
-        return len(self._state.leases) + self._is_working()
+        """How much is held: leases, standbys, and what is left of them outside the core."""
+        state = self._state
+        return len(state.leases) + len(state.standbys) + self._is_working()
 
 
 def _now_s() -> float:

@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -81,3 +82,111 @@ def test_a_signal_ends_a_peer_without_a_broker_at_once(idle):
     idle.start_broker()
     idle.start_peer(0)
     idle.wait_for_peers(1)
+
+
+# --- of peers at work ----------------------------------------------------------------------------
+
+STEPS = 120
+FREED_S = 5.0
+"""Longest from the hand-over to the end of the process that computed."""
+
+
+@pytest.fixture(scope="module")
+def busy(start_network):
+    """Two peers work, the third may take over."""
+    return start_network(3)
+
+
+@pytest.fixture(scope="module")
+def busy_client(busy):
+    with busy.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def undisturbed(busy_client, lab, tmp_path_factory):
+    """Weights and curves of the same job when nobody wants anything back."""
+    job = busy_client.train(**lab.arguments(steps=STEPS), peers=2)
+    return lab.weights(job, tmp_path_factory.mktemp("undisturbed")), lab.curves(job)
+
+
+@pytest.fixture
+def as_undisturbed(undisturbed, lab, tmp_path):
+    def check(job):
+        weights, curves = undisturbed
+        assert lab.different(weights, lab.weights(job, tmp_path)) == []
+        assert lab.curves(job) == curves
+
+    return check
+
+
+def begin(network, client, lab):
+    """A job at work, the peer of its last segment, and what computes there."""
+    job = client.train(**lab.arguments(steps=STEPS), peers=2)
+    status = lab.until_step(job, 10)
+    number = int(status.segments[-1].peer_name.removeprefix("peer-"))
+    executors = network.executors(number)
+    assert executors
+    return job, number, executors
+
+
+def until_freed(network, job, number, executors):
+    """Seconds from the hand-over, as the broker tells it, to the end of every process."""
+    handed_over_s = freed_s = None
+
+    def is_so():
+        nonlocal handed_over_s, freed_s
+        now_s = time.monotonic()
+        if freed_s is None and not any(process.is_running() for process in executors):
+            freed_s = now_s
+        holders = {segment.peer_name for segment in job.status().segments}
+        if handed_over_s is None and f"peer-{number}" not in holders:
+            handed_over_s = now_s
+        return handed_over_s is not None and freed_s is not None
+
+    network.wait_until(is_so, "the segment is handed over and its device free")
+    return freed_s - handed_over_s
+
+
+def test_a_busy_peer_that_is_paused_hands_over(busy, busy_client, lab, as_undisturbed):
+    job, number, executors = begin(busy, busy_client, lab)
+    with ThreadPoolExecutor(1) as pool:
+        pausing = pool.submit(tell, busy, "pause", "--deadline", "60s", number=number)
+        freed_s = until_freed(busy, job, number, executors)
+        paused = pausing.result()
+    assert freed_s < FREED_S
+    assert (paused["availability"], paused["held"]) == ("paused", [])
+    assert {process.pid for process in executors} <= set(paused["ended"])
+    as_undisturbed(job)
+    assert tell(busy, "status", number=number)["availability"] == "paused"
+    tell(busy, "resume", number=number)
+    busy.wait_until(lambda: lab.free_peers(busy) == 3, "all peers are free")
+
+
+def test_a_busy_peer_that_is_terminated_hands_over(busy, busy_client, lab, as_undisturbed):
+    job, number, _ = begin(busy, busy_client, lab)
+    busy.send_signal(f"peer-{number}", signal.SIGTERM)
+    assert busy.wait_for_end(f"peer-{number}") == 0
+    as_undisturbed(job)
+    busy.start_peer(number)
+    busy.wait_for_peers(3)
+
+
+def test_a_busy_peer_that_leaves_hands_over(busy, busy_client, lab, as_undisturbed):
+    job, number, executors = begin(busy, busy_client, lab)
+    left = tell(busy, "leave", "--deadline", "60s", number=number)
+    assert {process.pid for process in executors} <= set(left["ended"])
+    assert busy.wait_for_end(f"peer-{number}") == 0
+    as_undisturbed(job)
+    busy.start_peer(number)
+    busy.wait_for_peers(3)
+
+
+def test_a_busy_peer_that_finishes_keeps_what_it_has(busy, busy_client, lab, as_undisturbed):
+    job, number, executors = begin(busy, busy_client, lab)
+    finishing = tell(busy, "finish", number=number)
+    assert job.id in finishing["held"][0]
+    assert all(process.is_running() for process in executors)
+    as_undisturbed(job)
+    assert tell(busy, "finish", "--wait", "60s", number=number)["held"] == []
+    tell(busy, "resume", number=number)

@@ -28,7 +28,8 @@ from peer.settings import PeerDirectory
 from peer.status_note import write_status
 
 place = PeerDirectory(Path(sys.argv[1]))
-lease = SimpleNamespace(job_id="job_000001", segment=1, token=7)
+lease = SimpleNamespace(
+    job_id="job_000001", segment=1, token=7, phase="running", key=("job_000001", 1, 7))
 state, executors = PeerState(), []
 if "busy" in sys.argv:
     state.leases["job_000001", 1] = lease
@@ -53,8 +54,9 @@ async def tell():
             "broker": "host:1", "connected": True, "tensor_address": "",
             "availability": watch.availability, "wish_id": watch.wish_id,
             "leases": [{"job_id": each.job_id, "segment": each.segment, "phase": "running",
-                        "steps_done": 3, "waiting_for": "a tensor"}
-                       for each in state.leases.values()]}).encode())
+                        "steps_done": 3, "waiting_for": "a tensor", "waiting_from": "peer_2",
+                        "waiting_s": 4.0} for each in state.leases.values()],
+            "standbys": [], "snapshots": {"count": 0, "bytes": 0}}).encode())
         await watch.news(0.2)
 
 async def main():
@@ -136,7 +138,9 @@ def test_what_is_still_held_at_the_deadline_is_named(place, start, monkeypatch, 
     monkeypatch.setattr(availability, "HEARD_S", 0.0)
     start("busy", "stubborn")
     said = say(place, command, "--deadline", "2s", exit_code=5)
-    assert "it still holds segment 1 of job_000001 (running, waits for a tensor)" in said
+    assert (
+        "it still holds segment 1 of job_000001 (running, waits for a tensor from peer_2 for "
+        "4.0s)") in said
     assert "[TIMED_OUT]" in said
 
 
@@ -154,7 +158,7 @@ def test_finish_tells_what_is_left_and_waits_if_asked(place, start):
     start("busy")
     assert say(place, "finish") == (
         "attic takes nothing new; it still holds segment 1 of job_000001 (running, waits for a "
-        "tensor).\n")
+        "tensor from peer_2 for 4.0s).\n")
     say(place, "pause")
     assert say(place, "finish", "--wait", "20s") == (
         "attic takes nothing new; it holds nothing.\n")

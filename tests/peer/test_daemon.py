@@ -20,8 +20,10 @@ from homespun.v1 import job_pb2, jobs_pb2, jobs_pb2_grpc
 from homespun.version import PROTOCOL_VERSION
 from homespun.wire import to_message
 from ir.operators import OPERATORS, OPSETS
+from peer.core.events import Availability
 from peer.daemon import Daemon, DaemonParts
 from peer.hardware import HardwareReport
+from peer.owner.wish import Wish, write_wish
 from peer.settings import PeerDirectory, PeerSettings
 
 DEADLINE_S = 200
@@ -154,6 +156,42 @@ def test_a_stopped_daemon_takes_its_executors_along(world):
                 await world.submit(broker)
                 await until(children, served, ran_a, ran_b)
             assert children() == []
+
+    asyncio.run(scenario())
+
+
+def test_an_idle_daemon_that_is_told_to_leave_ends_by_itself(world):
+    async def scenario():
+        broker = BrokerServer.open(world.place)
+        daemon = world.daemon("peer_a")
+        async with asyncio.timeout(DEADLINE_S), running(broker.serve()) as served:
+            ran = asyncio.create_task(daemon.run())
+            await until(lambda: live(broker), served, ran)
+            daemon.leave()
+            await ran
+        assert not PeerDirectory(world.folder / "peer_a").status.exists()
+
+    asyncio.run(scenario())
+
+
+def test_the_broker_is_told_what_the_owner_wants(world):
+    async def scenario():
+        broker = BrokerServer.open(world.place)
+        daemon = world.daemon("peer_a")
+        place = PeerDirectory(world.folder / "peer_a")
+
+        def availability():
+            peer = views.peer(broker.driver.core, "peer_a")
+            return peer and peer.availability
+
+        write_wish(place, Wish(id="a", availability=Availability.PAUSED))
+        async with (
+            asyncio.timeout(DEADLINE_S), running(broker.serve()) as served,
+            running(daemon.run()) as ran,
+        ):
+            await until(lambda: availability() == "paused", served, ran)
+            write_wish(place, Wish(id="b", availability=Availability.OPEN))
+            await until(lambda: availability() == "open", served, ran)
 
     asyncio.run(scenario())
 

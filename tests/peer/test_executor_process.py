@@ -126,6 +126,7 @@ def test_a_killed_child_is_noticed():
     async def scenario(process, owner):
         psutil.Process(process.pid).kill()
         assert "status -9" in await owner.next()
+        assert process.exit_status == -9
 
     if sys.platform != "win32":
         with_process(scenario)
@@ -144,6 +145,7 @@ def test_a_frame_that_cannot_be_written_is_no_silent_stall():
     async def scenario(process, owner):
         await process.send_frame(opaque_frame(Kind.NORMS, step=-1))
         assert "writing to the executor failed" in await owner.next()
+        assert process.exit_status is None, "it did not end by itself"
 
     with_process(scenario)
 

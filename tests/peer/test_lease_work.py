@@ -20,6 +20,7 @@ from peer.core.phases import Mode
 from peer.lease_work import LeaseWork, Surroundings
 from peer.snapshots.keeper import SnapshotKeeper
 from peer.standby_work import StandbyParts, Standbys
+from peer.vitals import VitalsLog
 
 DEADLINE_S = 120
 RATES = PeerRates(matmul_flops_per_s=1e12, attention_flops_per_s=1e12, memory_bytes_per_s=1e11)
@@ -50,7 +51,7 @@ class World:
             "post": self.events.put_nowait, "rates": lambda: RATES}
         self.around = Surroundings(
             **shared, peer_id="peer_a", peer_channel=peer_channel, learn=self.learn,
-            standbys=Standbys(StandbyParts(**shared)))
+            standbys=Standbys(StandbyParts(**shared)), vitals=VitalsLog(tmp_path))
 
     def learn(self, predicted, typical_s):
         self.learnt.append((predicted, typical_s))
@@ -150,6 +151,8 @@ def test_an_executor_that_is_killed_breaks_the_lease(world):
             psutil.Process(work._process.pid).kill()
             broke = await world.next(ev.SegmentBroke)
             assert broke.code == Code.EXECUTOR_DIED
+            assert broke.cause == "killed"
+            assert "ended with SIGKILL" in broke.evidence
 
     asyncio.run(scenario())
 
@@ -199,7 +202,7 @@ def test_unloading_twice_is_no_harm(world):
             work.load()
             await world.next(ev.SegmentLoaded)
             await work.unload()
-            await work.unload()
+            await work.unload(at_once=True)
 
     asyncio.run(scenario())
 

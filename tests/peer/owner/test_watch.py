@@ -8,14 +8,16 @@ import pytest
 
 from peer.core import events as ev
 from peer.core.events import Availability
-from peer.core.state import PeerState
+from peer.core.state import LeasePhase, PeerState
 from peer.owner.watch import OwnerLeaves, OwnerWatch
 from peer.owner.wish import NO_WISH, Wish, read_wish, write_wish
 from peer.settings import PeerDirectory
 
 DEADLINE_S = 20
 GRACE_S = 5.0
-LEASE = SimpleNamespace(job_id="job_000001", segment=1, token=7)
+LEASE = SimpleNamespace(phase=LeasePhase.RUNNING, key=("job_000001", 1, 7))
+FINISHED = SimpleNamespace(phase=LeasePhase.FINISHED, key=("job_000001", 2, 8))
+STANDBY = SimpleNamespace(asked=SimpleNamespace(job_id="job_000002", segment=0, token=9))
 
 
 class Daemon:
@@ -38,6 +40,7 @@ class Daemon:
 
     def free(self):
         self.state.leases.clear()
+        self.state.standbys.clear()
         self.is_working = False
 
 
@@ -132,18 +135,33 @@ def test_it_leaves_at_the_deadline_whatever_is_held(play):
     play(scenario, ends=True)
 
 
-def test_at_the_deadline_of_a_pause_leases_are_given_up(play):
+def test_at_the_deadline_of_a_pause_all_that_takes_memory_is_given_up(play):
     async def scenario(daemon):
-        daemon.state.leases["job_000001", 1] = LEASE
+        daemon.state.leases |= {("job_000001", 1): LEASE, ("job_000001", 2): FINISHED}
+        daemon.state.standbys["job_000002", 0] = STANDBY
         daemon.wish("a", Availability.PAUSED, 1)
         await daemon.posted.get()
-        given_up = await daemon.posted.get()
-        assert isinstance(given_up, ev.RevokeReceived)
-        assert (given_up.job_id, given_up.segment, given_up.token) == ("job_000001", 1, 7)
-        assert "owner" in given_up.reason
+        given_up = [await daemon.posted.get() for _ in range(2)]
+        assert {type(event) for event in given_up} == {ev.RevokeReceived}
+        assert [(event.job_id, event.segment, event.token) for event in given_up] == [
+            ("job_000001", 1, 7), ("job_000002", 0, 9)]
+        assert "owner" in given_up[0].reason
         daemon.free()
         await daemon.watch.news(DEADLINE_S)
         assert daemon.posted.empty(), "once is enough"
+
+    play(scenario, ends=False)
+
+
+def test_it_does_not_leave_while_it_stands_by_or_works(play):
+    async def scenario(daemon):
+        daemon.state.standbys["job_000002", 0] = STANDBY
+        daemon.is_working = False
+        daemon.wish("a", Availability.LEAVING)
+        await daemon.posted.get()
+        daemon.state.standbys.clear()
+        daemon.is_working = True
+        await daemon.watch.news(0.6)
 
     play(scenario, ends=False)
 
