@@ -31,7 +31,7 @@ def planned(state: PeerState, event: ev.SnapshotPlanReceived) -> Commands:
 def due(lease: LeaseRecord, position: int) -> Commands:
     """Take one at the positions that all segments agree on, if anything is left to do."""
     is_due = lease.interval > 0 and position % lease.interval == 0
-    if is_due and lease.run.phase is not None and position > lease.assignment.position:
+    if is_due and lease.run.phase is not None:
         yield do.TakeSnapshot(**fields_of(lease), position=position)
 
 
