@@ -131,7 +131,7 @@ class Daemon:
 
     async def _shut_down(self) -> None:
         """End every lease's executor and links: the last thing a daemon does."""
-        ends = [asyncio.create_task(work.unload(at_once=True)) for work in self._works.values()]
+        ends = [asyncio.create_task(work.unload()) for work in self._works.values()]
         ends.append(asyncio.create_task(self._around.standbys.close()))
         await asyncio.wait(ends, timeout=SHUT_DOWN_TIMEOUT_S)
         await self._keep_learnt()
@@ -179,9 +179,12 @@ class Daemon:
     def _execute_for(
         self, work: LeaseWork | None, key: tuple[str, int, int], command: do.AnyCommand
     ) -> None:
-        """Carry out a command about a lease at work; its arrivals may be judged after its end."""
+        """Carry out a command about a lease at work.
+
+        What the core asks of a lease that has just ended here is void: its `SegmentUnloaded` is
+        still on its way to the core.
+        """
         if work is None:
-            assert isinstance(command, do.DropArrival), f"{command} is about no lease"
             return
         match command:
             case do.SetMembers():

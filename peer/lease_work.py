@@ -58,8 +58,6 @@ from peer.vitals import VitalsLog
 
 log = structlog.get_logger(__name__)
 
-DRAIN_S = 20.0
-"""How long a finished segment waits for its neighbours to take its last frames."""
 ANSWER_TIMEOUT_S = 3_600.0
 """Longest that an executor may take to load, to run one task or to write its result."""
 UPLOAD_RETRY_S = 5.0
@@ -135,7 +133,6 @@ class LeaseWork:
         self._predicted: tuple[WorkSeconds, ...] = ()
         self._cpu_before_s = time.process_time()
         self._overdue: asyncio.TimerHandle | None = None
-        self._is_stored = False
         self._is_closed = False
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
         self._worker = asyncio.create_task(self._work(), name=f"lease {self.job_id}")
@@ -238,13 +235,12 @@ class LeaseWork:
         """Have the executor finish the result file; `Exported` goes on from there."""
         self._order(self._export)
 
-    async def unload(self, *, at_once: bool = False) -> None:
-        """End the executor, flush and close the links. Not queued: it overtakes what waits.
+    async def unload(self) -> None:
+        """End the executor, close links and log. Not queued: it overtakes what waits.
 
-        Only a finished segment's frames are worth waiting for. May be called again, after the first
-        call was cancelled.
+        A lease ends when nobody needs what it sent, or somebody else sends it again. May be called
+        again, after the first call was cancelled.
         """
-        drain_s = DRAIN_S if self._is_stored and not at_once else 0.0
         self._is_closed = True
         self._answered()
         self._worker.cancel()
@@ -255,11 +251,10 @@ class LeaseWork:
             async with asyncio.TaskGroup() as ends:
                 if self._process is not None:
                     ends.create_task(self._process.close())
-                ends.create_task(self._neighbours.close(drain_s))
+                ends.create_task(self._neighbours.close())
                 ends.create_task(self._snapshots.close())
         except* Exception:  # the lease ends all the same
             log.exception("unload_failed", **self._lease)
-        self._log.close()
         with contextlib.suppress(OSError):
             self._result_path.unlink(missing_ok=True)
         self._around.cache.release(self._key)
@@ -374,7 +369,6 @@ class LeaseWork:
                     raise
                 log.warning("result_upload_waits", job_id=self.job_id, reason=error.message)
                 await asyncio.sleep(UPLOAD_RETRY_S)  # the transfer has already backed off
-        self._is_stored = True
         self._post(
             ev.ResultStored, digest=digest, size_bytes=path.stat().st_size,
             corrections=self._learn())
@@ -454,21 +448,24 @@ class LeaseWork:
         Waits until the core has judged it, so that a link brings nothing more before. What is here
         stays when the link goes.
         """
+        event_class, fields = self._arrival_of(frame)
         self._arrived += 1
         judged = asyncio.Event()
         self._arrivals[self._arrived] = frame, judged
-        fields: dict[str, Any] = {"arrival": self._arrived, "step": frame.step}
-        if frame.kind is Kind.NORMS:
-            norms = self._numbers(frame, tuple[tuple[str, float], ...])
-            self._post(
-                ev.NormsReceived, source=frame.source, squared_norms=norms, **fields)
-        elif frame.kind is Kind.SCALE:
-            self._post(ev.ScaleReceived, scale=self._numbers(frame, float), **fields)
-        else:
-            self._post(
-                ev.TensorReceived, kind=ev.TensorKind(frame.kind.value), edge=frame.edge,
-                mode=frame.mode, microbatch=frame.microbatch, **fields)
+        self._post(event_class, arrival=self._arrived, step=frame.step, **fields)
         await judged.wait()
+
+    def _arrival_of(self, frame: Frame) -> tuple[type[ev.SegmentEvent], dict[str, Any]]:
+        """The event that a frame is, and what it says."""
+        match frame.kind:
+            case Kind.NORMS:
+                norms = self._numbers(frame, tuple[tuple[str, float], ...])
+                return ev.NormsReceived, {"source": frame.source, "squared_norms": norms}
+            case Kind.SCALE:
+                return ev.ScaleReceived, {"scale": self._numbers(frame, float)}
+        return ev.TensorReceived, {
+            "kind": ev.TensorKind(frame.kind.value), "edge": frame.edge, "mode": frame.mode,
+            "microbatch": frame.microbatch}
 
     def _on_lost(self, member: ev.Member, error: HomespunError) -> None:
         """A neighbour cannot be reached or served: the broker finds another holder."""
@@ -527,7 +524,6 @@ class LeaseWork:
         return f"{self.job_id}-{self._program.index}-{self._lease['token']}"
 
     def _make_neighbours(self) -> Neighbours:
-        self._log = BoundaryLog(self._around.scratch / f"{self._name}.log")
         return Neighbours(
             self.job_id,
             self._me,
@@ -538,7 +534,7 @@ class LeaseWork:
             on_frame=self._on_frame,
             on_lost=self._on_lost,
             on_broken=self._on_broken,
-            log=self._log,
+            log=BoundaryLog(self._around.scratch / f"{self._name}.log", self._position),
         )
 
     def _blamed(self, message: Failed) -> str:

@@ -1,14 +1,15 @@
 """One lease's snapshots on their way: from the executor to this disk, from there to the holders.
 
-All of it happens beside the segment's work. Only the newest snapshot is worth sending: what is
-still on its way when the next one is there is given up.
+All of it happens beside the segment's work. A holder that has got one gets the newest next, and
+not those between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import structlog
@@ -23,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 RETRY_FIRST_S = 0.5
 RETRY_LONGEST_S = 30.0
+OWN_POSITIONS_MAX = 8
+"""Positions of its own segment that a peer keeps while none becomes complete."""
 USELESS = frozenset({Code.NOT_ALLOWED, Code.LIMIT_EXCEEDED, Code.INVALID_ARGUMENT})
 """What a holder does not change its mind about soon; the broker names another if it must."""
 
@@ -41,9 +44,14 @@ class SnapshotWork:
         self._holders: tuple[ev.Holder, ...] = ()
         self._data_shards = 1
         self._newest: Kept | None = None
+        self._positions: deque[int] = deque(maxlen=OWN_POSITIONS_MAX)
+        """Kept last."""
         self._given: set[tuple[int, ev.Holder, int]] = set()
         self._tasks: dict[ev.Holder, asyncio.Task[None]] = {}
         self._keeping: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        """Set, and made anew, when there is something else to give or somebody else to give to."""
+        self._is_closed = False
 
     def path(self, position: int) -> str:
         """Where the executor writes a snapshot."""
@@ -56,9 +64,7 @@ class SnapshotWork:
 
     def written(self, message: SnapshotWritten) -> None:
         """The executor has written one: keep it, then give it away."""
-        task = asyncio.create_task(self._keep(message))
-        self._keeping.add(task)
-        task.add_done_callback(self._keeping.discard)
+        self._beside(self._keep(message), message.position)
 
     def set_holders(self, command: do.SetHolders) -> None:
         """Somebody else is to have them, the newest one too."""
@@ -67,72 +73,90 @@ class SnapshotWork:
 
     def forget_before(self, position: int) -> None:
         """Older ones than this may go, but for one."""
-        task = asyncio.create_task(
-            self._keeper.forget_before(self._job_id, self._segment, position))
-        self._keeping.add(task)
-        task.add_done_callback(self._keeping.discard)
+        self._beside(
+            self._keeper.forget_before(self._job_id, self._segment, position), position)
 
     async def close(self) -> None:
         """Stop giving; what is kept stays."""
+        self._is_closed = True
         tasks = [*self._tasks.values(), *self._keeping]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep(self, message: SnapshotWritten) -> None:
+    def _beside(self, work: Coroutine[object, object, None], position: int) -> None:
+        """Do something about a snapshot beside the segment's work; what fails is told."""
+        task = asyncio.create_task(self._told(work, position))
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+
+    async def _told(self, work: Coroutine[object, object, None], position: int) -> None:
         try:
-            kept = await self._keeper.keep(
-                self._job_id, self._segment, message.position, Path(message.path))
+            await work
         except HomespunError as error:
-            self._failed(message.position, error)
-            return
+            self._failed(position, error)
+        except Exception as error:  # a defect must not become a silent gap
+            log.exception("snapshot_defect", job_id=self._job_id, segment=self._segment)
+            self._failed(position, HomespunError(Code.INTERNAL, repr(error)))
+
+    async def _keep(self, message: SnapshotWritten) -> None:
+        kept = await self._keeper.keep(
+            self._job_id, self._segment, message.position, Path(message.path))
         if self._newest is not None and self._newest.position >= kept.position:
             return
         self._newest = kept
+        self._positions.append(kept.position)
         own = ev.Holder(peer_id=self._own_id, address="")
         self._tell(kept, own, 1, message.copy_s)
         self._give()
+        if len(self._positions) == OWN_POSITIONS_MAX:
+            self.forget_before(self._positions[0])
 
     def _give(self) -> None:
-        """Bring every holder the newest snapshot; what is still on its way to it is old."""
+        """Bring every holder the newest snapshot, and nobody else."""
         for holder in [known for known in self._tasks if known not in self._holders]:
             self._tasks.pop(holder).cancel()
-        kept = self._newest
-        if kept is None:
+        if self._newest is None or self._is_closed:
             return
         for holder in self._holders:
-            if (kept.position, holder, self._data_shards) in self._given:
-                continue
-            running = self._tasks.pop(holder, None)
-            if running is not None:
-                running.cancel()
-            self._tasks[holder] = asyncio.create_task(
-                self._give_one(kept, holder, self._data_shards, after=running))
+            task = self._tasks.get(holder)
+            if task is None or task.done():
+                self._tasks[holder] = asyncio.create_task(
+                    self._told(self._serve(holder), self._newest.position))
+        self._changed.set()
+        self._changed = asyncio.Event()
 
-    async def _give_one(
-        self, kept: Kept, holder: ev.Holder, data_shards: int, after: asyncio.Task[None] | None
-    ) -> None:
-        """Try until the holder has it; cancelled when a newer one is there."""
-        if after is not None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait((after,))
+    async def _serve(self, holder: ev.Holder) -> None:
+        """Try until a holder has the newest snapshot.
+
+        What is on its way is brought to its end though a newer one is there: over a line on which
+        giving takes longer than the interval, nothing would ever arrive otherwise.
+        """
         wait_s = RETRY_FIRST_S
-        while True:
+        while (kept := self._newest) is not None:
+            data_shards = self._data_shards
+            if (kept.position, holder, data_shards) in self._given:
+                return
             error = await self._try(kept, holder, data_shards)
             if error is None:
                 self._given.add((kept.position, holder, data_shards))
                 self._tell(kept, holder, data_shards, 0.0)
-                return
+                wait_s = RETRY_FIRST_S
+                continue
             self._failed(kept.position, error)
             wait_s = RETRY_LONGEST_S if error.code in USELESS else wait_s
-            await asyncio.sleep(wait_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
             wait_s = min(2 * wait_s, RETRY_LONGEST_S)
 
     async def _try(
         self, kept: Kept, holder: ev.Holder, data_shards: int
     ) -> HomespunError | None:
-        async for given in self._keeper.give(kept, (holder,), data_shards):
-            return given.error
+        async with contextlib.aclosing(
+                self._keeper.give(kept, (holder,), data_shards)) as ends:
+            async for given in ends:
+                return given.error
         return None
 
     def _tell(self, kept: Kept, holder: ev.Holder, data_shards: int, seconds: float) -> None:

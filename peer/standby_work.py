@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,61 +74,66 @@ class Standbys:
     """All standbys of a daemon. Use it in one event loop."""
 
     def __init__(self, parts: StandbyParts) -> None:
+        """Prepare nothing yet."""
         self._parts = parts
         self._commands: dict[Key, do.PrepareStandby] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._process: ExecutorProcess | None = None
         self._hot: Key | None = None
+        """Whose program the process was told to load; `_loaded` is its answer."""
         self._loaded: asyncio.Future[Loaded] | None = None
         self._result_path: Path | None = None
         self._turn = asyncio.Lock()
+        """Of whoever starts, loads or ends the process."""
 
     def prepare(self, command: do.PrepareStandby) -> None:
         """Get ready, as far as the command says; answers are posted."""
         key = command.job_id, command.segment
-        self._stop(key)
+        before = self._cancel(key)
         self._commands[key] = command
         self._parts.keeper.permit(
             command.job_id, command.segment, command.source,
             bytes_max(command.spec, command.program))
         self._tasks[key] = asyncio.create_task(
-            self._prepare(key, command), name=f"standby {command.job_id} {command.segment}")
+            self._prepare(key, command, before),
+            name=f"standby {command.job_id} {command.segment}")
 
     async def drop(self, command: do.DropStandby) -> None:
         """End a standby; the process goes with the last one that wanted it."""
         key = command.job_id, command.segment
-        self._stop(key)
-        self._commands.pop(key, None)
-        self._parts.keeper.revoke(*key)
+        if key in self._commands and self._commands[key].token > command.token:
+            return
+        await self._forget(key)
         self._parts.cache.release(_holder(key))
-        if self._hot == key:
-            await self._end_process()
-        if not any(known.level is not ev.StandbyLevel.STORE for known in self._commands.values()):
-            await self._end_process()
+        async with self._turn:
+            if self._hot == key:
+                await self._end_process()
+            await self._fit_process()
 
     async def take(self, job_id: str, segment: int) -> Prepared | None:
         """Give what is prepared to the lease that takes the segment over; None for nothing.
 
-        Another segment's process is taken too, if it is bare: only its framework counts.
+        A bare process is given to any segment: only its framework counts. One that has compiled
+        another segment is ended, as a machine has memory for one. The blobs stay until `release`.
         """
         key = job_id, segment
-        self._stop(key)
-        self._commands.pop(key, None)
-        self._parts.keeper.revoke(*key)
-        if self._process is None or (self._hot is not None and self._hot != key):
-            await self._end_process()
-            return None
-        loaded = None
-        if self._loaded is not None and self._hot == key:
-            with contextlib.suppress(HomespunError):
-                loaded = await self._loaded
-            if loaded is None:
-                await self._end_process()
+        await self._forget(key)
+        async with self._turn:
+            loaded = None
+            if self._hot == key:
+                with contextlib.suppress(HomespunError):
+                    loaded = await self._outcome()
+            if self._process is None:
                 return None
-        process, self._process = self._process, None
-        prepared = Prepared(process=process, loaded=loaded, result_path=self._result_path)
-        self._hot = self._loaded = self._result_path = None
-        return prepared
+            if self._hot is not None and loaded is None:
+                await self._end_process()
+                self._fall_back("its executor process had to make room for a segment at work")
+                return None
+            process, self._process = self._process, None
+            prepared = Prepared(process=process, loaded=loaded, result_path=self._result_path)
+            self._hot = self._loaded = self._result_path = None
+            self._fall_back("its executor process runs a segment now")
+            return prepared
 
     def release(self, job_id: str, segment: int) -> None:
         """The lease that took a standby over has blobs of its own in hold."""
@@ -136,21 +141,25 @@ class Standbys:
 
     async def close(self) -> None:
         """End everything."""
-        for key in list(self._tasks):
-            self._stop(key)
-        await self._end_process()
+        for key in list(self._commands):
+            await self._forget(key)
+        async with self._turn:
+            await self._end_process()
 
     # --- preparing -----------------------------------------------------------------------------
 
-    async def _prepare(self, key: Key, command: do.PrepareStandby) -> None:
+    async def _prepare(
+        self, key: Key, command: do.PrepareStandby, before: asyncio.Task[None] | None
+    ) -> None:
+        if before is not None:
+            await asyncio.wait((before,))
         try:
             self._reached(command, ev.StandbyLevel.STORE)
             if command.level is ev.StandbyLevel.STORE:
                 return
             await self._warm_up(key, command)
             self._reached(command, ev.StandbyLevel.WARM)
-            if command.level is ev.StandbyLevel.HOT and command.spec.kind != INFER:
-                await self._heat(key, command)
+            if command.level is ev.StandbyLevel.HOT and await self._heat(key, command):
                 self._reached(command, ev.StandbyLevel.HOT)
         except HomespunError as error:
             self._broke(command, error)
@@ -164,38 +173,81 @@ class Standbys:
         parts.cache.hold(_holder(key), blobs)
         await fetch(blobs, parts.cache, parts.broker_channel)
         async with self._turn:
-            if self._process is None:
-                await self._start_process()
+            await self._fit_process()
 
-    async def _start_process(self) -> None:
-        parts = self._parts
-        try:
-            self._process = await ExecutorProcess.start(
-                parts.executor, parts.device, parts.threads, Listener(
-                    on_frame=_no_frame, on_message=self._on_message, on_exit=self._on_exit))
-        except OSError as error:
-            raise HomespunError(
-                Code.EXECUTOR_DIED, f"no executor process could be started: {error}") from error
-
-    async def _heat(self, key: Key, command: do.PrepareStandby) -> None:
-        """Compile the segment, if no other is compiled."""
-        parts = self._parts
+    async def _heat(self, key: Key, command: do.PrepareStandby) -> bool:
+        """Compile the segment; False if another is compiled, or nothing is gained by it."""
+        if command.spec.kind == INFER:
+            return False
         async with self._turn:
             if self._hot not in (None, key):
+                log.info("standby_stays_warm", **_of(command), hot=self._hot)
+                return False
+            if self._hot is None:
+                await self._load(key, command)
+        try:
+            await self._outcome()
+        except HomespunError:
+            async with self._turn:
+                if self._hot == key:
+                    await self._end_process()
+                    await self._fit_process()
+            raise
+        return True
+
+    async def _load(self, key: Key, command: do.PrepareStandby) -> None:
+        parts = self._parts
+        await self._fit_process()
+        assert self._process is not None
+        path = parts.scratch / f"{command.job_id}-{command.segment}-{command.token}.safetensors"
+        await asyncio.to_thread(parts.scratch.mkdir, parents=True, exist_ok=True)
+        request = load_request(command.spec, command.program, parts.cache, path, parts.rates())
+        self._hot, self._result_path = key, path
+        self._loaded = asyncio.get_running_loop().create_future()
+        await self._process.send_message(request)
+
+    async def _outcome(self) -> Loaded:
+        """What the process says when it has compiled its segment.
+
+        Raises:
+            HomespunError: why it has not.
+        """
+        loaded = self._loaded
+        assert loaded is not None
+        await asyncio.wait((loaded,), timeout=LOAD_TIMEOUT_S)
+        if loaded.cancelled():
+            raise HomespunError(Code.EXECUTOR_DIED, "its executor process was ended")
+        if not loaded.done():
+            raise HomespunError(
+                Code.TIMED_OUT, f"the segment was not compiled within {LOAD_TIMEOUT_S:.0f} s")
+        return loaded.result()
+
+    async def _fit_process(self) -> None:
+        """Have a process exactly if some standby wants one. With the turn only."""
+        is_wanted = any(
+            command.level is not ev.StandbyLevel.STORE for command in self._commands.values())
+        if not is_wanted:
+            await self._end_process()
+        elif self._process is None:
+            parts = self._parts
+            try:
+                self._process = await ExecutorProcess.start(
+                    parts.executor, parts.device, parts.threads, Listener(
+                        on_frame=_no_frame, on_message=self._on_message, on_exit=self._on_exit))
+            except OSError as error:
                 raise HomespunError(
-                    Code.CONFLICT, "another segment is compiled for already; this one stays warm")
-            if self._process is None:
-                await self._start_process()
-            assert self._process is not None
-            self._hot = key
-            self._loaded = asyncio.get_running_loop().create_future()
-            name = f"{command.job_id}-{command.segment}-{command.token}.safetensors"
-            self._result_path = parts.scratch / name
-            await asyncio.to_thread(parts.scratch.mkdir, parents=True, exist_ok=True)
-            await self._process.send_message(load_request(
-                command.spec, command.program, parts.cache, self._result_path, parts.rates()))
-        async with asyncio.timeout(LOAD_TIMEOUT_S):
-            await asyncio.shield(self._loaded)
+                    Code.EXECUTOR_DIED, f"no executor process could be started: {error}"
+                ) from error
+
+    async def _end_process(self) -> None:
+        process, self._process = self._process, None
+        if self._loaded is not None and not self._loaded.done():
+            self._loaded.cancel()
+        self._hot = self._loaded = self._result_path = None
+        if process is not None:
+            await process.close()
+
+    # --- what comes from the process -----------------------------------------------------------
 
     async def _on_message(self, message: Message) -> None:
         if self._loaded is None or self._loaded.done():
@@ -210,25 +262,31 @@ class Standbys:
         self._process = None
         if self._loaded is not None and not self._loaded.done():
             self._loaded.set_exception(HomespunError(Code.EXECUTOR_DIED, reason))
-        self._hot = self._loaded = None
-        for command in list(self._commands.values()):
-            if command.level is not ev.StandbyLevel.STORE:
-                self._broke(command, HomespunError(Code.EXECUTOR_DIED, reason))
+        self._hot = None
+        self._fall_back(reason)
 
-    async def _end_process(self) -> None:
-        process, self._process = self._process, None
-        if self._loaded is not None and not self._loaded.done():
-            self._loaded.cancel()
-        self._hot = self._loaded = None
-        if process is not None:
-            await process.close()
+    def _fall_back(self, reason: str) -> None:
+        """Tell that those who had come further are keepers only."""
+        for key, command in list(self._commands.items()):
+            if command.level is not ev.StandbyLevel.STORE and self._tasks[key].done():
+                self._commands[key] = replace(command, level=ev.StandbyLevel.STORE)
+                self._broke(command, HomespunError(Code.EXECUTOR_DIED, reason))
 
     # --- parts ---------------------------------------------------------------------------------
 
-    def _stop(self, key: Key) -> None:
+    def _cancel(self, key: Key) -> asyncio.Task[None] | None:
         task = self._tasks.pop(key, None)
         if task is not None:
             task.cancel()
+        return task
+
+    async def _forget(self, key: Key) -> None:
+        """Nothing is prepared for a segment any more, when this returns."""
+        self._commands.pop(key, None)
+        self._parts.keeper.revoke(*key)
+        task = self._cancel(key)
+        if task is not None:
+            await asyncio.wait((task,))
 
     def _reached(self, command: do.PrepareStandby, level: ev.StandbyLevel) -> None:
         self._parts.post(ev.StandbyPrepared(at_ns=0, **_of(command), level=level))

@@ -78,10 +78,11 @@ def remove_status(directory: PeerDirectory) -> None:
 
 
 def clear_results(directory: PeerDirectory) -> None:
-    """Results that a crashed daemon did not bring to the broker: their leases are gone."""
-    for path in directory.results.glob("*.safetensors"):
-        with contextlib.suppress(OSError):
-            path.unlink()
+    """Results and boundary logs that a crashed daemon has left: their leases are gone."""
+    for pattern in ("*.safetensors", "*.log.*"):
+        for path in directory.results.glob(pattern):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def read_status(directory: PeerDirectory) -> dict[str, Any]:

@@ -187,6 +187,11 @@ class Link:
         return self._sending.held
 
     @property
+    def unaccepted(self) -> int:
+        """The number of frames that the other side has not accepted yet."""
+        return self._sending.unacked
+
+    @property
     def is_failed(self) -> bool:
         """Whether the link will not recover."""
         return self._failure is not None

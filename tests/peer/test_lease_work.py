@@ -202,7 +202,7 @@ def test_unloading_twice_is_no_harm(world):
             work.load()
             await world.next(ev.SegmentLoaded)
             await work.unload()
-            await work.unload(at_once=True)
+            await work.unload()
 
     asyncio.run(scenario())
 
