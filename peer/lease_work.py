@@ -25,6 +25,7 @@ from homespun.blobs.store import digest_of
 from homespun.blobs.transfer import upload_aio
 from homespun.errors import Code, HomespunError
 from homespun.v1 import blobs_pb2_grpc
+from ir.graph import INFER
 from peer.blob_cache import BlobCache
 from peer.boundary_log import BoundaryLog
 from peer.core import commands as do
@@ -53,7 +54,7 @@ from peer.routes import LEAD
 from peer.snapshot_work import SnapshotWork
 from peer.snapshots.keeper import Kept, SnapshotKeeper
 from peer.standby_work import Prepared, Standbys
-from peer.time_sheet import TimeSheet
+from peer.time_sheet import PACE_TASKS, TimeSheet
 from peer.vitals import VitalsLog
 
 log = structlog.get_logger(__name__)
@@ -484,6 +485,9 @@ class LeaseWork:
         now_s = time.perf_counter()
         if self._times.end(done.task.kind, done.compute_s, done.cpu_s, now_s):
             self._cpu_before_s = time.process_time()
+        pace_s = self._times.pace_s(now_s, is_training=self._spec.kind != INFER)
+        if pace_s is not None:
+            self._post(ev.PaceMeasured, microbatch_s=pace_s, microbatches=PACE_TASKS)
 
     def _learn(self) -> tuple[Correction, ...]:
         """Compare what tasks took with what they should have taken; once for each lease."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping
+from math import inf
 from statistics import median
 
 from dag.cluster import BACKWARD, FORWARD
@@ -17,6 +18,12 @@ RECENT_TASKS = 255
 """Of each kind: enough for a median, and few bytes however long a job runs."""
 TASKS_MIN = 4
 """Fewer say nothing typical."""
+PACE_TASKS = 16
+"""Of each kind: what `pace` calls lately."""
+PACE_KINDS = (TaskKind.FORWARD, TaskKind.BACKWARD, TaskKind.ACCUMULATE)
+PACE_SPACING_S = 5.0
+PACE_CHANGE = 0.1
+"""Smaller changes, and sooner ones, are not worth a report that the broker keeps."""
 
 
 class TimeSheet:
@@ -34,6 +41,8 @@ class TimeSheet:
         self._handover_s = 0.0
         self._idle_s: Counter[str] = Counter()
         self._recent_s: dict[TaskKind, deque[float]] = {}
+        self._told_pace_s = 0.0
+        self._pace_told_at_s = -inf
 
     def begin(self, kind: TaskKind, now_s: float) -> None:
         """A task is handed to the executor."""
@@ -87,6 +96,21 @@ class TimeSheet:
             typical[BACKWARD] = (
                 medians[TaskKind.BACKWARD] + medians.get(TaskKind.ACCUMULATE, 0.0))
         return typical
+
+    def pace_s(self, now_s: float, *, is_training: bool) -> float | None:
+        """Seconds of one microbatch lately, all its tasks together, where there is news of it."""
+        is_warm = self._first_step_s is not None or not is_training
+        if not is_warm or now_s < self._pace_told_at_s + PACE_SPACING_S:
+            return None
+        needed = PACE_KINDS[:2] if is_training else PACE_KINDS[:1]
+        if any(len(self._recent_s.get(kind, ())) < TASKS_MIN for kind in needed):
+            return None
+        pace_s = sum(median(list(self._recent_s[kind])[-PACE_TASKS:])
+                     for kind in PACE_KINDS if kind in self._recent_s)
+        if abs(pace_s - self._told_pace_s) <= PACE_CHANGE * self._told_pace_s:
+            return None
+        self._told_pace_s, self._pace_told_at_s = pace_s, now_s
+        return pace_s
 
     def summary(self) -> dict[str, object]:
         """The sums, in seconds.

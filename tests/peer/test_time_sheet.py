@@ -65,3 +65,31 @@ def test_weight_gradients_that_were_left_for_later_are_a_part_of_backward():
     sheet = TimeSheet()
     play(sheet, [(BACKWARD, 0.0, 2.0, 0.0), (TaskKind.ACCUMULATE, 0.0, 0.5, 0.0)] * 5, 0.0)
     assert sheet.typical_s() == {"backward": 2.5}
+
+
+def pace(sheet, now_s):
+    return sheet.pace_s(now_s, is_training=True)
+
+
+def test_the_pace_is_told_when_it_is_known_and_when_it_has_changed():
+    sheet = TimeSheet()
+    step = [(FORWARD, 0.0, 1.0, 0.0), (BACKWARD, 0.0, 2.0, 0.0)] * 4 + [(UPDATE, 0.0, 0.5, 0.0)]
+    now_s, _ = play(sheet, step, 0.0)
+    assert pace(sheet, now_s) is None  # the first step is no measure
+    now_s, _ = play(sheet, step, now_s)
+    assert pace(sheet, now_s) == 3.0
+    now_s, _ = play(sheet, step, now_s)
+    assert pace(sheet, now_s) is None
+    slow = [(kind, idle_s, 3 * compute_s, 0.0) for kind, idle_s, compute_s, _ in step]
+    now_s, _ = play(sheet, slow * 4, now_s)
+    assert pace(sheet, now_s) == 9.0
+    now_s, _ = play(sheet, [(FORWARD, 0.0, 0.01, 0.0)] * 16, now_s)
+    assert pace(sheet, now_s) is None  # so soon it is no news
+    assert pace(sheet, now_s + 5.0) == 6.01
+
+
+def test_the_pace_of_inference_is_a_forward():
+    sheet = TimeSheet()
+    now_s, _ = play(sheet, [(FORWARD, 0.0, 1.5, 0.0)] * 4, 0.0)
+    assert sheet.pace_s(now_s, is_training=True) is None
+    assert sheet.pace_s(now_s, is_training=False) == 1.5
