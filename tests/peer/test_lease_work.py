@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import os
 
+import numpy as np
 import psutil
 import pytest
 
 from dag.cluster import Correction, PeerRates
 from homespun.blobs.store import BlobStore
-from homespun.errors import Code
+from homespun.errors import Code, HomespunError
 from homespun.identity.channels import open_aio_channel
 from ir.operators import OpClass
 from peer import lease_work as lease_work_module
@@ -17,6 +18,7 @@ from peer.blob_cache import BlobCache
 from peer.core import commands as do
 from peer.core import events as ev
 from peer.core.phases import Mode
+from peer.frames import Kind, opaque_frame, tensor_frame
 from peer.lease_work import LeaseWork, Surroundings
 from peer.snapshots.keeper import SnapshotKeeper
 from peer.standby_work import StandbyParts, Standbys
@@ -58,10 +60,10 @@ class World:
         return (LEARNT,)
 
     @contextlib.asynccontextmanager
-    async def lease(self, token=1):
+    async def lease(self, token=1, **fields):
         async with asyncio.timeout(DEADLINE_S):
             load = do.LoadSegment(
-                **LEASE, token=token, spec=self.tiny.spec, program=self.tiny.segments[0])
+                **LEASE, token=token, spec=self.tiny.spec, program=self.tiny.segments[0], **fields)
             work = LeaseWork(load, self.around)
             try:
                 yield work
@@ -232,5 +234,160 @@ def test_a_lease_that_ran_too_little_teaches_nothing(world):
             work.load()
             await world.next(ev.SegmentLoaded)
         assert world.learnt == []
+
+    asyncio.run(scenario())
+
+
+GRADIENT = {"kind": Kind.GRADIENT, "source": 1, "target": 0}
+TRAINING = {"mode": Mode.TRAIN, "step": 0}
+
+
+def gradient(world, microbatch=0):
+    (tensor,) = world.tiny.segments[0].outgoing
+    array = np.ones(tensor.type.shape, tensor.type.dtype)
+    return tensor_frame(array=array, edge=tensor.edge, microbatch=microbatch, **GRADIENT)
+
+
+async def task(world, work, kind, microbatch=0):
+    one = ev.Task(kind=kind, microbatch=microbatch, **TRAINING)
+    work.run_task(do.RunTask(**LEASE, token=1, task=one))
+    assert (await world.next(ev.TaskFinished)).task == one
+
+
+async def one_step(world, work):
+    """Segment 0 through step 0: it needs two gradients."""
+    for microbatch in (0, 1):
+        await task(world, work, ev.TaskKind.FORWARD, microbatch)
+        arriving = asyncio.create_task(work._on_frame(gradient(world, microbatch)))
+        arrived = await world.next(ev.TensorReceived)
+        work.take_arrival(do.TakeArrival(**LEASE, token=1, arrival=arrived.arrival))
+        await task(world, work, ev.TaskKind.BACKWARD, microbatch)
+        await arriving
+    await task(world, work, ev.TaskKind.MEASURE)
+    await task(world, work, ev.TaskKind.UPDATE)
+
+
+def test_an_arrival_waits_until_it_is_judged_and_goes_before_later_tasks(world):
+    async def scenario():
+        async with world.lease() as work:
+            work.load()
+            await world.next(ev.SegmentLoaded)
+            await task(world, work, ev.TaskKind.FORWARD)
+            arriving = asyncio.create_task(work._on_frame(gradient(world)))
+            arrived = await world.next(ev.TensorReceived)
+            assert (arrived.kind, arrived.microbatch) == (ev.TensorKind.GRADIENT, 0)
+            assert not arriving.done()  # the link brings nothing more
+            work.take_arrival(do.TakeArrival(**LEASE, token=1, arrival=arrived.arrival))
+            await task(world, work, ev.TaskKind.BACKWARD)
+            await arriving
+
+    asyncio.run(scenario())
+
+
+def test_what_arrived_is_kept_when_its_link_goes(world):
+    async def scenario():
+        async with world.lease() as work:
+            work.load()
+            await world.next(ev.SegmentLoaded)
+            await task(world, work, ev.TaskKind.FORWARD)
+            arriving = asyncio.create_task(work._on_frame(gradient(world)))
+            arrived = await world.next(ev.TensorReceived)
+            arriving.cancel()
+            await asyncio.wait((arriving,))
+            again = asyncio.create_task(work._on_frame(gradient(world)))  # the next link's
+            second = await world.next(ev.TensorReceived)
+            assert second.arrival != arrived.arrival
+            work.drop_arrival(do.DropArrival(**LEASE, token=1, arrival=second.arrival))
+            await again
+            work.take_arrival(do.TakeArrival(**LEASE, token=1, arrival=arrived.arrival))
+            await task(world, work, ev.TaskKind.BACKWARD)
+            assert work._arrivals == {}
+
+    asyncio.run(scenario())
+
+
+def test_numbers_that_cannot_be_read_are_refused_and_not_kept(world):
+    async def scenario():
+        async with world.lease() as work:
+            with pytest.raises(HomespunError) as caught:
+                await work._on_frame(opaque_frame(Kind.NORMS, b"\xc1", source=1))
+            assert caught.value.code is Code.INVALID_ARGUMENT
+            assert work._arrivals == {}
+            assert world.events.empty()
+
+    asyncio.run(scenario())
+
+
+def test_a_snapshot_is_kept_offered_and_gone_on_from(world):
+    async def scenario():
+        async with world.lease() as work:
+            work.load()
+            await world.next(ev.SegmentLoaded)
+            await one_step(world, work)
+            work.take_snapshot(do.TakeSnapshot(**LEASE, token=1, position=1))
+            held = await world.next(ev.SnapshotHeld)
+            assert (held.position, held.holder, held.shard) == (1, "peer_a", 0)
+            assert held.seconds > 0
+            # A holder that is away: told, and tried again beside the segment's work.
+            work.set_holders(do.SetHolders(
+                **LEASE, token=1, data_shards=1,
+                holders=(ev.Holder(peer_id="peer_c", address="127.0.0.1:1"),)))
+            assert (await world.next(ev.SnapshotFailed)).position == 1
+        await world.next(ev.SegmentUnloaded)
+
+        source = ev.SnapshotSource(
+            digest=held.digest, size_bytes=held.size_bytes, data_shards=1, holders=())
+        async with world.lease(token=2, position=1, snapshot=source) as work:
+            work.load()
+            again = await world.next(ev.SnapshotHeld)
+            assert (again.token, again.position, again.digest) == (2, 1, held.digest)
+            assert (await world.next(ev.SegmentLoaded)).token == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_snapshot_that_is_nowhere_breaks_the_lease(world):
+    async def scenario():
+        source = ev.SnapshotSource(digest="ab" * 32, size_bytes=9, data_shards=1, holders=())
+        async with world.lease(position=1, snapshot=source) as work:
+            work.load()
+            broke = await world.next(ev.SegmentBroke)
+            assert broke.code == Code.NOT_FOUND
+
+    asyncio.run(scenario())
+
+
+def test_a_freed_executor_is_no_failure_and_the_log_stays(world):
+    async def scenario():
+        async with world.lease() as work:
+            work.load()
+            await world.next(ev.SegmentLoaded)
+            await task(world, work, ev.TaskKind.FORWARD)
+            pid = work.pid
+            work.free_executor()
+            await work._ending
+            assert not psutil.pid_exists(pid)
+            assert world.events.empty()
+            assert work._neighbours._log.end(1) == 1
+        await world.next(ev.SegmentUnloaded)
+
+    asyncio.run(scenario())
+
+
+def test_a_lease_goes_on_with_what_a_standby_has_compiled(world):
+    async def scenario():
+        world.around.standbys.prepare(do.PrepareStandby(
+            **LEASE, token=5, spec=world.tiny.spec, program=world.tiny.segments[0],
+            level=ev.StandbyLevel.HOT, source="peer_b"))
+        for level in ev.StandbyLevel:
+            assert (await world.next(ev.StandbyPrepared)).level is level
+        pid = world.around.standbys._process.pid
+        async with world.lease() as work:
+            work.load()
+            await world.next(ev.SegmentLoaded)
+            assert work.pid == pid
+            await one_step(world, work)
+        assert not psutil.pid_exists(pid)
+        assert world.around.cache._held == {}
 
     asyncio.run(scenario())

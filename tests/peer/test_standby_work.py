@@ -1,0 +1,250 @@
+"""Standbys with real executor processes: what is prepared, what a lease gets, what is told."""
+
+import asyncio
+import contextlib
+import dataclasses
+
+import psutil
+import pytest
+
+from dag.cluster import PeerRates
+from homespun.blobs.store import BlobStore
+from homespun.errors import Code
+from homespun.identity.channels import open_aio_channel
+from peer.blob_cache import BlobCache
+from peer.core import commands as do
+from peer.core import events as ev
+from peer.core.events import StandbyLevel
+from peer.snapshots.keeper import SnapshotKeeper
+from peer.standby_work import StandbyParts, Standbys, bytes_max
+
+DEADLINE_S = 120
+RATES = PeerRates(matmul_flops_per_s=1e12, attention_flops_per_s=1e12, memory_bytes_per_s=1e11)
+STORE, WARM, HOT = StandbyLevel.STORE, StandbyLevel.WARM, StandbyLevel.HOT
+
+
+class World:
+    """The parts of a daemon that standbys need, and the events that they post."""
+
+    def __init__(self, tmp_path, tiny, network, *, filled=True):
+        self.tiny = tiny
+        self.events = asyncio.Queue()
+        store = BlobStore(tmp_path / "blobs")
+        for data in tiny.blobs.values() if filled else ():
+            store.put(data)
+        credentials = network.member("peer", "peer_a")
+        self.keeper = SnapshotKeeper(
+            tmp_path / "snapshots", lambda address, peer: open_aio_channel(
+                credentials, address, peer))
+        self.cache = BlobCache(store, 1 << 30)
+        self.scratch = tmp_path / "results"
+        self.standbys = Standbys(StandbyParts(
+            executor="null", device="cpu", threads=1, cache=self.cache, scratch=self.scratch,
+            keeper=self.keeper,
+            broker_channel=lambda: open_aio_channel(credentials, "127.0.0.1:1"),
+            post=self.events.put_nowait, rates=lambda: RATES))
+
+    def command(self, segment, level, token=7, **changes):
+        return dataclasses.replace(
+            do.PrepareStandby(
+                job_id="job_000001", segment=segment, token=token, spec=self.tiny.spec,
+                program=self.tiny.segments[segment], level=level, source="peer_b"), **changes)
+
+    def prepare(self, *args, **changes):
+        self.standbys.prepare(self.command(*args, **changes))
+
+    async def drop(self, segment, token=7):
+        await self.standbys.drop(do.DropStandby(
+            job_id="job_000001", segment=segment, token=token))
+
+    async def levels(self, count):
+        """(segment, level) of the next answers."""
+        found = []
+        for _ in range(count):
+            event = await self.events.get()
+            assert isinstance(event, ev.StandbyPrepared), event
+            found.append((event.segment, event.level))
+        return found
+
+    async def broke(self):
+        event = await self.events.get()
+        assert isinstance(event, ev.StandbyBroke), event
+        return event
+
+    @property
+    def processes(self):
+        return [child.pid for child in psutil.Process().children()
+                if "peer.executor.child" in child.cmdline()]
+
+
+@pytest.fixture
+def world(tmp_path, tiny, peer_network):
+    return World(tmp_path, tiny, peer_network)
+
+
+def run(world, test):
+    async def bounded():
+        async with asyncio.timeout(DEADLINE_S):
+            try:
+                await test
+            finally:
+                await world.standbys.close()
+        assert world.processes == []
+    asyncio.run(bounded())
+
+
+def test_a_keeper_only_lets_the_source_put_snapshots(world):
+    async def scenario():
+        world.prepare(0, STORE)
+        assert await world.levels(1) == [(0, STORE)]
+        permit = world.keeper.server.permits["job_000001", 0]
+        assert (permit.source, permit.bytes_max) == (
+            "peer_b", bytes_max(world.tiny.spec, world.tiny.segments[0]))
+        assert world.processes == []
+        await world.drop(0)
+        assert world.keeper.server.permits == {}
+
+    run(world, scenario())
+
+
+def test_a_hot_standby_gives_its_process_to_the_lease(world):
+    async def scenario():
+        world.prepare(0, HOT)
+        assert await world.levels(3) == [(0, STORE), (0, WARM), (0, HOT)]
+        (pid,) = world.processes
+        prepared = await world.standbys.take("job_000001", 0)
+        assert prepared.process.pid == pid
+        assert prepared.loaded is not None
+        assert prepared.result_path.parent == world.scratch
+        assert world.keeper.server.permits == {}
+        assert world.cache._held  # until the lease holds them itself
+        world.standbys.release("job_000001", 0)
+        assert world.cache._held == {}
+        await world.standbys.close()
+        assert world.processes == [pid]  # it is the lease's now
+        await prepared.process.close()
+
+    run(world, scenario())
+
+
+def test_a_lease_that_comes_while_its_segment_is_compiled_waits_for_that(world):
+    async def scenario():
+        world.prepare(0, HOT)
+        await world.levels(2)
+        prepared = await world.standbys.take("job_000001", 0)
+        assert prepared is not None
+        await prepared.process.close()
+
+    run(world, scenario())
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 6))
+def test_a_lease_may_come_at_any_moment_of_preparing(world, turns):
+    async def scenario():
+        world.prepare(0, HOT)
+        for _ in range(turns):
+            await asyncio.sleep(0.002)
+        prepared = await world.standbys.take("job_000001", 0)
+        if prepared is not None:
+            assert prepared.process.pid in world.processes
+            await prepared.process.close()
+
+    run(world, scenario())
+
+
+def test_one_process_serves_all_and_one_segment_is_hot(world):
+    async def scenario():
+        world.prepare(0, HOT)
+        await world.levels(3)
+        world.prepare(1, HOT)
+        assert await world.levels(2) == [(1, STORE), (1, WARM)]
+        assert len(world.processes) == 1
+        await world.drop(0)
+        assert len(world.processes) == 1  # a bare one, for segment 1
+        prepared = await world.standbys.take("job_000001", 1)
+        assert prepared.loaded is None
+        await prepared.process.close()
+
+    run(world, scenario())
+
+
+def test_another_segments_program_makes_room_and_that_is_told(world):
+    async def scenario():
+        world.prepare(0, HOT)
+        await world.levels(3)
+        assert await world.standbys.take("job_000001", 1) is None
+        broke = await world.broke()
+        assert (broke.segment, broke.token) == (0, 7)
+        assert world.processes == []
+
+    run(world, scenario())
+
+
+def test_a_bare_process_is_given_to_any_segment_and_that_is_told(world):
+    async def scenario():
+        world.prepare(0, WARM)
+        await world.levels(2)
+        prepared = await world.standbys.take("job_000001", 1)
+        assert prepared.loaded is None
+        assert (await world.broke()).segment == 0
+        await world.drop(0)
+        await prepared.process.close()
+
+    run(world, scenario())
+
+
+def test_a_standby_asked_for_again_is_not_compiled_twice(world):
+    async def scenario():
+        world.prepare(0, HOT)
+        await world.levels(3)
+        (pid,) = world.processes
+        world.prepare(0, HOT, token=8)
+        assert await world.levels(3) == [(0, STORE), (0, WARM), (0, HOT)]
+        assert world.processes == [pid]
+        await world.drop(0)  # of the older token: void
+        assert world.processes == [pid]
+        await world.drop(0, token=8)
+        assert world.processes == []
+
+    run(world, scenario())
+
+
+def test_a_process_that_dies_is_told(world):
+    async def scenario():
+        world.prepare(0, HOT)
+        await world.levels(3)
+        psutil.Process(world.processes[0]).kill()
+        broke = await world.broke()
+        assert broke.code == Code.EXECUTOR_DIED
+        assert await world.standbys.take("job_000001", 0) is None
+
+    run(world, scenario())
+
+
+def test_blobs_that_cannot_be_had_are_told(tmp_path, tiny, peer_network):
+    world = World(tmp_path, tiny, peer_network, filled=False)
+
+    async def scenario():
+        world.prepare(0, WARM)
+        await world.levels(1)
+        assert (await world.broke()).code == Code.UNREACHABLE
+        await world.drop(0)
+
+    run(world, scenario())
+
+
+def test_a_program_that_cannot_be_loaded_is_told_and_leaves_a_bare_process(world):
+    async def scenario():
+        wrong = dataclasses.replace(world.tiny.segments[0], nodes=(77,))
+        with contextlib.suppress(KeyError):
+            world.prepare(0, HOT, program=wrong)
+        event = await world.events.get()
+        while isinstance(event, ev.StandbyPrepared):
+            event = await world.events.get()
+        assert isinstance(event, ev.StandbyBroke)
+        prepared = await world.standbys.take("job_000001", 0)
+        assert prepared is None or prepared.loaded is None
+        if prepared is not None:
+            await prepared.process.close()
+
+    run(world, scenario())
