@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+from dataclasses import replace
 
 import msgspec
 import psutil
@@ -27,6 +28,8 @@ from peer.owner.wish import Wish, write_wish
 from peer.settings import PeerDirectory, PeerSettings
 
 DEADLINE_S = 200
+STEPS = 1_500
+"""Of a job that lasts for some snapshots."""
 HARDWARE = HardwareReport(
     device="cpu", device_name="test", memory_bytes=1 << 34, measured_unix_s=0,
     rates=PeerRates(
@@ -75,13 +78,14 @@ class World:
         parts = DaemonParts(settings=settings, directory=directory, hardware=HARDWARE)
         return Daemon(parts)
 
-    async def submit(self, broker):
+    async def submit(self, broker, **training):
         for data in self.tiny.blobs.values():
             broker.blobs.put(data)
         credentials = self.network.member("submitter", "client_1", self.address)
         async with open_aio_channel(credentials, self.address) as channel:
+            spec = replace(self.tiny.spec, training=replace(self.tiny.spec.training, **training))
             answer = await jobs_pb2_grpc.JobServiceStub(channel).Submit(jobs_pb2.SubmitRequest(
-                spec=to_message(self.tiny.spec, job_pb2.JobSpec), request_id="r",
+                spec=to_message(spec, job_pb2.JobSpec), request_id="r",
                 protocol_version=PROTOCOL_VERSION))
         return answer.job_id
 
@@ -141,6 +145,48 @@ def test_two_daemons_train_a_job_and_leave_nothing_behind(world):
             assert not directory.status.exists()
             assert list(directory.results.glob("*")) == []
             assert '"corrections": [{' in directory.hardware.read_text(encoding="utf-8")
+
+    asyncio.run(scenario())
+    assert children() == []
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_daemon_that_ends_is_replaced_and_its_segment_goes_on(world, lost):
+    """All the way: snapshots at the holder, a standby that takes over, a log that is replayed."""
+    async def scenario():
+        broker = BrokerServer.open(world.place)
+        names = ("peer_a", "peer_b", "peer_c")
+        daemons = {name: world.daemon(name) for name in names}
+        async with (
+            asyncio.timeout(DEADLINE_S), running(broker.serve()) as served,
+            contextlib.AsyncExitStack() as stack,
+        ):
+            ran = {name: await stack.enter_async_context(running(daemon.run()))
+                   for name, daemon in daemons.items()}
+            await until(lambda: len(live(broker)) == 3, served, *ran.values())
+            job_id = await world.submit(broker, steps=STEPS)
+
+            def job():
+                return views.job(broker.driver.core, job_id)
+
+            def record():
+                return broker.driver.core.state.jobs[job_id]
+
+            await until(lambda: record().position > 0 or job().has_ended, served, *ran.values())
+            assert not job().has_ended, job().error_message
+            before = {lease.index: lease.peer_id for lease in record().leases}
+            spare = (set(names) - set(before.values())).pop()
+            gone = ran.pop(before[lost])
+            gone.cancel()
+            await until(lambda: job().has_ended, served, *ran.values())
+            assert (job().state, job().steps_done) == ("succeeded", STEPS), job().error_message
+            after = {lease.index: lease.peer_id for lease in record().leases}
+            assert after == {**before, lost: spare}
+            assert record().takeovers == 1
+            left = [daemon for name, daemon in daemons.items() if name != before[lost]]
+            await until(lambda: not any(daemon._works for daemon in left), served, *ran.values())
+            for daemon in left:
+                assert list(daemon._parts.directory.results.glob("*")) == []
 
     asyncio.run(scenario())
     assert children() == []
