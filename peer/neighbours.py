@@ -31,8 +31,8 @@ LAG_FRAMES = 4_096
 RELINK_S = 0.5
 """Pause before a link that failed, though both ends may be well, is made anew; it doubles."""
 RELINK_LONGEST_S = 30.0
-SETTINGS = LinkSettings(broken_timeout_s=1.0)
-"""A neighbour without a stream for a second is reported: the broker knows more, and decides."""
+SETTINGS = LinkSettings(broken_timeout_s=0.4)
+"""A neighbour without a stream for so long is reported: the broker knows more, and decides."""
 
 BLAMES = frozenset({Code.INVALID_ARGUMENT, Code.LIMIT_EXCEEDED, Code.NOT_ALLOWED})
 """Codes of a failed link by which the other side did what no correct peer does."""

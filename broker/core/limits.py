@@ -130,3 +130,6 @@ BRAKE_SHARE = 0.5
 
 DRAIN_MAX_MS = 7 * 86_400_000
 """Longest deadline for emptying a peer."""
+
+USUAL_LIFE_S = 3_600.0
+"""Time that a home peer usually stays, where nothing is known: for the time between snapshots."""

@@ -19,6 +19,7 @@ class Policy:
         replay_budget_ms: longest that a takeover should take to replay; the snapshots' interval
             follows from it.
         snapshot_overhead: largest share of the time that segments may stand still for snapshots.
+        snapshot_line_share: largest share of the time that snapshots may occupy a peer's line.
         snapshot_holders: copies of a snapshot that are kept off the segment's own peer.
         shard_bytes: snapshots larger than this are kept in Reed-Solomon shards; 0: never.
         reconnect_grace_ms: time a peer whose stream closed has to come back before it is lost: a
@@ -36,6 +37,7 @@ class Policy:
     mass_loss_grace_ms: int = 20_000
     replay_budget_ms: int = 5_000
     snapshot_overhead: float = 0.02
+    snapshot_line_share: float = 0.2
     snapshot_holders: int = 2
     shard_bytes: int = 0
     restart_grace_ms: int = 60_000

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isfinite
 
-from broker.core import failures, membership, pace, pool, snapshots, takeover
+from broker.core import failures, limits, membership, pace, pool, snapshots, takeover
 from broker.core.commands import AcknowledgeReports
 from broker.core.events import (
     EvaluationDone,
@@ -34,6 +34,7 @@ from broker.core.jobs import (
 )
 from broker.core.leases import find, release_revoked
 from broker.core.state import (
+    STARTED,
     EvaluationRecord,
     JobRecord,
     JobState,
@@ -93,7 +94,8 @@ def _apply(turn: Turn, peer: PeerRecord, event: AnyReport) -> None:
         case SegmentFinished():
             _finished(turn, job, lease, peer, event)
         case SnapshotStored():
-            if not _is_out_of_turn(turn, lease, peer, event, or_finished=True):
+            # Of any phase: a segment that moves tells of the snapshot that it begins with.
+            if job.state in STARTED:
                 snapshots.stored(turn, job, lease, event)
                 pool.choose_interval(turn, job)
         case NeighbourLost():
@@ -144,6 +146,10 @@ def _count_steps(
     job.losses.extend(new)
     job.losses_at_ns.extend([turn.now_ns] * len(new))
     lease.steps_done += finite
+    if lease.trouble is not None and lease.steps_done > lease.trouble.steps_done:
+        lease.trouble = None
+    if new and len(job.losses) % limits.PACE_STEPS < len(new):
+        pool.choose_interval(turn, job)
     job.steps_done = max(job.steps_done, min(other.steps_done for other in job.leases))
     if finite < event.count:
         message = (f"The loss became {event.losses[finite]} at step {event.first_step + finite} "
@@ -248,12 +254,10 @@ def _released(turn: Turn, peer: PeerRecord, lease: LeaseRecord | None) -> None:
 
 
 def _is_out_of_turn(
-    turn: Turn, lease: LeaseRecord, peer: PeerRecord, event: PeerReport, *,
-    or_finished: bool = False,
+    turn: Turn, lease: LeaseRecord, peer: PeerRecord, event: PeerReport
 ) -> bool:
     """Progress of a segment that does not run (yet, or any more) is nobody's progress."""
-    if lease.phase is LeasePhase.RUNNING or (
-            or_finished and lease.phase is LeasePhase.FINISHED):
+    if lease.phase is LeasePhase.RUNNING:
         return False
     text = (f"{type(event).__name__} of {peer.label} for segment {lease.index}, "
             f"which is {lease.phase}.")

@@ -9,7 +9,7 @@ the one before it are kept.
 from __future__ import annotations
 
 from itertools import pairwise
-from math import ceil
+from math import inf, sqrt
 
 from broker.core import limits
 from broker.core.commands import CompleteSnapshot, Holder, SnapshotSource
@@ -172,14 +172,38 @@ def restart_at(job: JobRecord, position: int) -> None:
 def interval(turn: Turn, job: JobRecord) -> int:
     """Positions between two snapshots.
 
-    Often enough that a replay stays within the policy's budget, were it as slow as the first time.
-    Not so often that copying takes more than its share of the time, nor more often than
-    `limits.SNAPSHOT_SPACING_MS`, as each has a price at its holders too.
+    The best time between two weighs what copying costs against what a loss would cost to replay
+    (Young 1974; Daly 2006, doi:10.1016/j.future.2004.11.016): the root of twice the copy's time
+    times the mean time between losses. It is bounded from above by the policy's replay budget.
+    From below, and that goes first, by what copying and sending may take of the segments' time and
+    of their lines, and by `limits.SNAPSHOT_SPACING_MS`.
     """
     policy, step_s = turn.state.policy, max(step_seconds(job), 1e-4)
-    longest = int(policy.replay_budget_ms / 1_000 / step_s)
-    spacing_s = max(limits.SNAPSHOT_SPACING_MS / 1_000, job.copy_s / policy.snapshot_overhead)
-    return max(1, longest, ceil(spacing_s / step_s))
+    best_s = sqrt(2 * job.copy_s * _seconds_between_losses(turn, job))
+    spacing_s = max(
+        limits.SNAPSHOT_SPACING_MS / 1_000, job.copy_s / policy.snapshot_overhead,
+        _sending_seconds(turn.state, job) / policy.snapshot_line_share)
+    wanted_s = max(spacing_s, min(best_s or inf, policy.replay_budget_ms / 1_000))
+    return max(1, int(wanted_s / step_s))
+
+
+def _seconds_between_losses(turn: Turn, job: JobRecord) -> float:
+    """Mean time between losses of one segment's holder: an hour, until this job knows better."""
+    lived_s = (turn.now_ns - job.submitted_at_ns) / 1e9 * len(job.leases)
+    return (limits.USUAL_LIFE_S + lived_s) / (1 + job.takeovers)
+
+
+def _sending_seconds(state: State, job: JobRecord) -> float:
+    """Longest that a segment's peer takes to give its newest snapshot to all who keep it."""
+    longest_s = 0.0
+    for lease, known in zip(job.leases, job.snapshots, strict=True):
+        if known:
+            record = known[max(known)]
+            longest_s = max(longest_s, sum(
+                record.size_bytes / record.data_shards / link.link.bandwidth_bytes_per_s
+                for holder in record.holders
+                if (link := state.links.get((lease.peer_id, holder))) is not None))
+    return longest_s
 
 
 def step_seconds(job: JobRecord) -> float:
