@@ -86,38 +86,38 @@ def test_a_signal_ends_a_peer_without_a_broker_at_once(idle):
 
 # --- of peers at work ----------------------------------------------------------------------------
 
-STEPS = 120
+STEPS = 200
 FREED_S = 5.0
 """Longest from the hand-over to the end of the process that computed."""
 
 
 @pytest.fixture(scope="module")
-def busy(start_network):
-    """Two peers work, the third may take over."""
-    return start_network(3)
-
-
-@pytest.fixture(scope="module")
-def busy_client(busy):
-    with busy.client() as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def undisturbed(busy_client, lab, tmp_path_factory):
-    """Weights and curves of the same job when nobody wants anything back."""
-    job = busy_client.train(**lab.arguments(steps=STEPS), peers=2)
-    return lab.weights(job, tmp_path_factory.mktemp("undisturbed")), lab.curves(job)
+def undisturbed():
+    """Weights and curves of the same job when nobody wants anything back, once it has run."""
+    return []
 
 
 @pytest.fixture
-def as_undisturbed(undisturbed, lab, tmp_path):
+def as_undisturbed(network, client, undisturbed, lab, tmp_path):
+    if not undisturbed:
+        job = client.train(**lab.arguments(steps=STEPS), peers=2)
+        undisturbed += lab.weights(job, tmp_path), lab.curves(job)
+
     def check(job):
         weights, curves = undisturbed
         assert lab.different(weights, lab.weights(job, tmp_path)) == []
         assert lab.curves(job) == curves
 
     return check
+
+
+@pytest.fixture
+def lend_again(network):
+    """Takes the number of a peer that is to be lent again when the test is over."""
+    numbers = []
+    yield numbers.append
+    for number in numbers:
+        tell(network, "resume", number=number)
 
 
 def begin(network, client, lab):
@@ -148,45 +148,44 @@ def until_freed(network, job, number, executors):
     return freed_s - handed_over_s
 
 
-def test_a_busy_peer_that_is_paused_hands_over(busy, busy_client, lab, as_undisturbed):
-    job, number, executors = begin(busy, busy_client, lab)
+def test_a_busy_peer_that_is_paused_hands_over(
+    network, client, lab, as_undisturbed, lend_again
+):
+    job, number, executors = begin(network, client, lab)
+    lend_again(number)
     with ThreadPoolExecutor(1) as pool:
-        pausing = pool.submit(tell, busy, "pause", "--deadline", "60s", number=number)
-        freed_s = until_freed(busy, job, number, executors)
+        pausing = pool.submit(tell, network, "pause", "--deadline", "60s", number=number)
+        freed_s = until_freed(network, job, number, executors)
         paused = pausing.result()
     assert freed_s < FREED_S
     assert (paused["availability"], paused["held"]) == ("paused", [])
     assert {process.pid for process in executors} <= set(paused["ended"])
     as_undisturbed(job)
-    assert tell(busy, "status", number=number)["availability"] == "paused"
-    tell(busy, "resume", number=number)
-    busy.wait_until(lambda: lab.free_peers(busy) == 3, "all peers are free")
+    assert tell(network, "status", number=number)["availability"] == "paused"
 
 
-def test_a_busy_peer_that_is_terminated_hands_over(busy, busy_client, lab, as_undisturbed):
-    job, number, _ = begin(busy, busy_client, lab)
-    busy.send_signal(f"peer-{number}", signal.SIGTERM)
-    assert busy.wait_for_end(f"peer-{number}") == 0
+def test_a_busy_peer_that_is_terminated_hands_over(network, client, lab, as_undisturbed):
+    job, number, _ = begin(network, client, lab)
+    network.send_signal(f"peer-{number}", signal.SIGTERM)
+    assert network.wait_for_end(f"peer-{number}") == 0
     as_undisturbed(job)
-    busy.start_peer(number)
-    busy.wait_for_peers(3)
 
 
-def test_a_busy_peer_that_leaves_hands_over(busy, busy_client, lab, as_undisturbed):
-    job, number, executors = begin(busy, busy_client, lab)
-    left = tell(busy, "leave", "--deadline", "60s", number=number)
+def test_a_busy_peer_that_leaves_hands_over(network, client, lab, as_undisturbed):
+    job, number, executors = begin(network, client, lab)
+    left = tell(network, "leave", "--deadline", "60s", number=number)
     assert {process.pid for process in executors} <= set(left["ended"])
-    assert busy.wait_for_end(f"peer-{number}") == 0
+    assert network.wait_for_end(f"peer-{number}") == 0
     as_undisturbed(job)
-    busy.start_peer(number)
-    busy.wait_for_peers(3)
 
 
-def test_a_busy_peer_that_finishes_keeps_what_it_has(busy, busy_client, lab, as_undisturbed):
-    job, number, executors = begin(busy, busy_client, lab)
-    finishing = tell(busy, "finish", number=number)
+def test_a_busy_peer_that_finishes_keeps_what_it_has(
+    network, client, lab, as_undisturbed, lend_again
+):
+    job, number, executors = begin(network, client, lab)
+    lend_again(number)
+    finishing = tell(network, "finish", number=number)
     assert job.id in finishing["held"][0]
     assert all(process.is_running() for process in executors)
     as_undisturbed(job)
-    assert tell(busy, "finish", "--wait", "60s", number=number)["held"] == []
-    tell(busy, "resume", number=number)
+    assert tell(network, "finish", "--wait", "60s", number=number)["held"] == []
