@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from dag.job import JobSpec
 from homespun.errors import Code, HomespunError
+from homespun.ids import is_digest
 from homespun.v1 import session_pb2
 from homespun.wire import from_message, to_message
 from ir.segment import Segment
@@ -18,6 +19,8 @@ from peer.snapshots.keeper import HeldSnapshot
 
 HELD_SNAPSHOTS_MAX = 1_024
 """Snapshots that a registration names."""
+HOLDERS_MAX = 255
+"""Of one snapshot: so many different shards there can be."""
 
 
 def event_of(message: session_pb2.BrokerMessage, at_ns: int) -> ev.AnyEvent | None:
@@ -99,12 +102,22 @@ def _snapshot_plan(plan: session_pb2.SnapshotPlan, at_ns: int) -> ev.SnapshotPla
 
 
 def _holders(holders: Iterable[session_pb2.Holder]) -> tuple[ev.Holder, ...]:
-    return tuple(
+    found = tuple(
         ev.Holder(peer_id=holder.peer_id, address=holder.address, shard=holder.shard)
         for holder in holders)
+    if len(found) > HOLDERS_MAX or not all(0 <= holder.shard < HOLDERS_MAX for holder in found):
+        raise HomespunError(
+            Code.INVALID_ARGUMENT,
+            f"{len(found)} holders of a snapshot are named, with shards {found[0].shard} and so "
+            f"on; expected at most {HOLDERS_MAX}, with shards below that")
+    return found
 
 
 def _source(source: session_pb2.SnapshotSource) -> ev.SnapshotSource:
+    if source.size_bytes < 0 or not is_digest(source.digest):
+        raise HomespunError(
+            Code.INVALID_ARGUMENT, f"there is no snapshot {source.digest[:80]!r} of "
+            f"{source.size_bytes} bytes")
     return ev.SnapshotSource(
         digest=source.digest,
         size_bytes=source.size_bytes,
@@ -120,6 +133,8 @@ def _check_counts(asked: session_pb2.StandBy | session_pb2.AssignSegment) -> Non
 
 def _assignment(assign: session_pb2.AssignSegment, at_ns: int) -> ev.AssignmentReceived:
     _check_counts(assign)
+    if assign.position < 0:
+        raise HomespunError(Code.INVALID_ARGUMENT, f"there is no position {assign.position}")
     return ev.AssignmentReceived(
         at_ns=at_ns,
         job_id=assign.job_id,

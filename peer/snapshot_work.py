@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
@@ -64,7 +64,7 @@ class SnapshotWork:
 
     def written(self, message: SnapshotWritten) -> None:
         """The executor has written one: keep it, then give it away."""
-        self._beside(self._keep(message), message.position)
+        self._beside(message.position, self._keep, message)
 
     def set_holders(self, command: do.SetHolders) -> None:
         """Somebody else is to have them, the newest one too."""
@@ -74,7 +74,7 @@ class SnapshotWork:
     def forget_before(self, position: int) -> None:
         """Older ones than this may go, but for one."""
         self._beside(
-            self._keeper.forget_before(self._job_id, self._segment, position), position)
+            position, self._keeper.forget_before, self._job_id, self._segment, position)
 
     async def close(self) -> None:
         """Stop giving; what is kept stays."""
@@ -84,15 +84,20 @@ class SnapshotWork:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _beside(self, work: Coroutine[object, object, None], position: int) -> None:
-        """Do something about a snapshot beside the segment's work; what fails is told."""
-        task = asyncio.create_task(self._told(work, position))
+    def _beside(
+        self, position: int, work: Callable[..., Awaitable[None]], *args: object
+    ) -> None:
+        """Do something about a snapshot beside the segment's work."""
+        task = asyncio.create_task(self._told(position, work, *args))
         self._keeping.add(task)
         task.add_done_callback(self._keeping.discard)
 
-    async def _told(self, work: Coroutine[object, object, None], position: int) -> None:
+    async def _told(
+        self, position: int, work: Callable[..., Awaitable[None]], *args: object
+    ) -> None:
+        """Do something about a snapshot; what fails is told."""
         try:
-            await work
+            await work(*args)
         except HomespunError as error:
             self._failed(position, error)
         except Exception as error:  # a defect must not become a silent gap
@@ -122,7 +127,7 @@ class SnapshotWork:
             task = self._tasks.get(holder)
             if task is None or task.done():
                 self._tasks[holder] = asyncio.create_task(
-                    self._told(self._serve(holder), self._newest.position))
+                    self._told(self._newest.position, self._serve, holder))
         self._changed.set()
         self._changed = asyncio.Event()
 
