@@ -86,7 +86,7 @@ def test_a_signal_ends_a_peer_without_a_broker_at_once(idle):
 
 # --- of peers at work ----------------------------------------------------------------------------
 
-STEPS = 200
+STEPS = 120
 FREED_S = 5.0
 """Longest from the hand-over to the end of the process that computed."""
 
