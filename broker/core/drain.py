@@ -57,12 +57,13 @@ def drain_requested(turn: Turn, event: DrainRequested) -> None:
 
 
 def _set_deadline(turn: Turn, peer: PeerRecord, deadline_ms: int) -> None:
-    """A deadline is kept if the same wish is said again, so a reconnect does not put it off."""
+    """The nearest deadline counts, so a wish that is said again does not put it off."""
     bounded_ms = min(max(deadline_ms, 0), limits.DRAIN_MAX_MS)
     if not peer.is_emptied:
         peer.drain_at_ns = None
-    elif bounded_ms and peer.drain_at_ns is None:
-        peer.drain_at_ns = turn.now_ns + bounded_ms * NS_PER_MS
+    elif bounded_ms:
+        wanted_ns = turn.now_ns + bounded_ms * NS_PER_MS
+        peer.drain_at_ns = min(wanted_ns, peer.drain_at_ns or wanted_ns)
     cluster_changed(turn.state)
 
 

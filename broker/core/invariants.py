@@ -59,6 +59,7 @@ def check(state: State) -> None:
     unfinished = [job.job_id for job in state.jobs.values() if job.state not in TERMINAL]
     _require(list(state.unfinished) == unfinished, "the list of unfinished jobs is wrong")
     tokens = [lease.token for job in state.jobs.values() for lease in job.leases]
+    tokens += [token for job in state.jobs.values() for token in job.standbys]
     _require(len(set(tokens)) == len(tokens), "I2: a token was granted twice")
     _require(max(tokens, default=0) <= state.last_token, "I2: a token above the last one granted")
     planning = [j.job_id for j in state.unfinished.values() if j.state is JobState.PLANNING]
@@ -119,8 +120,11 @@ def _check_holder(state: State, lease: LeaseRecord, where: str) -> None:
 def _check_started(state: State, job: JobRecord, where: str) -> None:
     """I5: what a vacant segment would need is kept, and waits have a reason that people see."""
     _require(len(job.snapshots) == len(job.leases), f"I5: {where}: snapshots of other segments")
-    started = min(lease.position for lease in job.leases)
-    _require(job.position >= started, f"I5: {where} has gone back behind {started}")
+    for lease in job.leases:
+        kept = lease.position <= job.position <= lease.steps_done
+        _require(lease.phase not in VALID_PHASES or kept,
+                 f"I5: {where}: segment {lease.index} began at {lease.position}, is at "
+                 f"{lease.steps_done}; logs are kept from {job.position} on")
     for index, known in enumerate(job.snapshots):
         _require(job.position == 0 or job.position in known,
                  f"I5: {where}: segment {index} has no snapshot of {job.position}")

@@ -13,7 +13,7 @@ from broker.core.admission import problem_with
 from broker.core.commands import Reject, Reply
 from broker.core.events import CancelRequested, JobSubmitted
 from broker.core.invariants import InvariantViolation
-from broker.core.leases import end_all, start
+from broker.core.leases import end_all, tell_all
 from broker.core.pool import choose_interval, end_all_standbys
 from broker.core.state import (
     TERMINAL,
@@ -146,9 +146,7 @@ def start_when_ready(turn: Turn, job: JobRecord) -> None:
     choose_interval(turn, job)
     for lease in job.leases:
         lease.phase = LeasePhase.RUNNING
-    for lease in job.leases:
-        if turn.state.peers[lease.peer_id].session_id:
-            turn.emit(start(turn, job, lease))
+    tell_all(turn, job)
     turn.note(job.job_id, "job_running", f"All {len(job.leases)} segments are loaded.")
 
 

@@ -18,6 +18,7 @@ from broker.core.commands import (
 )
 from broker.core.state import (
     NS_PER_MS,
+    STARTED,
     VALID_PHASES,
     JobRecord,
     LeasePhase,
@@ -119,7 +120,25 @@ def stall_timeout_ms(turn: Turn, job: JobRecord) -> int:
     return max(turn.state.policy.stall_timeout_ms, limits.STALL_STEPS * step_ms)
 
 
-def start(turn: Turn, job: JobRecord, lease: LeaseRecord) -> StartJob:
+def tell_all(turn: Turn, job: JobRecord) -> None:
+    """Tell every peer at work who holds which segment now, where that is news to it."""
+    for lease in job.leases:
+        tell(turn, job, lease)
+
+
+def tell(turn: Turn, job: JobRecord, lease: LeaseRecord, *, again: bool = False) -> None:
+    """Tell one peer at work who holds which segment now, if that is news to it, or `again`."""
+    at_work = lease.phase in (LeasePhase.RUNNING, LeasePhase.FINISHED) and not lease.is_log_gone
+    if not at_work or job.state not in STARTED or not turn.state.peers[lease.peer_id].session_id:
+        return
+    command = _start(turn, job, lease)
+    now = tuple((member.token, member.tensor_address) for member in command.members)
+    if again or now != lease.told:
+        lease.told = now
+        turn.emit(command)
+
+
+def _start(turn: Turn, job: JobRecord, lease: LeaseRecord) -> StartJob:
     """The command that lets a ready peer run, or tells it of a change: who is where."""
     members = tuple(_member(turn, other) for other in job.leases)
     return StartJob(

@@ -18,8 +18,8 @@ from broker.core import (
     jobs,
     keys,
     links,
+    losses,
     membership,
-    pace,
     planning,
     pool,
     reports,
@@ -113,7 +113,7 @@ class Broker:
         jobs_waiting = state.unfinished.values()
         times = [
             at_ns for job in jobs_waiting
-            for at_ns in (job.deadline_ns, job.fallback_ns, pace.next_deadline_ns(job))
+            for at_ns in (job.deadline_ns, job.fallback_ns, losses.next_deadline_ns(job))
             if at_ns is not None]
         of_peers = membership.next_deadline_ns(state)
         if of_peers is not None:
@@ -191,7 +191,7 @@ def _dispatch(turn: Turn, event: AnyEvent) -> None:
 
 def _time_passed(turn: Turn, event: TimerFired) -> None:
     membership.time_passed(turn, frozenset(event.silent_peers))
-    pace.judge_troubles(turn)
+    losses.judge(turn)
     for job in list(turn.state.unfinished.values()):
         if job.deadline_ns is not None and job.deadline_ns <= turn.now_ns:
             jobs.deadline_passed(turn, job)

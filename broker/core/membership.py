@@ -10,7 +10,7 @@ most peers at once: the brake. Both are more likely the broker's own doing.
 
 from __future__ import annotations
 
-from broker.core import drain, limits, pace, pool, snapshots, takeover
+from broker.core import drain, limits, losses, pool, snapshots, takeover
 from broker.core.commands import AcknowledgeReports, DisconnectPeer, RevokeSegment
 from broker.core.events import (
     BrokerStarted,
@@ -25,11 +25,12 @@ from broker.core.events import (
 from broker.core.leases import (
     assignment,
     find,
-    lose_log,
     release,
     release_overdue,
     release_revoked,
     revocation,
+    tell,
+    tell_all,
 )
 from broker.core.links import probe_newcomer
 from broker.core.planning import put_back
@@ -142,10 +143,13 @@ def _problem_with(state: State, event: PeerConnected) -> tuple[Code, str] | None
         return Code.LIMIT_EXCEEDED, f"This broker knows {limits.MAX_PEERS} peers, its limit."
     if event.availability not in drain.AVAILABILITIES:
         return Code.INVALID_ARGUMENT, f"Nobody can be {event.availability[:80]!r}."
-    if len(event.leases) > limits.MAX_HELD_LEASES:
-        return Code.LIMIT_EXCEEDED, (
-            f"{len(event.leases)} leases named; at most {limits.MAX_HELD_LEASES}. "
-            "Restart the peer.")
+    for what, count, most in (
+        ("leases", len(event.leases), limits.MAX_HELD_LEASES),
+        ("standbys", len(event.standbys), limits.MAX_HELD_STANDBYS),
+        ("snapshots", len(event.snapshots), limits.MAX_HELD_SNAPSHOTS),
+    ):
+        if count > most:
+            return Code.LIMIT_EXCEEDED, f"{count} {what} named; at most {most}. Restart the peer."
     texts = {
         "peer_id": event.peer_id,
         "session_id": event.session_id,
@@ -191,7 +195,8 @@ def _remind(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
     """A peer that still has its segment may have missed what was said meanwhile."""
     if lease.phase is LeasePhase.RUNNING:
         lease.deadline_ns = None
-    takeover.tell_members(turn, job, lease)
+    tell(turn, job, lease, again=True)
+    tell_all(turn, job)  # its address may be another
     if job.state in STARTED:
         pool.plan_snapshots(turn, job, lease, again=True)
         completion = snapshots.completion(turn, job, lease)
@@ -236,7 +241,7 @@ def _assign_again(turn: Turn, peer: PeerRecord, lease: LeaseRecord) -> None:
     elif lease.phase is LeasePhase.RUNNING:
         lease.deadline_ns = turn.now_ns + turn.state.policy.takeover_grace_ms * NS_PER_MS
     elif lease.phase is LeasePhase.FINISHED:
-        lose_log(turn, lease)
+        losses.log_lost(turn, lease, peer, "came back without its log")
 
 
 def _revoke_unknown(turn: Turn, peer: PeerRecord, item: HeldLease | HeldStandby) -> None:
@@ -283,9 +288,7 @@ def _grace_ms(state: State, peer: PeerRecord) -> int:
 
 def _is_missed(state: State, peer: PeerRecord) -> bool:
     """Whether a neighbour of one of its segments has lost the peer too."""
-    return any(
-        other.trouble is not None and other.trouble.peer_id == peer.peer_id
-        for job in pool.jobs_of(state, peer) for other in job.leases)
+    return any(losses.is_missed(job, peer) for job in pool.jobs_of(state, peer))
 
 
 def neighbour_lost(
@@ -306,7 +309,7 @@ def neighbour_lost(
         return
     if other.peer_id != event.blamed_peer or takeover.is_vacant(other):
         return
-    pace.note_trouble(turn, job, lease, event.neighbour, event.message)
+    losses.note_trouble(turn, job, lease, event.neighbour, event.message)
     peer = turn.state.peers[other.peer_id]
     if peer.state is PeerState.SUSPECT and not peer.session_id:
         peer.trouble = "closed its streams to the broker and to a neighbour at once"
@@ -396,7 +399,7 @@ def _judge_missing(turn: Turn, peer: PeerRecord, lease: LeaseRecord) -> None:
     if lease.deadline_ns is None or not peer.session_id or lease.deadline_ns > turn.now_ns:
         return
     if lease.phase is LeasePhase.RUNNING:
-        takeover.segment_lost(turn, lease, peer, "came back without the segment")
+        losses.segment_lost(turn, lease, peer, "came back without the segment")
         release_revoked(turn, lease)
         takeover.recover(turn, turn.state.jobs[lease.job_id])
     elif lease.phase is LeasePhase.ASSIGNED:
@@ -416,7 +419,7 @@ def _lose(turn: Turn, peer: PeerRecord) -> None:
         pool.forget_standby(turn.state, standby)
     for lease in list(peer.leases.values()):
         if lease.phase in HELD_PHASES or lease.phase is LeasePhase.FINISHED:
-            takeover.segment_lost(turn, lease, peer, peer.trouble)
+            losses.segment_lost(turn, lease, peer, peer.trouble)
 
 
 def _end_session(turn: Turn, peer: PeerRecord, code: str, message: str) -> None:

@@ -1,7 +1,6 @@
-"""Segments that a better peer could run faster, and neighbours that cannot reach each other.
+"""Segments that a better peer could run faster: the slowest moves to a ready backup, if that pays.
 
-Both are answered by moving a segment to a ready backup, and only if that pays: the pipeline waits
-for its slowest segment, so no other is worth a move.
+The pipeline waits for its slowest segment, so no other is worth a move.
 """
 
 from __future__ import annotations
@@ -11,19 +10,8 @@ from statistics import median
 
 from broker.core import limits, pool
 from broker.core.events import SegmentPace
-from broker.core.snapshots import step_seconds
-from broker.core.state import (
-    STARTED,
-    JobRecord,
-    JobState,
-    LeasePhase,
-    LeaseRecord,
-    LinkTrouble,
-    PeerRecord,
-    PeerState,
-    Turn,
-)
-from broker.core.takeover import hand_over, is_vacant
+from broker.core.state import JobRecord, JobState, LeaseRecord, PeerRecord, Turn
+from broker.core.takeover import hand_over
 
 
 def measured(turn: Turn, job: JobRecord, lease: LeaseRecord, event: SegmentPace) -> None:
@@ -88,59 +76,3 @@ def _error(job: JobRecord, lease: LeaseRecord) -> float:
     planned_s = placed.forward_s + placed.backward_s
     predicted_s = dict(job.ranking[lease.index]).get(lease.peer_id, planned_s)
     return lease.pace_s / predicted_s if predicted_s > 0 else 1.0
-
-
-def note_trouble(
-    turn: Turn, job: JobRecord, lease: LeaseRecord, neighbour: int, message: str
-) -> None:
-    """Two segments have lost each other though both are there: they get some time."""
-    other = job.leases[neighbour]
-    grace_ms = max(limits.LINK_GRACE_MS, int(2_000 * step_seconds(job)))
-    lease.trouble = LinkTrouble(
-        neighbour, other.peer_id, lease.steps_done, turn.now_ns + grace_ms * 1_000_000, message)
-    text = f"Segment {lease.index} lacks segment {neighbour}: {message}"
-    turn.note(job.job_id, "neighbour_lost", text[: limits.MAX_MESSAGE])
-
-
-def judge_troubles(turn: Turn) -> None:
-    """Replace who is blamed, if time is over and nothing moved, and somebody can take over."""
-    for job in list(turn.state.unfinished.values()):
-        if job.state in STARTED:
-            for lease in list(job.leases):
-                _judge_trouble(turn, job, lease)
-
-
-def _judge_trouble(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
-    trouble = lease.trouble
-    if trouble is None or trouble.deadline_ns > turn.now_ns:
-        return
-    lease.trouble = None
-    other = job.leases[trouble.neighbour]
-    same = other.peer_id == trouble.peer_id and not is_vacant(other)
-    if not same or lease.phase is not LeasePhase.RUNNING or lease.steps_done > trouble.steps_done:
-        return
-    moved = _replaceable(turn, job, lease, other)
-    if moved is None:
-        note_trouble(turn, job, lease, trouble.neighbour, trouble.message)
-        return
-    hand_over(turn, moved, f"segments {lease.index} and {other.index} cannot reach each other")
-
-
-def _replaceable(
-    turn: Turn, job: JobRecord, lease: LeaseRecord, other: LeaseRecord
-) -> LeaseRecord | None:
-    """The one that more neighbours miss, of those that a backup is ready for."""
-    state = turn.state
-    missed = {end.index: sum(
-        segment.trouble is not None and segment.trouble.neighbour == end.index
-        for segment in job.leases) for end in (other, lease)}
-    ready = [end for end in (other, lease) if pool.is_covered(state, job, end.index)
-             and end.phase is LeasePhase.RUNNING
-             and state.peers[end.peer_id].state is PeerState.LIVE]
-    return max(ready, key=lambda end: missed[end.index], default=None)
-
-
-def next_deadline_ns(job: JobRecord) -> int | None:
-    """When a trouble of the job's segments must be judged."""
-    times = [lease.trouble.deadline_ns for lease in job.leases if lease.trouble is not None]
-    return min(times, default=None)

@@ -74,20 +74,15 @@ def _is_apart(state: State, one: PeerRecord, other: PeerRecord) -> int:
     return sum(a == b for a, b in zip(domain(state, one), domain(state, other), strict=True))
 
 
-def shortage(state: State, job: JobRecord) -> str:
+def shortage(state: State, job: JobRecord, index: int) -> str:
     """Why nobody takes a vacant segment over, for a person."""
     free = free_peers(state)
     if not free:
         live = sum(peer.state is PeerState.LIVE for peer in state.peers.values())
         return f"none of {live} live peers is free"
-    index = next(lease.index for lease in job.leases if _needs_holder(lease))
     whys = [f"{peer.label} {refusal(state, job, index, peer) or 'is about to be asked'}"
             for peer in free[:3]]
     return "; ".join(whys)
-
-
-def _needs_holder(lease: LeaseRecord) -> bool:
-    return lease.phase not in HELD_PHASES
 
 
 # --- who does ---------------------------------------------------------------------------------

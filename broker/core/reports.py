@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import isfinite
 
-from broker.core import failures, limits, membership, pace, pool, snapshots, takeover
+from broker.core import failures, limits, losses, membership, pace, pool, snapshots, takeover
 from broker.core.commands import AcknowledgeReports
 from broker.core.events import (
     EvaluationDone,
@@ -99,7 +99,7 @@ def _apply(turn: Turn, peer: PeerRecord, event: AnyReport) -> None:
                 snapshots.stored(turn, job, lease, event)
                 pool.choose_interval(turn, job)
         case NeighbourLost():
-            if not _is_out_of_turn(turn, lease, peer, event):
+            if not _is_out_of_turn(turn, lease, peer, event, or_finished=True):
                 membership.neighbour_lost(turn, job, lease, event)
         case SegmentPace():
             if not _is_out_of_turn(turn, lease, peer, event):
@@ -248,7 +248,7 @@ def _released(turn: Turn, peer: PeerRecord, lease: LeaseRecord | None) -> None:
     if lease is None:
         return
     if lease.phase is not LeasePhase.REVOKED:
-        takeover.segment_lost(turn, lease, peer, "gave its segment up though nobody took it back")
+        losses.segment_lost(turn, lease, peer, "gave its segment up though nobody took it back")
     release_revoked(turn, lease)
     takeover.recover(turn, turn.state.jobs[lease.job_id])
 

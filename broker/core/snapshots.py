@@ -16,6 +16,7 @@ from broker.core.commands import CompleteSnapshot, Holder, SnapshotSource
 from broker.core.events import HeldSnapshot, SnapshotStored
 from broker.core.state import (
     HELD_PHASES,
+    VALID_PHASES,
     JobRecord,
     LeasePhase,
     LeaseRecord,
@@ -76,9 +77,12 @@ def _problem_with(
 
 def _complete(turn: Turn, job: JobRecord) -> None:
     """Move the complete position on as far as all segments have come."""
+    # A segment that replays needs its neighbours' logs until it has come as far itself.
+    reached = min((lease.steps_done for lease in job.leases if lease.phase in VALID_PHASES),
+                  default=job.position)
     common = set.intersection(*(
         {position for position, record in known.items()
-         if position > job.position and _is_safe(turn.state, job, index, record)}
+         if job.position < position <= reached and _is_safe(turn.state, job, index, record)}
         for index, known in enumerate(job.snapshots)))
     if not common:
         return
@@ -154,11 +158,21 @@ def reconcile(turn: Turn, peer: PeerRecord, held: tuple[HeldSnapshot, ...]) -> N
         for index, known in enumerate(job.snapshots):
             for position, record in known.items():
                 item = named.get((job.job_id, index, position))
-                if item is not None and item.digest == record.digest:
-                    shard = item.shard if item.data_shards > 1 else WHOLE
-                    record.holders[peer.peer_id] = shard
-                else:
+                shard = None if item is None else _shard(item, record)
+                if shard is None:
                     record.holders.pop(peer.peer_id, None)
+                else:
+                    record.holders[peer.peer_id] = shard
+
+
+def _shard(item: HeldSnapshot, record: SnapshotRecord) -> int | None:
+    """What a peer has of a snapshot; None if it is of another run, or cannot be."""
+    if item.digest != record.digest:
+        return None
+    if item.data_shards == 1:
+        return WHOLE
+    fits = item.data_shards == record.data_shards and 0 <= item.shard < limits.MAX_SHARDS
+    return item.shard if fits else None
 
 
 def restart_at(job: JobRecord, position: int) -> None:

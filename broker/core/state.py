@@ -101,15 +101,19 @@ class LeaseRecord:
     deadline_ns: int | None = None
     """REVOKED: until when the peer must confirm. ASSIGNED in a takeover: until when it must be
     ready. RUNNING: the peer came back without the segment; until when a report may still explain
-    that."""
+    that. FINISHED with its log gone: when its neighbours must have come further."""
     result_digest: str = ""
     result_bytes: int = 0
     is_log_gone: bool = False
     """FINISHED: its peer is lost, and with it what its neighbours would need for a replay."""
+    watched_steps: int = 0
+    """FINISHED with its log gone: steps of its neighbours, summed, at the last look at them."""
     pace_s: float = 0.0
     """What a microbatch has taken lately, forward and backward; 0 while unknown."""
     plan: PlanSnapshots | None = None
     """What its peer was last told of snapshots."""
+    told: tuple[tuple[int, str], ...] = ()
+    """Per segment the token and address that its peer was last told of."""
     trouble: LinkTrouble | None = None
     """RUNNING: a neighbour that it cannot reach, or that owes it something too long."""
 

@@ -1,19 +1,18 @@
 """What becomes of a job when a segment has no holder: it restarts elsewhere, the others wait.
 
-One mechanism serves every case (docs/adr/0026-takeover.md): a peer that is lost, that failed, that
-was drained or is too slow. `vacate` takes the lease back; `recover` gives vacant segments to other
-peers at the complete position. Why a job waits is in `JobRecord.reason`.
+One mechanism serves every case (docs/adr/0026-takeover.md): a peer that is lost (`losses`), that
+failed, that was drained or is too slow. `vacate` takes the lease back; `recover` gives vacant
+segments to other peers at the complete position. Why a job waits is in `JobRecord.reason`.
 """
 
 from __future__ import annotations
 
 from broker.core import limits, pool, snapshots
 from broker.core.failures import failure_of
-from broker.core.jobs import move, put_back_to_queue
-from broker.core.leases import assignment, grant, lose_log, revoke, start
+from broker.core.jobs import move
+from broker.core.leases import assignment, grant, revoke, tell_all
 from broker.core.state import (
     NS_PER_MS,
-    STARTED,
     VALID_PHASES,
     JobRecord,
     JobState,
@@ -28,30 +27,6 @@ from ir.segment import Segment
 
 LEAD = 0
 """Index of the segment that adds what is summed over segments."""
-
-
-def segment_lost(turn: Turn, lease: LeaseRecord, peer: PeerRecord, what: str) -> None:
-    """The holder of a segment is gone.
-
-    Args:
-        turn: the event being applied.
-        lease: the lease that nobody fulfils any more; still valid.
-        peer: who held it.
-        what: what happened, to follow the peer's name in a sentence.
-    """
-    job = turn.state.jobs[lease.job_id]
-    if lease.phase is LeasePhase.FINISHED:
-        # Its result is stored: the job needs it again only if a neighbour has to be replayed.
-        lose_log(turn, lease)
-        turn.note(job.job_id, "peer_lost", f"Peer {peer.label} {what}; its segment was finished.")
-        return
-    peer.losses += 1
-    why = f"peer {peer.label}, which held segment {lease.index} of {len(job.leases)}, {what}"
-    if job.state is JobState.PREPARING:
-        put_back_to_queue(turn, job, f"is planned again, as {why}")
-        return
-    vacate(turn, job, lease, why)
-    recover(turn, job)
 
 
 def vacate(turn: Turn, job: JobRecord, lease: LeaseRecord, why: str) -> None:
@@ -95,7 +70,7 @@ def recover(turn: Turn, job: JobRecord, to: PeerRecord | None = None) -> None:
     for index, peer in pool.takers(turn.state, job, vacant, to):
         _take_over(turn, job, index, peer)
     _say_what_is_waited_for(turn.state, job)
-    _tell_members(turn, job)
+    tell_all(turn, job)
 
 
 def _vacate_what_must_restart_too(turn: Turn, job: JobRecord) -> None:
@@ -175,7 +150,8 @@ def _say_what_is_waited_for(state: State, job: JobRecord) -> None:
     parts = []
     for lease in job.leases:
         if is_vacant(lease):
-            parts.append(f"segment {lease.index} waits for a peer: {pool.shortage(state, job)}")
+            why = pool.shortage(state, job, lease.index)
+            parts.append(f"segment {lease.index} waits for a peer: {why}")
         elif lease.phase in (LeasePhase.ASSIGNED, LeasePhase.READY):
             parts.append(f"segment {lease.index} moves to {state.peers[lease.peer_id].label}")
     job.reason = "; ".join(parts)
@@ -192,25 +168,12 @@ def ready(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
     """A segment that moved is loaded: it starts, and its neighbours learn where it is."""
     lease.phase = LeasePhase.RUNNING
     lease.deadline_ns = None
-    _tell_members(turn, job)
+    tell_all(turn, job)
     if all(other.phase in (LeasePhase.RUNNING, LeasePhase.FINISHED) for other in job.leases):
         move(job, JobState.RUNNING)
         turn.note(job.job_id, "job_running", "Every segment has a holder again.")
     else:
         _say_what_is_waited_for(turn.state, job)
-
-
-def _tell_members(turn: Turn, job: JobRecord) -> None:
-    """Tell every peer at work who holds which segment now."""
-    for lease in job.leases:
-        tell_members(turn, job, lease)
-
-
-def tell_members(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
-    """Tell one peer at work who holds which segment now; repeats change nothing there."""
-    at_work = lease.phase in (LeasePhase.RUNNING, LeasePhase.FINISHED) and not lease.is_log_gone
-    if at_work and job.state in STARTED and turn.state.peers[lease.peer_id].session_id:
-        turn.emit(start(turn, job, lease))
 
 
 def hand_over(turn: Turn, lease: LeaseRecord, why: str, to: PeerRecord | None = None) -> None:
@@ -224,9 +187,9 @@ def not_ready_in_time(turn: Turn, lease: LeaseRecord) -> None:
     """A peer that was to take a segment over has not loaded it: somebody else is asked."""
     job = turn.state.jobs[lease.job_id]
     seconds = turn.state.policy.prepare_timeout_ms // 1_000
-    why = f"{turn.state.peers[lease.peer_id].label} did not load it within {seconds} s"
+    why = f"did not load it within {seconds} s"
     failure_of(job, lease).avoided[lease.peer_id] = why
-    hand_over(turn, lease, why)
+    hand_over(turn, lease, f"{turn.state.peers[lease.peer_id].label} {why}")
 
 
 def nobody_else(state: State, job: JobRecord) -> bool:
