@@ -23,7 +23,6 @@ from broker.core.events import (
     PeerHardware,
 )
 from broker.core.leases import (
-    assignment,
     find,
     release,
     release_overdue,
@@ -49,9 +48,6 @@ from broker.core.state import (
 )
 from dag.cluster import problem_with_rates
 from homespun.errors import Code
-
-PAST_START = ("running", "storing", "finished", "closing")
-"""Phases in which a peer has already received `StartJob`."""
 
 
 def broker_started(turn: Turn, event: BrokerStarted) -> None:
@@ -235,9 +231,7 @@ def _assign_again(turn: Turn, peer: PeerRecord, lease: LeaseRecord) -> None:
     """
     job = turn.state.jobs[lease.job_id]
     if lease.phase in (LeasePhase.ASSIGNED, LeasePhase.READY):
-        lease.phase = LeasePhase.ASSIGNED
-        source = snapshots.source(turn.state, job, lease.index, lease.position)
-        turn.emit(assignment(turn, job, lease, source))
+        takeover.assign_again(turn, job, lease)
     elif lease.phase is LeasePhase.RUNNING:
         lease.deadline_ns = turn.now_ns + turn.state.policy.takeover_grace_ms * NS_PER_MS
     elif lease.phase is LeasePhase.FINISHED:
