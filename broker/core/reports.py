@@ -254,10 +254,12 @@ def _released(turn: Turn, peer: PeerRecord, lease: LeaseRecord | None) -> None:
 
 
 def _is_out_of_turn(
-    turn: Turn, lease: LeaseRecord, peer: PeerRecord, event: PeerReport
+    turn: Turn, lease: LeaseRecord, peer: PeerRecord, event: PeerReport, *,
+    or_finished: bool = False,
 ) -> bool:
     """Progress of a segment that does not run (yet, or any more) is nobody's progress."""
-    if lease.phase is LeasePhase.RUNNING:
+    if lease.phase is LeasePhase.RUNNING or (
+            or_finished and lease.phase is LeasePhase.FINISHED):
         return False
     text = (f"{type(event).__name__} of {peer.label} for segment {lease.index}, "
             f"which is {lease.phase}.")
