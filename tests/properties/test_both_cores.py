@@ -5,6 +5,8 @@ Both are the real ones; only the network, the executors and the planner are play
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from broker.core import commands as do
@@ -252,3 +254,48 @@ def test_every_job_ends_once_whatever_dies() -> None:
         assert network.world.run(lambda n=network: n.all_ended(5), MOST)
         check_success(network.jobs()[-1])
     assert ends == {JobState.SUCCEEDED, JobState.CANCELLED}, "who dies is replaced"
+
+
+def outcome(network: Network) -> list[object]:
+    """What every segment of the first job ended with: the lineage of its state, or its results."""
+    job = network.jobs()[0]
+    executors = [
+        next(p for p in network.peers if p.peer_id == lease.peer_id).works[
+            job.job_id, lease.index, lease.token].executor for lease in job.leases]
+    return [(executor.parameters, executor.results) for executor in executors]
+
+
+@cache
+def undisturbed(number: int, work: tuple[tuple[str, int], ...]) -> list[object]:
+    """The outcome of a job that nothing happened to; `number` stands for the topology."""
+    network = Network(number)
+    network.submit("s1", **dict(work))
+    assert network.world.run(lambda: network.all_ended(1), MOST)
+    return outcome(network)
+
+
+@pytest.mark.parametrize(("seeds", "faults"), [
+    (8, ("kill_peers",)),
+    (2, ("kill_peers", "break_streams", "lose_acknowledgements", "crash_brokers"))])
+def test_whoever_is_killed_the_same_lineage_comes_out(seeds: int, faults: tuple[str, ...]) -> None:
+    """Also when others are killed during the cure, and when the broker dies meanwhile."""
+    takeovers = restored = 0
+    for seed in range(seeds):
+        print(f"seed {seed}, {faults}")
+        network = Network(seed, peers=5, step_s=2.0)
+        for fault in faults:
+            network.world.soon(2_000, getattr(network, fault))
+        network.world.after(60 * SECOND, lambda n=network: setattr(n, "is_calm", True))
+        work = {"rows": 300} if seed % 4 == 3 else {
+            "steps": 20, "evaluate_every": 5, "clip_norm": float(seed % 2)}
+        network.submit("s1", **work)
+        assert network.world.run(lambda n=network: n.all_ended(1), MOST), "no end"
+        job = network.jobs()[0]
+        check_success(job)
+        check_applied_once(network, job)
+        assert outcome(network) == undisturbed(seed % len(NAMES), tuple(work.items()))
+        takeovers += job.takeovers
+        restored += sum(work.executor.first > 0 for p in network.peers for work in p.works.values())
+        settle(network)
+        check_nothing_is_held(network)
+    assert min(takeovers, restored) >= seeds // 2, (takeovers, restored)
