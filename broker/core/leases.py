@@ -120,6 +120,11 @@ def stall_timeout_ms(turn: Turn, job: JobRecord) -> int:
     return max(turn.state.policy.stall_timeout_ms, limits.STALL_STEPS * step_ms)
 
 
+def count_steps(job: JobRecord) -> None:
+    """A job has done what all its segments have, and does not lose it when they restart."""
+    job.steps_done = max(job.steps_done, min(lease.steps_done for lease in job.leases))
+
+
 def tell_all(turn: Turn, job: JobRecord) -> None:
     """Tell every peer at work who holds which segment now, where that is news to it."""
     for lease in job.leases:

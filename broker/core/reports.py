@@ -32,7 +32,7 @@ from broker.core.jobs import (
     start_when_ready,
     succeed_when_finished,
 )
-from broker.core.leases import find, release_revoked
+from broker.core.leases import count_steps, find, release_revoked
 from broker.core.state import (
     STARTED,
     EvaluationRecord,
@@ -150,7 +150,7 @@ def _count_steps(
         lease.trouble = None
     if new and len(job.losses) % limits.PACE_STEPS < len(new):
         pool.choose_interval(turn, job)
-    job.steps_done = max(job.steps_done, min(other.steps_done for other in job.leases))
+    count_steps(job)
     if finite < event.count:
         message = (f"The loss became {event.losses[finite]} at step {event.first_step + finite} "
                    f"(segment {lease.index} on peer {peer.label}).")

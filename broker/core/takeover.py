@@ -10,7 +10,7 @@ from __future__ import annotations
 from broker.core import limits, pool, snapshots
 from broker.core.failures import failure_of
 from broker.core.jobs import move
-from broker.core.leases import assignment, grant, revoke, tell_all
+from broker.core.leases import assignment, count_steps, grant, revoke, tell_all
 from broker.core.state import (
     NS_PER_MS,
     VALID_PHASES,
@@ -133,6 +133,7 @@ def _take_over(turn: Turn, job: JobRecord, index: int, peer: PeerRecord) -> None
     lease = grant(turn, job, job.placement.segments[index], peer, job.position)
     lease.deadline_ns = turn.now_ns + state.policy.prepare_timeout_ms * NS_PER_MS
     job.takeovers += 1
+    count_steps(job)  # an earlier holder may have come further than the last one
     source = snapshots.source(state, job, index, job.position)
     turn.emit(assignment(turn, job, lease, source))
     text = f"Peer {peer.label} takes segment {index} over at position {job.position}."
@@ -141,6 +142,9 @@ def _take_over(turn: Turn, job: JobRecord, index: int, peer: PeerRecord) -> None
 
 def assign_again(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
     """Tell a peer again of a lease that it has not heard of, or whose process is new."""
+    if not snapshots.can_restart(turn.state, job, lease.index, lease.position):
+        hand_over(turn, lease, f"its snapshot of position {lease.position} is on no live peer")
+        return
     lease.phase = LeasePhase.ASSIGNED
     source = snapshots.source(turn.state, job, lease.index, lease.position)
     turn.emit(assignment(turn, job, lease, source))
