@@ -11,7 +11,7 @@ from tests.chaos.network import ChaosNetwork
 from tests.chaos.runs import JobFailed, Run
 
 COUNT_VARIABLE, SEED_VARIABLE = "CHAOS_N", "CHAOS_SEED"
-STEPS = 200
+STEPS = 120
 ROOM_STEPS = 20
 """Left in a job, below which no fault is injected any more."""
 FAILURES_MAX = 3
