@@ -21,6 +21,7 @@ from homespun.v1 import job_pb2, jobs_pb2, session_pb2
 from homespun.wire import check_pair, from_message, to_message
 from ir.graph import TensorType
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
+from peer.core.events import SnapshotSource
 
 PAIRS = [
     (JobSpec, job_pb2.JobSpec), (Segment, job_pb2.Segment), (Refusal, job_pb2.Refusal),
@@ -182,12 +183,15 @@ class Assignment:
     in_flight: int
     segments: int
     stall_timeout_ms: int
+    position: int
+    snapshot: SnapshotSource | None
 
 
 def test_an_absent_message_is_none():
-    value = Assignment("job_1", 1, None, segment(), 1, 1, 1)
+    value = Assignment("job_1", 1, None, segment(), 1, 1, 1, 0, None)
     message = to_message(value, session_pb2.AssignSegment)
     assert not message.HasField("spec")
+    assert not message.HasField("snapshot")
     assert from_message(message, Assignment) == value
 
 
