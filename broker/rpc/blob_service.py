@@ -119,12 +119,21 @@ class BlobService(blobs_pb2_grpc.BlobServiceServicer):
     ) -> None:
         """Send a blob's bytes from an offset on."""
         self._check(self._identify(context), "read", request.digest)
-        file = await asyncio.to_thread(self._store.open_read, request.digest, request.offset)
+        file = await self._open(request.digest, request.offset)
         try:
             size = self._store.stat(request.digest).stored_bytes
             await self._send(file, size, context)
         finally:
             file.close()
+
+    async def _open(self, digest: str, offset: int) -> BinaryIO:
+        """Open a blob in a thread; a caller who goes meanwhile leaves no file open."""
+        opening = asyncio.ensure_future(asyncio.to_thread(self._store.open_read, digest, offset))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close)
+            raise
 
     async def _send(self, file: BinaryIO, size: int, context: Context) -> None:
         announced = size
@@ -146,6 +155,12 @@ class BlobService(blobs_pb2_grpc.BlobServiceServicer):
         self._store.path(digest)
         if (refusal := self._may(identity, action, digest, size_bytes)) is not None:
             raise refusal
+
+
+def _close(opening: asyncio.Future[BinaryIO]) -> None:
+    """Close what was opened for nobody."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 async def _next(
