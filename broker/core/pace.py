@@ -27,8 +27,9 @@ def move_the_slowest(turn: Turn, job: JobRecord) -> None:
     That is so for a peer that has become slow, and for a faster one that has joined.
     """
     if job.state is not JobState.RUNNING or not job.ranking or not all(
-            lease.pace_s for lease in job.leases):
-        return
+            lease.pace_s and lease.steps_done - lease.position >= limits.PACE_STEPS
+            for lease in job.leases):
+        return  # first steps compile and warm up
     slowest = max(job.leases, key=lambda lease: (lease.pace_s, -lease.index))
     best = _best_backup(turn, job, slowest)
     if best is None:
@@ -52,7 +53,8 @@ def _best_backup(
     """The ready backup on which a segment's microbatch should take the least time, and that time.
 
     Predictions are corrected by how wrong they are for this job: for the segment itself, unless
-    that is beyond `limits.SLOW_FACTOR`, when its peer is at fault and the other segments tell.
+    that is beyond `limits.SLOW_FACTOR`, when its peer is at fault and the other segments tell. A
+    job of one segment has no others: there a wrong prediction cannot be told from a sick peer.
     """
     predicted = dict(job.ranking[lease.index])
     times = [(predicted[standby.peer_id], standby.peer_id) for standby in job.standbys.values()
@@ -63,7 +65,7 @@ def _best_backup(
     errors = {other.index: _error(job, other) for other in job.leases}
     rest = [error for index, error in errors.items() if index != lease.index]
     usual = median(rest) if rest else 1.0
-    is_sick = errors[lease.index] > limits.SLOW_FACTOR * max(usual, 1.0)
+    is_sick = bool(rest) and errors[lease.index] > limits.SLOW_FACTOR * max(usual, 1.0)
     best_s, peer_id = min(times)
     error = usual if is_sick else errors[lease.index]
     return turn.state.peers[peer_id], best_s * error
