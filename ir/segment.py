@@ -14,6 +14,9 @@ from enum import StrEnum
 
 from ir.graph import TensorType
 
+LEAD = 0
+"""Index of the segment whose peer adds what is summed over segments."""
+
 
 class BoundaryKind(StrEnum):
     """How often a boundary tensor travels."""
@@ -94,3 +97,19 @@ class Segment:
     outgoing: tuple[BoundaryTensor, ...]
     has_loss: bool
     results: tuple[ResultTensor, ...] = ()
+
+
+def are_partners(segment: Segment, other: int, *, with_lead: bool) -> bool:
+    """Whether a segment exchanges anything with another one.
+
+    Args:
+        segment: the one.
+        other: index of the other.
+        with_lead: whether sums over segments are needed: then the lead knows everybody.
+    """
+    if other == segment.index:
+        return False
+    if with_lead and LEAD in (segment.index, other):
+        return True
+    return any(tensor.source == other for tensor in segment.incoming) or any(
+        tensor.target == other for tensor in segment.outgoing)

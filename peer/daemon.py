@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import grpc
 import msgspec
@@ -287,30 +288,22 @@ class Daemon:
         keeper = SnapshotKeeper(
             parts.directory.snapshots, self._peer_channel,
             limit_bytes=parts.settings.snapshot_bytes)
-        standbys = Standbys(StandbyParts(
-            executor=parts.settings.executor,
-            device=self._hardware.device,
-            threads=self._hardware.threads,
-            cache=cache,
-            scratch=parts.directory.results,
-            keeper=keeper,
-            broker_channel=self._broker_channel,
-            post=self._post,
-            rates=lambda: self._hardware.rates,
-        ))
+        shared: dict[str, Any] = {
+            "executor": parts.settings.executor,
+            "device": self._hardware.device,
+            "threads": self._hardware.threads,
+            "cache": cache,
+            "scratch": parts.directory.results,
+            "keeper": keeper,
+            "broker_channel": self._broker_channel,
+            "post": self._post,
+            "rates": lambda: self._hardware.rates,
+        }
         return Surroundings(
+            **shared,
             peer_id=self._credentials.id,
-            executor=parts.settings.executor,
-            device=self._hardware.device,
-            threads=self._hardware.threads,
-            cache=cache,
-            scratch=parts.directory.results,
-            broker_channel=self._broker_channel,
             peer_channel=self._peer_channel,
-            post=self._post,
-            rates=lambda: self._hardware.rates,
-            keeper=keeper,
-            standbys=standbys,
+            standbys=Standbys(StandbyParts(**shared)),
             learn=self._learn,
             vitals=VitalsLog(parts.directory.root),
         )

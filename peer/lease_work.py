@@ -19,14 +19,14 @@ import grpc
 import msgspec
 import structlog
 
-from dag.cluster import Correction, PeerRates
+from dag.cluster import Correction
 from dag.cost import WorkSeconds
 from homespun.blobs.store import digest_of
 from homespun.blobs.transfer import upload_aio
 from homespun.errors import Code, HomespunError
 from homespun.v1 import blobs_pb2_grpc
 from ir.graph import INFER
-from peer.blob_cache import BlobCache
+from ir.segment import LEAD
 from peer.boundary_log import BoundaryLog
 from peer.core import commands as do
 from peer.core import events as ev
@@ -50,10 +50,9 @@ from peer.frames import Frame, Kind, opaque_frame
 from peer.lease_fetch import fetch, load_request, needed_blobs
 from peer.links import Link, Traffic
 from peer.neighbours import Neighbours
-from peer.routes import LEAD
 from peer.snapshot_work import SnapshotWork
-from peer.snapshots.keeper import Kept, SnapshotKeeper
-from peer.standby_work import Prepared, Standbys
+from peer.snapshots.keeper import Kept
+from peer.standby_work import Prepared, StandbyParts, Standbys
 from peer.time_sheet import PACE_TASKS, TimeSheet
 from peer.vitals import VitalsLog
 
@@ -73,19 +72,12 @@ Order = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
-    """What a lease's work needs of the daemon.
+class Surroundings(StandbyParts):
+    """What a lease's work needs of the daemon, beside what standbys do.
 
     Attributes:
         peer_id: this peer.
-        executor, device, threads: what segments run on.
-        cache: the local cache of blobs.
-        scratch: folder for results on their way out.
-        broker_channel: opens an mTLS channel to the broker.
         peer_channel: opens an mTLS channel to (address, peer id).
-        post: queues an event for the core.
-        rates: the device's, as known now.
-        keeper: of snapshots.
         standbys: what is prepared already.
         learn: takes what a microbatch should have taken by kind of work, and what it took by
             direction; gives the corrections that follow.
@@ -93,16 +85,7 @@ class Surroundings:
     """
 
     peer_id: str
-    executor: str
-    device: str
-    threads: int
-    cache: BlobCache
-    scratch: Path
-    broker_channel: Callable[[], grpc.aio.Channel]
     peer_channel: Callable[[str, str], grpc.aio.Channel]
-    post: Callable[[ev.AnyEvent], None]
-    rates: Callable[[], PeerRates]
-    keeper: SnapshotKeeper
     standbys: Standbys
     learn: Callable[[tuple[WorkSeconds, ...], Mapping[str, float]], tuple[Correction, ...]]
     vitals: VitalsLog

@@ -16,12 +16,12 @@ import structlog
 
 from homespun.errors import Code, HomespunError
 from homespun.ids import JobId, PeerId
-from ir.segment import Segment
+from ir.segment import Segment, are_partners
 from peer.boundary_log import BoundaryLog
 from peer.core.events import Member
 from peer.frames import Frame
 from peer.links import Link, LinkSettings, Traffic, dial
-from peer.routes import LEAD, Routes
+from peer.routes import Routes
 
 log = structlog.get_logger(__name__)
 
@@ -212,7 +212,7 @@ class Neighbours:
         Raises:
             HomespunError: INTERNAL when the plan has no such neighbour.
         """
-        if not self._is_near(frame.target):
+        if not are_partners(self._segment, frame.target, with_lead=self._with_lead):
             raise HomespunError(
                 Code.INTERNAL,
                 f"a {frame.title()} is for segment {frame.target}, which is no neighbour of "
@@ -227,16 +227,6 @@ class Neighbours:
                 return
             channel.moved.clear()
             await channel.moved.wait()
-
-    def _is_near(self, target: int) -> bool:
-        """Whether the plan lets this segment send anything to another."""
-        own = self._segment.index
-        if target == own:
-            return False
-        if self._with_lead and LEAD in (own, target):
-            return True
-        return any(tensor.source == target for tensor in self._segment.incoming) or any(
-            tensor.target == target for tensor in self._segment.outgoing)
 
     async def _feed(self, channel: _Channel) -> None:
         """Send the log to one member, from its cursor on, as fast as its link takes it."""

@@ -11,14 +11,12 @@ from math import prod
 
 from homespun.errors import Code, HomespunError
 from ir.graph import ITEM_BYTES
-from ir.segment import BoundaryKind, BoundaryTensor, Segment
+from ir.segment import LEAD, BoundaryKind, BoundaryTensor, Segment, are_partners
 from peer.core.events import Member
 from peer.frames import Frame, Kind
 
 NUMBERS_BYTES_MAX = 16 * 2**20
 """Largest payload of norms: about 200,000 parameters."""
-LEAD = 0
-"""Index of the segment that coordinates what is summed over segments."""
 
 _FORWARD = {Kind.ACTIVATION: BoundaryKind.ACTIVATION, Kind.PARAMETER: BoundaryKind.PARAMETER}
 _BACKWARD = {
@@ -52,12 +50,8 @@ class Routes:
         Args:
             with_lead: whether sums over segments are needed: then the lead knows everybody.
         """
-        near = {tensor.source for tensor in self.segment.incoming}
-        near |= {tensor.target for tensor in self.segment.outgoing}
-        if with_lead:
-            near |= {LEAD} if self.segment.index != LEAD else {m.segment for m in self.members}
-        near.discard(self.segment.index)
-        return tuple(member for member in self.members if member.segment in near)
+        return tuple(member for member in self.members
+                     if are_partners(self.segment, member.segment, with_lead=with_lead))
 
     def payload_limit(self, sender: str, frame: Frame) -> int:
         """Most payload bytes to accept for a header from `sender`; 0 where none are due.

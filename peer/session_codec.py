@@ -103,8 +103,7 @@ def _snapshot_plan(plan: session_pb2.SnapshotPlan, at_ns: int) -> ev.SnapshotPla
 
 def _holders(holders: Iterable[session_pb2.Holder]) -> tuple[ev.Holder, ...]:
     found = tuple(
-        ev.Holder(peer_id=holder.peer_id, address=holder.address, shard=holder.shard)
-        for holder in holders)
+        from_message(holder, ev.Holder) for holder in holders)
     if len(found) > HOLDERS_MAX or not all(0 <= holder.shard < HOLDERS_MAX for holder in found):
         raise HomespunError(
             Code.INVALID_ARGUMENT,
@@ -199,19 +198,13 @@ def report_message(report: do.SendReport) -> session_pb2.PeerMessage:
         case do.ReleasedBody():
             message.released.SetInParent()
         case do.SnapshotBody() as kept:
-            message.snapshot.CopyFrom(session_pb2.SnapshotStored(
-                position=kept.position, digest=kept.digest, size_bytes=kept.size_bytes,
-                holder=kept.holder, shard=kept.shard, data_shards=kept.data_shards,
-                seconds=kept.seconds))
+            message.snapshot.CopyFrom(to_message(kept, session_pb2.SnapshotStored))
         case do.NeighbourLostBody() as lost:
-            message.neighbour_lost.CopyFrom(session_pb2.NeighbourLost(
-                neighbour=lost.neighbour, peer_id=lost.peer_id, code=lost.code,
-                message=lost.message))
+            message.neighbour_lost.CopyFrom(to_message(lost, session_pb2.NeighbourLost))
         case do.StandbyBody() as standby:
-            message.standby.level = standby.level
+            message.standby.CopyFrom(to_message(standby, session_pb2.StandbyReady))
         case do.PaceBody() as pace:
-            message.pace.microbatch_s = pace.microbatch_s
-            message.pace.microbatches = pace.microbatches
+            message.pace.CopyFrom(to_message(pace, session_pb2.SegmentPace))
     return session_pb2.PeerMessage(report=message)
 
 
@@ -261,12 +254,9 @@ def held_standbys(state: PeerState) -> list[session_pb2.HeldStandby]:
 def held_snapshots(held: Sequence[HeldSnapshot]) -> list[session_pb2.HeldSnapshot]:
     """What a peer says lies on its disk when it registers: the newest, if they are too many."""
     newest = sorted(held, key=lambda item: -item.position)[:HELD_SNAPSHOTS_MAX]
-    return [
-        session_pb2.HeldSnapshot(
-            job_id=item.job_id, segment=item.segment, position=item.position, digest=item.digest,
-            size_bytes=item.size_bytes, shard=item.shard, data_shards=item.data_shards)
-        for item in newest
-    ]
+    return [to_message(item, session_pb2.HeldSnapshot) for item in newest]
+
+
 def traffic_message(
     job_id: str, to_peer: str, moved: Traffic, goodput_bytes_per_s: float | None
 ) -> session_pb2.LinkTraffic:

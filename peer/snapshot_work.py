@@ -176,15 +176,3 @@ class SnapshotWork:
             reason=error.message)
         self._post(
             ev.SnapshotFailed, position=position, code=str(error.code), message=error.message)
-
-
-def snapshot_bytes_max(parameter_bytes: int, tensors: int, row_bytes: int) -> int:
-    """Most bytes of a segment's snapshot.
-
-    Args:
-        parameter_bytes: of its own parameters; an optimizer keeps at most two more values for each,
-            in float32 where they are narrower.
-        tensors: how many parameters, for headers.
-        row_bytes: of all that inference predicts.
-    """
-    return 8 * parameter_bytes + 8_192 * tensors + row_bytes + (1 << 20)

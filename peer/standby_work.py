@@ -29,7 +29,6 @@ from peer.executor.messages import Failed, Loaded, Message
 from peer.executor_process import ExecutorProcess, Listener
 from peer.frames import Frame
 from peer.lease_fetch import fetch, load_request, needed_blobs
-from peer.snapshot_work import snapshot_bytes_max
 from peer.snapshots.keeper import SnapshotKeeper
 
 log = structlog.get_logger(__name__)
@@ -42,7 +41,17 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandbyParts:
-    """What standbys need of the daemon; as `lease_work.Surroundings`."""
+    """What standbys need of the daemon.
+
+    Attributes:
+        executor, device, threads: what segments run on.
+        cache: the local cache of blobs.
+        scratch: folder for results on their way out.
+        keeper: of snapshots.
+        broker_channel: opens an mTLS channel to the broker.
+        post: queues an event for the core.
+        rates: the device's, as known now.
+    """
 
     executor: str
     device: str
@@ -298,12 +307,16 @@ class Standbys:
 
 
 def bytes_max(spec: JobSpec, program: Segment) -> int:
-    """Most bytes of a segment's snapshot."""
+    """Most bytes of a segment's snapshot, headers and predicted rows included.
+
+    An optimizer keeps at most two more values for each parameter, in float32 where they are
+    narrower.
+    """
     own = frozenset(program.parameters)
     sizes = [ref.type.size_bytes for ref in spec.parameters if ref.name in own]
     rows = sum(spec.flow * result.type.size_bytes for result in program.results) if (
         spec.kind == INFER) else 0
-    return snapshot_bytes_max(sum(sizes), len(sizes), rows)
+    return 8 * sum(sizes) + 8_192 * len(sizes) + rows + (1 << 20)
 
 
 def _of(command: do.Command) -> dict[str, Any]:

@@ -25,6 +25,10 @@ MOST = 200_000
 NAMES = {0: "one", 1: "chain", 2: "skip", 3: "tied", 4: "frozen", 5: "roots"}
 
 
+FAULTS = ("kill_peers", "break_streams", "lose_acknowledgements", "crash_brokers")
+"""What happens to a disturbed network, each again and again."""
+
+
 class Network:
     """A broker, some peers, and jobs of one topology."""
 
@@ -140,6 +144,14 @@ class Network:
             self.broker.take(ev.CancelRequested(
                 at_ns=0, request_id="c", job_id=self.random.choice(running), by="operator_x"))
         self.world.soon(30_000, self.cancel_something)
+
+
+def disturbed(seed: int) -> Network:
+    """Five peers that keep being disturbed until `is_calm`; a snapshot every few steps."""
+    network = Network(seed, peers=5, step_s=1.0)
+    for fault in FAULTS:
+        network.world.soon(2_000, getattr(network, fault))
+    return network
 
 
 def check_success(job: JobRecord) -> None:

@@ -69,9 +69,9 @@ def _set_deadline(turn: Turn, peer: PeerRecord, deadline_ms: int) -> None:
 
 def empty_peers(turn: Turn) -> None:
     """Move what peers hold that are to hold nothing. Cost: O(peers)."""
-    for _, peer in sorted(turn.state.peers.items()):
-        if peer.is_emptied and peer.leases:
-            _empty(turn, peer)
+    emptied = [peer for peer in turn.state.peers.values() if peer.is_emptied and peer.leases]
+    for peer in sorted(emptied, key=lambda peer: peer.peer_id):
+        _empty(turn, peer)
 
 
 def _empty(turn: Turn, peer: PeerRecord) -> None:

@@ -267,8 +267,7 @@ def disconnected(turn: Turn, event: PeerDisconnected) -> None:
     what = f"closed its stream and did not come back within {grace_ms / 1000:g} s"
     _suspect(turn, peer, what, grace_ms * NS_PER_MS)
     if _is_missed(state, peer):
-        peer.trouble = "closed its streams to the broker and to a neighbour at once"
-        _lose_unless_braked(turn, peer)
+        _lose_killed(turn, peer)
 
 
 def _grace_ms(state: State, peer: PeerRecord) -> int:
@@ -306,8 +305,13 @@ def neighbour_lost(
     losses.note_trouble(turn, job, lease, event.neighbour, event.message)
     peer = turn.state.peers[other.peer_id]
     if peer.state is PeerState.SUSPECT and not peer.session_id:
-        peer.trouble = "closed its streams to the broker and to a neighbour at once"
-        _lose_unless_braked(turn, peer)
+        _lose_killed(turn, peer)
+
+
+def _lose_killed(turn: Turn, peer: PeerRecord) -> None:
+    """Broker and neighbour have lost a peer together: waiting for it would be in vain."""
+    peer.trouble = "closed its streams to the broker and to a neighbour at once"
+    _lose_unless_braked(turn, peer)
 
 
 def _lose_unless_braked(turn: Turn, peer: PeerRecord) -> None:

@@ -60,16 +60,20 @@ def _rank(job: JobRecord, index: int, peer: PeerRecord) -> int:
     return names.index(peer.peer_id) if peer.peer_id in names else len(names)
 
 
+BLOCK_PARTS = 3
+"""Leading parts of an address that make its block: /24 of IPv4, /48 of IPv6."""
+
+
 def domain(state: State, peer: PeerRecord) -> tuple[str, str]:
     """What may fail together with a peer: the owner's key, and the address block."""
     identity = state.identities.get(peer.peer_id)
     host = peer.tensor_address.rpartition(":")[0].strip("[]")
-    separator, parts = (":", 3) if ":" in host else (".", 3)
+    separator = ":" if ":" in host else "."
     return (identity.key_id if identity else peer.peer_id,
-            separator.join(host.split(separator)[:parts]))
+            separator.join(host.split(separator)[:BLOCK_PARTS]))
 
 
-def _is_apart(state: State, one: PeerRecord, other: PeerRecord) -> int:
+def _shared_domains(state: State, one: PeerRecord, other: PeerRecord) -> int:
     """How many of their failure domains two peers share."""
     return sum(a == b for a, b in zip(domain(state, one), domain(state, other), strict=True))
 
@@ -262,7 +266,7 @@ def _add_backups(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
             and len(peer.standbys) < limits.MAX_HELD_STANDBYS
             and not refusal(state, job, index, peer)]
     able.sort(key=lambda peer: (
-        _is_apart(state, own, peer), _backups_of(peer), peer.losses, _rank(job, index, peer),
+        _shared_domains(state, own, peer), _backups_of(peer), peer.losses, _rank(job, index, peer),
         peer.peer_id))
     for peer in able[: max(0, limits.BACKUPS_PER_SEGMENT - len(ready))]:
         is_hot = not any(standby.wanted == HOT for standby in peer.standbys.values())
@@ -284,7 +288,7 @@ def _add_keepers(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
               and peer.state is PeerState.LIVE and not peer.is_emptied
               and len(peer.standbys) < limits.MAX_HELD_STANDBYS]
     others.sort(key=lambda peer: (
-        bool(peer.leases), _is_apart(state, own, peer), len(peer.standbys), peer.losses,
+        bool(peer.leases), _shared_domains(state, own, peer), len(peer.standbys), peer.losses,
         peer.peer_id))
     for peer in others[: max(0, lacking)]:
         _stand_by(turn, job, lease, peer, STORE)

@@ -201,8 +201,6 @@ def _failed(
             takeover.vacate(turn, job, other, f"segment {lease.index} blames its peer: {what}")
     takeover.vacate(turn, job, lease, what)
     takeover.recover(turn, job)
-    if not any(takeover.is_vacant(other) for other in job.leases):
-        return
     if takeover.nobody_else(turn.state, job):
         fail(turn, job, code, what)
 

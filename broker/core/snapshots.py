@@ -15,10 +15,8 @@ from broker.core import limits
 from broker.core.commands import CompleteSnapshot, Holder, SnapshotSource
 from broker.core.events import HeldSnapshot, SnapshotStored
 from broker.core.state import (
-    HELD_PHASES,
     VALID_PHASES,
     JobRecord,
-    LeasePhase,
     LeaseRecord,
     PeerRecord,
     PeerState,
@@ -27,6 +25,9 @@ from broker.core.state import (
     Turn,
 )
 from homespun.ids import is_digest
+
+WHOLE = -1
+"""The shard number of a whole copy: any one of them is enough."""
 
 
 def begin(job: JobRecord) -> None:
@@ -110,8 +111,8 @@ def _is_safe(state: State, job: JobRecord, index: int, record: SnapshotRecord) -
 
 def completion(turn: Turn, job: JobRecord, lease: LeaseRecord) -> CompleteSnapshot | None:
     """The command that tells a holder of the complete position; None where nobody listens."""
-    listens = lease.phase in HELD_PHASES or lease.phase is LeasePhase.FINISHED
-    if not job.position or not listens or not turn.state.peers[lease.peer_id].session_id:
+    if not job.position or lease.phase not in VALID_PHASES or not (
+            turn.state.peers[lease.peer_id].session_id):
         return None
     return CompleteSnapshot(
         peer_id=lease.peer_id, job_id=job.job_id, segment=lease.index, token=lease.token,
@@ -228,7 +229,3 @@ def step_seconds(job: JobRecord) -> float:
         return job.placement.step_s
     gaps = sorted(later - earlier for earlier, later in pairwise(times))
     return max(gaps[len(gaps) // 2], (times[-1] - times[0]) // (len(times) - 1)) / 1e9
-
-
-WHOLE = -1
-"""The shard number of a whole copy: any one of them is enough."""

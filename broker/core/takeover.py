@@ -23,10 +23,7 @@ from broker.core.state import (
     State,
     Turn,
 )
-from ir.segment import Segment
-
-LEAD = 0
-"""Index of the segment that adds what is summed over segments."""
+from ir.segment import Segment, are_partners
 
 
 def vacate(turn: Turn, job: JobRecord, lease: LeaseRecord, why: str) -> None:
@@ -88,11 +85,9 @@ def _vacate_what_must_restart_too(turn: Turn, job: JobRecord) -> None:
 
 def neighbours(job: JobRecord, segment: Segment) -> set[int]:
     """Indices of the segments that exchange anything with one."""
-    near = {tensor.source for tensor in segment.incoming}
-    near |= {tensor.target for tensor in segment.outgoing}
-    if job.spec.training.clip_norm > 0:
-        near |= {LEAD} if segment.index != LEAD else set(range(len(job.leases)))
-    return near - {segment.index}
+    with_lead = job.spec.training.clip_norm > 0
+    return {lease.index for lease in job.leases
+            if are_partners(segment, lease.index, with_lead=with_lead)}
 
 
 def _go_back(turn: Turn, job: JobRecord, lacking: int) -> bool:
@@ -134,8 +129,7 @@ def _take_over(turn: Turn, job: JobRecord, index: int, peer: PeerRecord) -> None
     lease.deadline_ns = turn.now_ns + state.policy.prepare_timeout_ms * NS_PER_MS
     job.takeovers += 1
     count_steps(job)  # an earlier holder may have come further than the last one
-    source = snapshots.source(state, job, index, job.position)
-    turn.emit(assignment(turn, job, lease, source))
+    _assign(turn, job, lease)
     text = f"Peer {peer.label} takes segment {index} over at position {job.position}."
     turn.note(job.job_id, "segment_moves", text)
 
@@ -146,6 +140,10 @@ def assign_again(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
         hand_over(turn, lease, f"its snapshot of position {lease.position} is on no live peer")
         return
     lease.phase = LeasePhase.ASSIGNED
+    _assign(turn, job, lease)
+
+
+def _assign(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
     source = snapshots.source(turn.state, job, lease.index, lease.position)
     turn.emit(assignment(turn, job, lease, source))
 

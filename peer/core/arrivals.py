@@ -12,12 +12,12 @@ from __future__ import annotations
 from enum import StrEnum
 
 from ir.graph import TRAIN
-from ir.segment import BoundaryKind, BoundaryTensor, Segment
+from ir.segment import LEAD, BoundaryKind, BoundaryTensor, Segment
 from peer.core.clipping import NormGathering
 from peer.core.dataflow import SegmentRun, TensorKey, is_acknowledged
 from peer.core.events import NormsReceived, ScaleReceived, TensorKind, TensorReceived
 from peer.core.phases import Mode, Phase
-from peer.core.state import LEAD, Arrival, LeasePhase, LeaseRecord
+from peer.core.state import Arrival, LeasePhase, LeaseRecord
 
 HELD_MAX = 1_024
 """Arrivals that may wait at once: one for each link, and links are bounded by a job's segments."""

@@ -12,7 +12,7 @@ from math import isfinite
 from typing import Any
 
 from homespun.errors import Code
-from ir.segment import BoundaryKind
+from ir.segment import LEAD, BoundaryKind
 from peer.core import commands as do
 from peer.core import events as ev
 from peer.core import snapshots, standbys
@@ -31,7 +31,6 @@ from peer.core.dataflow import (
 from peer.core.invariants import InvariantViolation, check_books
 from peer.core.phases import Mode, PhaseOrder
 from peer.core.state import (
-    LEAD,
     Arrival,
     BusyTask,
     LeasePhase,

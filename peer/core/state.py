@@ -23,9 +23,6 @@ from peer.core.events import (
 )
 from peer.core.reports import ReportQueue
 
-LEAD = 0
-"""Index of the segment whose peer adds what is summed over segments."""
-
 
 class LeasePhase(StrEnum):
     """Life of a lease on the peer."""

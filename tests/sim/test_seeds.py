@@ -20,6 +20,7 @@ from sim.network import (
     Network,
     check_applied_once,
     check_success,
+    disturbed,
     outcome,
     undisturbed,
 )
@@ -30,14 +31,11 @@ EVENTS = 1_000
 PARTS = 8
 HEALED_EVERY = 50
 """One in so many networks is brought to its end: that takes ten times as long."""
-FAULTS = ("kill_peers", "break_streams", "lose_acknowledgements", "crash_brokers")
 
 
 def disturb(seed: int) -> Network:
     """A network in which `EVENTS` things have happened since its job was submitted."""
-    network = Network(seed, peers=5, step_s=1.0)
-    for fault in FAULTS:
-        network.world.soon(2_000, getattr(network, fault))
+    network = disturbed(seed)
     network.submit("s1", **work_of(seed))
     most = network.world.happened + EVENTS
     network.world.run(lambda: network.world.happened >= most, MOST)
