@@ -25,7 +25,7 @@ from ir.segment import Segment
 from peer.blob_cache import BlobCache
 from peer.core import commands as do
 from peer.core import events as ev
-from peer.executor.messages import Failed, Loaded, Message
+from peer.executor.messages import Failed, Loaded, Message, Unload
 from peer.executor_process import ExecutorProcess, Listener
 from peer.frames import Frame
 from peer.lease_fetch import fetch, load_request, needed_blobs
@@ -116,31 +116,25 @@ class Standbys:
         self._parts.cache.release(_holder(key))
         async with self._turn:
             if self._hot == key:
-                await self._end_process()
+                await self._unload()
             await self._fit_process()
 
     async def take(self, job_id: str, segment: int) -> Prepared | None:
         """Give what is prepared to the lease that takes the segment over; None for nothing.
 
-        A bare process is given to any segment: only its framework counts. One that has compiled
-        another segment is ended, as a machine has memory for one. The blobs stay until `release`.
+        The process is given to any segment, as starting one takes seconds. What it has compiled is
+        of use to one only, and goes when another is loaded. The blobs stay until `release`.
         """
         key = job_id, segment
-        await self._forget(key)
         async with self._turn:
-            loaded = None
-            if self._hot == key:
-                with contextlib.suppress(HomespunError):
-                    loaded = await self._outcome()
+            await self._forget(key)
+            loaded = await self._answer()
             if self._process is None:
                 return None
-            if self._hot is not None and loaded is None:
-                await self._end_process()
-                self._fall_back("its executor process had to make room for a segment at work")
-                return None
-            process, self._process = self._process, None
-            prepared = Prepared(process=process, loaded=loaded, result_path=self._result_path)
-            self._hot = self._loaded = self._result_path = None
+            prepared = Prepared(
+                process=self._process, loaded=loaded if self._hot == key else None,
+                result_path=self._result_path)
+            self._process = self._hot = self._loaded = self._result_path = None
             self._fall_back("its executor process runs a segment now")
             return prepared
 
@@ -189,10 +183,11 @@ class Standbys:
         if command.spec.kind == INFER:
             return False
         async with self._turn:
-            if self._hot not in (None, key):
+            if self._is_hot_for_another(key):
                 log.info("standby_stays_warm", **_of(command), hot=self._hot)
                 return False
-            if self._hot is None:
+            if self._hot != key:
+                await self._answer()
                 await self._load(key, command)
         try:
             await self._outcome()
@@ -204,6 +199,10 @@ class Standbys:
             raise
         return True
 
+    def _is_hot_for_another(self, key: Key) -> bool:
+        now = None if self._hot in (None, key) else self._commands.get(self._hot)
+        return now is not None and now.level is ev.StandbyLevel.HOT
+
     async def _load(self, key: Key, command: do.PrepareStandby) -> None:
         parts = self._parts
         await self._fit_process()
@@ -214,6 +213,21 @@ class Standbys:
         self._hot, self._result_path = key, path
         self._loaded = asyncio.get_running_loop().create_future()
         await self._process.send_message(request)
+
+    async def _answer(self) -> Loaded | None:
+        """What the process is asked, if anything, is over: only then it may be asked anew."""
+        if self._loaded is None:
+            return None
+        with contextlib.suppress(HomespunError):
+            return await self._outcome()
+        return None
+
+    async def _unload(self) -> None:
+        """Let the process drop what it has compiled, and keep its framework. With the turn only."""
+        await self._answer()
+        self._hot = self._loaded = self._result_path = None
+        if self._process is not None:
+            await self._process.send_message(Unload())
 
     async def _outcome(self) -> Loaded:
         """What the process says when it has compiled its segment.

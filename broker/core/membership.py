@@ -208,7 +208,7 @@ def _compare_standbys(turn: Turn, peer: PeerRecord, held: tuple[HeldStandby, ...
         level = levels.get(standby.token, "")
         standby.level = level if level in pool.LEVELS else ""
         job.is_review_due = True
-        turn.emit(pool.duty(turn, job, standby))
+        pool.tell_duty(turn, job, standby)
     for item in held:
         if item.token not in peer.standbys:
             _revoke_unknown(turn, peer, item)

@@ -9,6 +9,7 @@ each other's snapshots. `gap` says what is uncovered and why.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -186,9 +187,11 @@ def _review(turn: Turn, job: JobRecord) -> None:
             revoke_standby(turn, job, standby)
     for lease in job.leases:
         _add_backups(turn, job, lease)
+    _spread_hot(turn.state, job)
     for lease in job.leases:
         _add_keepers(turn, job, lease)
-        _tell_source(turn, job, lease)
+    _tell_duties(turn, job)
+    for lease in job.leases:
         plan_snapshots(turn, job, lease)
 
 
@@ -269,12 +272,34 @@ def _add_backups(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
         _shared_domains(state, own, peer), _backups_of(peer), peer.losses, _rank(job, index, peer),
         peer.peer_id))
     for peer in able[: max(0, limits.BACKUPS_PER_SEGMENT - len(ready))]:
-        is_hot = not any(standby.wanted == HOT for standby in peer.standbys.values())
-        _stand_by(turn, job, lease, peer, HOT if is_hot else WARM)
+        _stand_by(turn.state, job, lease, peer, WARM)
 
 
 def _backups_of(peer: PeerRecord) -> int:
     return sum(standby.wanted != STORE for standby in peer.standbys.values())
+
+
+def _spread_hot(state: State, job: JobRecord) -> None:
+    """Let each backup have one segment compiled, so that as many segments as can be are somewhere.
+
+    A backup that is hot changes over only where that covers one segment more: compiling costs.
+    """
+    hot = Counter(standby.index for standby in job.standbys.values() if standby.wanted == HOT)
+    for peer_id in sorted({standby.peer_id for standby in job.standbys.values()}):
+        standbys = state.peers[peer_id].standbys.values()
+        now = next((standby for standby in standbys if standby.wanted == HOT), None)
+        ours = [standby for standby in standbys
+                if standby.job_id == job.job_id and standby.wanted == WARM]
+        if not ours or (now is not None and now.job_id != job.job_id):
+            continue
+        best = min(ours, key=lambda standby: (hot[standby.index], standby.index))
+        if now is not None and (hot[best.index] > 0 or hot[now.index] < 2):
+            continue
+        if now is not None:
+            now.wanted = WARM
+            hot[now.index] -= 1
+        best.wanted = HOT
+        hot[best.index] += 1
 
 
 def _add_keepers(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
@@ -291,42 +316,49 @@ def _add_keepers(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
         bool(peer.leases), _shared_domains(state, own, peer), len(peer.standbys), peer.losses,
         peer.peer_id))
     for peer in others[: max(0, lacking)]:
-        _stand_by(turn, job, lease, peer, STORE)
+        _stand_by(turn.state, job, lease, peer, STORE)
 
 
 def _stand_by(
-    turn: Turn, job: JobRecord, lease: LeaseRecord, peer: PeerRecord, level: str
+    state: State, job: JobRecord, lease: LeaseRecord, peer: PeerRecord, level: str
 ) -> None:
     known = standby_of(job, lease.index, peer)
     if known is not None:
         known.wanted = level
-        turn.emit(duty(turn, job, known))
         return
-    turn.state.last_token += 1
+    state.last_token += 1
     standby = StandbyRecord(
-        job_id=job.job_id, peer_id=peer.peer_id, token=turn.state.last_token, index=lease.index,
-        blobs=lease.blobs, wanted=level, source=lease.peer_id)
+        job_id=job.job_id, peer_id=peer.peer_id, token=state.last_token, index=lease.index,
+        blobs=lease.blobs, wanted=level)
     job.standbys[standby.token] = peer.standbys[standby.token] = standby
-    turn.emit(duty(turn, job, standby))
 
 
-def duty(turn: Turn, job: JobRecord, standby: StandbyRecord) -> StandBy:
-    """The command that tells a peer what it stands by for; repeats change nothing there."""
+def _tell_duties(turn: Turn, job: JobRecord) -> None:
+    """Tell peers what they stand by for, and who holds it now, where that is news to them.
+
+    What they need not be ready for any more comes first: they have room for one compiled segment.
+    """
+    told = sorted(job.standbys.values(), key=lambda standby: LEVELS.index(standby.wanted))
+    for standby in told:
+        source = job.leases[standby.index].peer_id
+        is_news = (standby.wanted, source) != (standby.told_level, standby.source)
+        if is_news and turn.state.peers[standby.peer_id].session_id:
+            tell_duty(turn, job, standby)
+
+
+def tell_duty(turn: Turn, job: JobRecord, standby: StandbyRecord) -> None:
+    """Tell a peer what it stands by for; repeats change nothing there.
+
+    Backups take snapshots from the segment's holder and from nobody else.
+    """
     assert job.placement is not None
+    standby.told_level = standby.wanted
+    standby.source = job.leases[standby.index].peer_id
     placed = job.placement.segments[standby.index]
-    return StandBy(
+    turn.emit(StandBy(
         peer_id=standby.peer_id, job_id=job.job_id, segment=placed.segment, token=standby.token,
         spec=job.spec, in_flight=placed.in_flight, segments=len(job.leases),
-        stall_timeout_ms=stall_timeout_ms(turn, job), level=standby.wanted, source=standby.source)
-
-
-def _tell_source(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
-    """Backups take snapshots from the segment's holder and from nobody else."""
-    for standby in job.standbys.values():
-        if standby.index == lease.index and standby.source != lease.peer_id:
-            standby.source = lease.peer_id
-            if turn.state.peers[standby.peer_id].session_id:
-                turn.emit(duty(turn, job, standby))
+        stall_timeout_ms=stall_timeout_ms(turn, job), level=standby.wanted, source=standby.source))
 
 
 def plan_snapshots(turn: Turn, job: JobRecord, lease: LeaseRecord, *, again: bool = False) -> None:

@@ -147,8 +147,10 @@ class StandbyRecord:
     blobs: frozenset[str]
     """Digests of what the segment needs. For membership tests only, never iterated."""
     wanted: str
-    """Level that the peer was asked for: `store`, `warm` or `hot`."""
-    source: str
+    """Level that the peer should reach: `store`, `warm` or `hot`."""
+    told_level: str = ""
+    """The same when the peer was last told; "" for never."""
+    source: str = ""
     """The segment's holder when the peer was last told."""
     level: str = ""
     """Level that it has reached; "" for none yet."""

@@ -38,6 +38,7 @@ from peer.executor.messages import (
     Restored,
     Run,
     TakeSnapshot,
+    Unload,
     decode,
 )
 from peer.executor.pipe import control_frame, read_frame, write_frame
@@ -141,9 +142,15 @@ class _Service:
                     code=code, message=message, blamed_segment=blamed_segment(error)))
 
     def _handle(self, item: Frame | Message) -> None:
-        if isinstance(item, Load):
-            self._load(item)
-            return
+        match item:
+            case Load():
+                self._load(item)
+            case Unload():
+                self._unload()
+            case _:
+                self._handle_loaded(item)
+
+    def _handle_loaded(self, item: Frame | Message) -> None:
         work = self._work
         assert work is not None, f"a {type(item).__name__} came before a segment was loaded"
         match item:
@@ -163,16 +170,19 @@ class _Service:
 
     def _load(self, request: Load) -> None:
         """Load a segment; the one that was loaded before goes first, so that both need not fit."""
+        self._unload()
+        self._executor = self._executor or self._create()
+        self._work = SegmentWork(request, self._executor)
+        self._answer(Loaded(
+            numeric_class=self._executor.numeric_class, predicted=self._work.predicted))
+
+    def _unload(self) -> None:
         self._snapshots.wait()
         work, self._work = self._work, None
         if work is not None:
             work.close()
             del work
             gc.collect()
-        self._executor = self._executor or self._create()
-        self._work = SegmentWork(request, self._executor)
-        self._answer(Loaded(
-            numeric_class=self._executor.numeric_class, predicted=self._work.predicted))
 
     def _answer(self, message: Message) -> None:
         self._outbox.put(control_frame(message))

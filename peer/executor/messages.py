@@ -61,6 +61,11 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unload:
+    """Daemon to executor: drop the loaded segment and free what it took. Has no answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Restore:
     """Daemon to executor: take a loaded segment's state from a snapshot.
 
@@ -196,13 +201,13 @@ class Failed:
 
 
 Message = (
-    Load | Run | Export | Loaded | Done | Exported | Failed
+    Load | Unload | Run | Export | Loaded | Done | Exported | Failed
     | Restore | Restored | TakeSnapshot | SnapshotWritten | SnapshotNotWritten
 )
 _CLASSES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        Load, Run, Export, Loaded, Done, Exported, Failed,
+        Load, Unload, Run, Export, Loaded, Done, Exported, Failed,
         Restore, Restored, TakeSnapshot, SnapshotWritten, SnapshotNotWritten,
     )
 }

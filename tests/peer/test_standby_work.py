@@ -66,6 +66,13 @@ class World:
             found.append((event.segment, event.level))
         return found
 
+    async def until(self, reached):
+        """Wait until each of the segments has last told the level given."""
+        last = set()
+        while last != reached:
+            segment, level = (await self.levels(1))[0]
+            last = {item for item in last if item[0] != segment} | {(segment, level)}
+
     async def broke(self):
         event = await self.events.get()
         assert isinstance(event, ev.StandbyBroke), event
@@ -168,14 +175,50 @@ def test_one_process_serves_all_and_one_segment_is_hot(world):
     run(world, scenario())
 
 
-def test_another_segments_program_makes_room_and_that_is_told(world):
+def test_a_backup_changes_over_to_another_segment_in_the_same_process(world):
+    async def scenario():
+        world.prepare(0, HOT)
+        world.prepare(1, WARM)
+        await world.until({(0, HOT), (1, WARM)})
+        (pid,) = world.processes
+        world.prepare(0, WARM)
+        world.prepare(1, HOT)
+        await world.until({(0, WARM), (1, HOT)})
+        prepared = await world.standbys.take("job_000001", 1)
+        assert prepared.loaded is not None
+        assert prepared.process.pid == pid
+        await prepared.process.close()
+
+    run(world, scenario())
+
+
+def test_a_process_that_is_hot_for_another_segment_is_taken_and_that_is_told(world):
+    """Only its framework is of use, but that is what takes seconds."""
     async def scenario():
         world.prepare(0, HOT)
         await world.levels(3)
-        assert await world.standbys.take("job_000001", 1) is None
+        (pid,) = world.processes
+        prepared = await world.standbys.take("job_000001", 1)
+        assert prepared.loaded is None
+        assert prepared.process.pid == pid
         broke = await world.broke()
         assert (broke.segment, broke.token) == (0, 7)
-        assert world.processes == []
+        await prepared.process.close()
+
+    run(world, scenario())
+
+
+def test_a_lease_goes_before_the_end_of_what_it_could_use(world):
+    """The broker revokes a backup's other standbys in the same breath as it grants it a lease."""
+    async def scenario():
+        world.prepare(0, HOT)
+        await world.levels(3)
+        taken = asyncio.create_task(world.standbys.take("job_000001", 1))
+        dropped = asyncio.create_task(world.drop(0))
+        prepared = await taken
+        assert prepared is not None
+        await dropped
+        await prepared.process.close()
 
     run(world, scenario())
 
