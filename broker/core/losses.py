@@ -23,11 +23,13 @@ from broker.core.state import (
     PeerState,
     Turn,
 )
-from broker.core.takeover import hand_over, is_vacant, neighbours, recover, vacate
+from broker.core.takeover import hand_over, is_vacant, neighbours, vacate
 
 
 def segment_lost(turn: Turn, lease: LeaseRecord, peer: PeerRecord, what: str) -> None:
-    """The holder of a segment is gone.
+    """The holder of a segment is gone. Who takes it over is decided at the end of the turn.
+
+    Only then it is known what else is vacant: who has many choices leaves the one taker to another.
 
     Args:
         turn: the event being applied.
@@ -45,7 +47,6 @@ def segment_lost(turn: Turn, lease: LeaseRecord, peer: PeerRecord, what: str) ->
         put_back_to_queue(turn, job, f"is planned again, as {why}")
         return
     vacate(turn, job, lease, why)
-    recover(turn, job)
 
 
 # --- finished segments --------------------------------------------------------------------------
@@ -58,7 +59,6 @@ def log_lost(turn: Turn, lease: LeaseRecord, peer: PeerRecord, what: str) -> Non
     turn.note(job.job_id, "peer_lost", f"Peer {peer.label} {what}; its segment was finished.")
     if any(near.phase in (LeasePhase.ASSIGNED, LeasePhase.READY) for near in _near(job, lease)):
         vacate(turn, job, lease, "its finished result's boundary log is needed for a replay")
-        recover(turn, job)
         return
     _watch(turn, job, lease)
 

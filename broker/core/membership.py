@@ -399,7 +399,6 @@ def _judge_missing(turn: Turn, peer: PeerRecord, lease: LeaseRecord) -> None:
     if lease.phase is LeasePhase.RUNNING:
         losses.segment_lost(turn, lease, peer, "came back without the segment")
         release_revoked(turn, lease)
-        takeover.recover(turn, turn.state.jobs[lease.job_id])
     elif lease.phase is LeasePhase.ASSIGNED:
         takeover.not_ready_in_time(turn, lease)
 

@@ -56,9 +56,16 @@ def make_spec(**changes: Any) -> JobSpec:
     return JobSpec(**{**values, **changes})
 
 
-def make_placement(peers: list[str], tied: bool = False) -> Placement:
-    """One segment per peer in a chain. `tied`: the last segment shares w0 with the first."""
+def make_placement(peers: list[str], tied: bool = False, linked: bool = False) -> Placement:
+    """One segment per peer, each computed beside the others.
+
+    `tied`: the last segment shares w0 with the first. `linked`: a chain, in which each segment
+    gives the next one an activation.
+    """
     last = len(peers) - 1
+    links = [BoundaryTensor(edge=i, value=f"v{i}", kind=BoundaryKind.ACTIVATION, source=i,
+                            target=i + 1, type=F32, differentiable=True, consumers=(i + 1,))
+             for i in range(last)] * linked
     shared = BoundaryTensor(edge=0, value="w0", kind=BoundaryKind.PARAMETER, source=0, target=last,
                             type=F32, differentiable=True, consumers=(9,))
     segments = tuple(
@@ -66,8 +73,8 @@ def make_placement(peers: list[str], tied: bool = False) -> Placement:
             segment=Segment(
                 index=i, nodes=(i,), parameters=(f"w{i}",),
                 data_inputs=("x",) * (i == 0) + ("y",) * (i == last),
-                incoming=(shared,) if tied and i == last else (),
-                outgoing=(shared,) if tied and i == 0 else (),
+                incoming=(shared,) if tied and i == last else tuple(links[i - 1:i] if i else ()),
+                outgoing=(shared,) if tied and i == 0 else tuple(links[i:i + 1]),
                 has_loss=i == last),
             peer_id=peer, in_flight=2, memory_bytes=1 << 20, forward_s=0.1, backward_s=0.2)
         for i, peer in enumerate(peers)
@@ -98,6 +105,8 @@ class World:
     numbers: dict[str, int] = field(default_factory=dict)
     tokens: dict[tuple[str, int], tuple[str, int]] = field(default_factory=dict)
     """(job, segment) -> (peer, token), from the assignments seen."""
+    duties: dict[tuple[str, int, str], do.StandBy] = field(default_factory=dict)
+    """(job, segment, peer) -> what the peer was last told to stand by for."""
     journal: list[ev.AnyEvent] = field(default_factory=list)
 
     def apply(self, kind: type, **values: Any) -> Commands:
@@ -112,6 +121,12 @@ class World:
             if isinstance(command, do.AssignSegment):
                 at = (command.job_id, command.segment.index)
                 self.tokens[at] = (command.peer_id, command.token)
+                self.duties.pop((*at, command.peer_id), None)
+            if isinstance(command, do.StandBy):
+                self.duties[command.job_id, command.segment.index, command.peer_id] = command
+            if isinstance(command, do.RevokeSegment):
+                self.duties = {at: duty for at, duty in self.duties.items()
+                               if duty.token != command.token}
         return commands
 
     def request(self) -> str:
@@ -193,21 +208,89 @@ class World:
         values = {"job_id": job, "segment": segment, "token": token, "phase": phase}
         return ev.HeldLease(**{**values, **changes})
 
-    def prepared(self, *peers: str, spec: JobSpec | None = None) -> str:
+    def prepared(self, *peers: str, spec: JobSpec | None = None, linked: bool = False) -> str:
         """A job whose segments are assigned to `peers`, connected here if they are not."""
         for peer in peers:
             if peer not in self.broker.state.peers:
                 self.connect(peer)
         self.submit(spec)
         job = list(self.broker.state.jobs)[-1]
-        self.solve(job, list(peers))
+        self.solve(job, list(peers), answer=make_placement(list(peers), linked=linked))
         return job
 
-    def running(self, *peers: str, spec: JobSpec | None = None) -> str:
-        job = self.prepared(*peers, spec=spec)
+    def running(self, *peers: str, spec: JobSpec | None = None, linked: bool = False) -> str:
+        job = self.prepared(*peers, spec=spec, linked=linked)
         for segment in range(len(peers)):
             self.report(ev.SegmentReady, job, segment)
         return job
+
+    def training(self, *peers: str, **training: Any) -> str:
+        """A long job in a chain over `peers`: 1000 steps of 1.5 predicted seconds."""
+        spec = make_spec(training={"steps": 1_000, **training})
+        return self.running(*peers, spec=spec, linked=True)
+
+    def connect_at(self, **addresses: str) -> None:
+        for peer, address in addresses.items():
+            self.connect(peer, tensor_address=address)
+
+    def backups(self, job: str, segment: int) -> dict[str, str]:
+        """Who stands by for a segment, and how ready it was told to be."""
+        return {peer: duty.level for (of, index, peer), duty in sorted(self.duties.items())
+                if (of, index) == (job, segment)}
+
+    def reach(self, job: str, segment: int, peer: str, level: str, **more: Any) -> Commands:
+        """A standby has come to a level."""
+        return self.report(ev.StandbyReady, job, segment, peer_id=peer, level=level,
+                           token=self.duties[job, segment, peer].token,
+                           number=self.numbers.get(peer, 0) + 1, **more)
+
+    def reach_all(self, job: str) -> None:
+        """Every standby of a job has come to the level that it was told."""
+        for (of, segment, peer), duty in sorted(self.duties.items()):
+            if of == job:
+                self.reach(job, segment, peer, duty.level)
+
+    def rank(self, job: str, *ranking: dict[str, float]) -> Commands:
+        """The planner's answers, until it is asked no more: what a microbatch takes on whom."""
+        record = self.broker.state.jobs[job]
+        commands: list[do.AnyCommand] = []
+        while record.is_ranking_asked:
+            commands += self.apply(
+                ev.BackupsRanked, job_id=job, cluster_version=record.ranked_version,
+                ranking=tuple(tuple(times.items()) for times in ranking))
+        return tuple(commands)
+
+    def store(self, job: str, segment: int, position: int, holder: str, **more: Any) -> Commands:
+        """A holder has a segment's snapshot."""
+        values = {"digest": digest(1_000 * (segment + 1) + position), "size_bytes": 500,
+                  "shard": 0, "data_shards": 1, "seconds": 0.0}
+        return self.report(ev.SnapshotStored, job, segment, position=position, holder=holder,
+                           **{**values, **more})
+
+    def advance(self, job: str, to: int) -> None:
+        """Every segment that runs has done `to` steps."""
+        for lease in list(self.broker.state.jobs[job].leases):
+            if lease.phase == "running" and lease.steps_done < to:
+                self.steps(job, lease.index, lease.steps_done, to - lease.steps_done)
+
+    def complete(self, job: str, position: int, *holders: str) -> None:
+        """Every segment has come to a position, and `holders` have all snapshots of it."""
+        self.advance(job, position)
+        for segment in range(len(self.broker.state.jobs[job].leases)):
+            for holder in holders:
+                self.store(job, segment, position, holder)
+
+    def lose(self, *peers: str) -> Commands:
+        """Peers are gone for good, the others show life."""
+        commands = [command for peer in peers for command in self.disconnect(peer)]
+        return (*commands, *self.sleep(20_000, *self.there()))
+
+    def there(self) -> tuple[str, ...]:
+        """Peers with a session."""
+        return tuple(name for name, peer in self.broker.state.peers.items() if peer.session_id)
+
+    def reason(self, job: str) -> str:
+        return self.broker.state.jobs[job].reason
 
     def state_of(self, job: str) -> str:
         return str(self.broker.state.jobs[job].state.value)
@@ -233,6 +316,16 @@ def make() -> Any:
         World = World
 
     return Make
+
+
+def events(commands: Commands) -> list[str]:
+    """Names of the operator's notes."""
+    return [command.event for command in commands if isinstance(command, do.Note)]
+
+
+@pytest.fixture(name="events")
+def events_fixture() -> Any:
+    return events
 
 
 def only(commands: Commands, kind: type) -> list[Any]:
