@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-
 CATCH_UP = 20
 """Time runs at most one part in so many faster than it passes."""
 
