@@ -3,6 +3,9 @@
 A failure that is the job's own ends the job: it would come again anywhere. Any other is answered
 like a loss, on another peer where one can, until the segment has failed `SEGMENT_ATTEMPTS` times
 without coming further. A peer whose device failed the segment does not get it again.
+
+Numbers that stop being finite within a segment may be the job's doing or a sick device's. A second
+peer that computes the same again decides: if it comes to the same, the job ends with that.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from broker.core import limits
 from broker.core.events import SegmentFailed
 from broker.core.state import FailureRecord, JobRecord, LeaseRecord
 from homespun.causes import PASSING, Cause, cause_of
+from homespun.errors import Code
 
 
 def failure_of(job: JobRecord, lease: LeaseRecord) -> FailureRecord:
@@ -34,9 +38,13 @@ def count(job: JobRecord, lease: LeaseRecord, event: SegmentFailed, *, is_own: b
         Why the job must end; "" if the segment may be tried again.
     """
     cause = cause_of(event.code, event.cause)
-    if cause is Cause.JOB and is_own:
-        return "it is the job's own failure"
     record = failure_of(job, lease)
+    if event.code == Code.LOSS_NOT_FINITE and is_own:
+        record.not_finite[lease.peer_id] = event.message[:200]
+        if len(record.not_finite) > 1:
+            return f"{len(record.not_finite)} peers have come to it: it is the job's own doing"
+    elif cause is Cause.JOB and is_own:
+        return "it is the job's own failure"
     record.count += 1
     if cause not in PASSING and is_own:
         record.avoided[lease.peer_id] = f"has failed it ({cause}: {event.message[:200]})"

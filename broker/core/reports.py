@@ -193,7 +193,7 @@ def _failed(
     is_own = blamed is None or blamed is peer
     ends = failures.count(job, lease, event, is_own=is_own)
     if ends or job.state is JobState.PREPARING:
-        fail(turn, job, code, what)
+        fail(turn, job, code, f"{what} ({ends or 'before the job had started'}).")
         return
     for other in list(job.leases):
         if blamed is not None and other.peer_id == blamed.peer_id and other is not lease:
@@ -202,7 +202,7 @@ def _failed(
     takeover.vacate(turn, job, lease, what)
     takeover.recover(turn, job)
     if takeover.nobody_else(turn.state, job):
-        fail(turn, job, code, what)
+        fail(turn, job, code, f"{what} (no other peer is here to compute it again).")
 
 
 def _finished(

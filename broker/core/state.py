@@ -215,6 +215,8 @@ class FailureRecord:
     count: int = 0
     avoided: dict[str, str] = field(default_factory=dict)
     """Peer id -> why it does not get the segment again."""
+    not_finite: dict[str, str] = field(default_factory=dict)
+    """Peer id -> what came out as NaN or infinite there, of inputs that were finite."""
 
 
 @dataclass(slots=True)

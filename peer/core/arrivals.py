@@ -195,7 +195,7 @@ def judge_norms(
 
 def judge_scale(run: SegmentRun, step: int, scale: float, *, is_asked: bool) -> Verdict:
     """Judge a gradient factor; `is_asked`: this is not the lead, of a job that clips."""
-    is_factor = scale != scale or 0 <= scale <= 1
+    is_factor = 0 <= scale <= 1  # false for NaN, too
     if not is_asked or not is_factor or not 0 <= step < run.order.steps:
         return Verdict.REFUSE
     if run.phase is None or step < run.phase.step:

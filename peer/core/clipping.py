@@ -16,20 +16,23 @@ SquaredNorms = tuple[tuple[str, float], ...]
 CLIP_EPSILON = 1e-6
 
 
+def problem_with_norms(squared_norms: SquaredNorms) -> str:
+    """What no segment may tell others of its gradients; "" for nothing."""
+    return next(
+        (f"the squared norm of the gradient of {name[:200]!r} is {norm}"
+         for name, norm in squared_norms if not (isfinite(norm) and norm >= 0)), "")
+
+
 def gradient_scale(squared_norms: Mapping[str, float], clip_norm: float) -> float:
     """Factor on every gradient of a step.
 
     Args:
-        squared_norms: of every trainable parameter of the job.
-        clip_norm: largest global norm; 0 for no clipping.
+        squared_norms: of every trainable parameter of the job; finite, >= 0.
+        clip_norm: largest global norm, > 0.
 
     Returns:
-        A factor in [0, 1]; NaN when a norm, or their sum, is not finite or is negative.
+        A factor in [0, 1]; NaN when the sum of the norms is not finite.
     """
-    if not all(isfinite(norm) and norm >= 0 for norm in squared_norms.values()):
-        return nan
-    if clip_norm == 0:
-        return 1.0
     try:
         total = fsum(squared_norms.values())
     except OverflowError:

@@ -17,7 +17,7 @@ from peer.core import commands as do
 from peer.core import events as ev
 from peer.core import snapshots, standbys
 from peer.core.arrivals import HELD_MAX, Verdict, described, judge, key_of, same, sender_of
-from peer.core.clipping import NormGathering, gradient_scale
+from peer.core.clipping import NormGathering, gradient_scale, problem_with_norms
 from peer.core.dataflow import (
     SegmentRun,
     Waiting,
@@ -333,10 +333,13 @@ class Peer:
             case ev.TensorReceived():
                 lease.run.arrived.add(key_of(event))
             case ev.NormsReceived():
+                if problem := problem_with_norms(event.squared_norms):
+                    yield from self._refuse(lease, event, f"says that {problem}")
+                    return
                 yield from self._gather_norms(
                     lease, event.step, event.source, event.squared_norms)
             case ev.ScaleReceived():
-                yield from self._set_scale(lease, event.step, event.scale)
+                lease.run.scale = event.scale
 
     def _judge_held(self, lease: LeaseRecord) -> Commands:
         """Judge what waits again, oldest first, until nothing more of it is due."""
@@ -497,9 +500,11 @@ class Peer:
                 )
 
     def _share_norms(self, lease: LeaseRecord, event: ev.TaskFinished) -> Commands:
-        if lease.assignment.spec.training.clip_norm == 0:
-            scale = gradient_scale(dict(event.squared_norms), 0.0)
-            yield from self._set_scale(lease, event.task.step, scale)
+        """Nobody is told norms that are not finite: whoever comes to them is the first."""
+        if problem := problem_with_norms(event.squared_norms):
+            yield from self._fail_loss(lease, event.task, problem)
+        elif lease.assignment.spec.training.clip_norm == 0:
+            lease.run.scale = 1.0
         elif lease.segment == LEAD:
             yield from self._gather_norms(lease, event.task.step, LEAD, event.squared_norms)
         else:
@@ -514,16 +519,13 @@ class Peer:
         if complete is None:
             return
         scale = gradient_scale(complete, lease.assignment.spec.training.clip_norm)
+        if not isfinite(scale):
+            task = ev.Task(kind=ev.TaskKind.UPDATE, mode=Mode.TRAIN, step=step)
+            yield from self._fail_loss(lease, task, "the norm of all gradients is not finite")
+            return
         for target in range(1, lease.assignment.segments):
             yield do.SendScale(**fields_of(lease), target=target, step=step, scale=scale)
-        yield from self._set_scale(lease, step, scale)
-
-    def _set_scale(self, lease: LeaseRecord, step: int, scale: float) -> Commands:
-        if isfinite(scale):
-            lease.run.scale = scale
-            return
-        task = ev.Task(kind=ev.TaskKind.UPDATE, mode=Mode.TRAIN, step=step)
-        yield from self._fail_loss(lease, task, "the gradient norm is not finite")
+        lease.run.scale = scale
 
     def _refuse(self, lease: LeaseRecord, event: Arrival, problem: str) -> Commands:
         """A neighbour sent what a correct one cannot have sent."""

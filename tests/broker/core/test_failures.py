@@ -8,7 +8,7 @@ from broker.core import commands as do
 from broker.core import events as ev
 from broker.core import limits, views
 
-JOBS_OWN = [("LOSS_NOT_FINITE", ""), ("UNSUPPORTED_OP", ""), ("INVALID_GRAPH", ""),
+JOBS_OWN = [("UNSUPPORTED_OP", ""), ("INVALID_GRAPH", ""),
             ("INTERNAL", "job"), ("OUT_OF_MEMORY", "job")]
 OF_THE_PEER = [("OUT_OF_MEMORY", ""), ("DISK_FULL", ""), ("INTERNAL", "device_fault"),
                ("INTERNAL", "device_memory"), ("INTERNAL", "disk")]
@@ -50,7 +50,37 @@ def test_what_would_come_again_anywhere_ends_the_job_at_once(world, code, cause)
     fail(world, job, 1, code, cause)
     view = views.job(world.broker, job)
     assert (view.state, view.error_code) == ("failed", code)
-    assert view.error_message == "Peer PEER_B (peer_b), segment 1: it broke"
+    assert view.error_message == (
+        "Peer PEER_B (peer_b), segment 1: it broke (it is the job's own failure).")
+
+
+def test_numbers_that_are_not_finite_are_computed_again_elsewhere(world, only):
+    """The device may be sick: one that is not goes on, and the job with it."""
+    job = world.training("peer_a", "peer_b")
+    world.connect("peer_c")
+    (assigned,) = only(fail(world, job, 1, "LOSS_NOT_FINITE"), do.AssignSegment)
+    assert assigned.peer_id == "peer_c"
+    world.report(ev.SegmentReady, job, 1)
+    assert world.state_of(job) == "running"
+
+
+def test_numbers_that_are_not_finite_on_two_peers_are_the_jobs_own_doing(world):
+    job = world.training("peer_a", "peer_b")
+    world.connect("peer_c")
+    fail_and_load_again(world, job, 1, code="LOSS_NOT_FINITE")
+    fail(world, job, 1, "LOSS_NOT_FINITE")
+    view = views.job(world.broker, job)
+    assert (view.state, view.error_code) == ("failed", "LOSS_NOT_FINITE")
+    assert "2 peers have come to it" in view.error_message
+    assert all(peer.losses == 0 for peer in world.broker.state.peers.values()), "nobody is blamed"
+
+
+def test_numbers_that_are_not_finite_end_the_job_where_nobody_can_compute_them_again(world):
+    job = world.training("peer_a", "peer_b")
+    fail(world, job, 1, "LOSS_NOT_FINITE")
+    view = views.job(world.broker, job)
+    assert (view.state, view.error_code) == ("failed", "LOSS_NOT_FINITE")
+    assert "no other peer is here to compute it again" in view.error_message
 
 
 @pytest.mark.parametrize(("code", "cause"), OF_THE_PEER)

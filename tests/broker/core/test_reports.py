@@ -169,7 +169,8 @@ def test_a_failure_of_the_job_itself_ends_it_by_name(world, only):
                             blamed_peer="")
     view = views.job(world.broker, job)
     assert (view.state, view.error_code) == ("failed", "UNSUPPORTED_OP")
-    assert view.error_message == "Peer PEER_A (peer_a), segment 0: no Foo"
+    assert view.error_message == (
+        "Peer PEER_A (peer_a), segment 0: no Foo (it is the job's own failure).")
     revoked = [(c.peer_id, c.token) for c in only(commands, do.RevokeSegment)]
     assert revoked[:2] == [world.tokens[job, 0], world.tokens[job, 1]]
     for segment in (0, 1):
