@@ -1,7 +1,8 @@
 """What must hold after every event. A broken one is a defect of the core, never of its input.
 
 `check` looks at everything (tests, the simulator); `check_books` at what costs little, and runs in
-production. The names P1 to P12 are those of docs/peer-state.md.
+production. The names P1 to P12 are those of docs/peer-state.md. They run after every event, so a
+message is made only for what is broken.
 """
 
 from __future__ import annotations
@@ -31,11 +32,6 @@ class InvariantViolation(Exception):  # noqa: N818 - it says what it is
         self.story = story
 
 
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise InvariantViolation(message)
-
-
 def check(state: PeerState) -> None:
     """Check everything.
 
@@ -55,58 +51,85 @@ def check(state: PeerState) -> None:
 def check_books(state: PeerState) -> None:
     """Check leases, reports and the busy task, not every tensor. Cost: O(leases + reports)."""
     for key, lease in state.leases.items():
-        _require(key == (lease.job_id, lease.segment), f"P1: a lease is filed under {key}")
-        _check_lease(lease)
+        if key != (lease.job_id, lease.segment):
+            raise InvariantViolation(f"P1: a lease is filed under {key}")
+        _check_flow(lease)
+        _check_phase(lease)
         _check_position(lease)
     _check_standbys(state)
     _check_busy(state)
     _check_reports(state)
 
 
-def _check_lease(lease: LeaseRecord) -> None:
-    where = f"segment {lease.segment} of {lease.job_id} ({lease.phase})"
+def _named(lease: LeaseRecord) -> str:
+    return f"segment {lease.segment} of {lease.job_id} ({lease.phase})"
+
+
+def _check_flow(lease: LeaseRecord) -> None:
+    """What flows through the segment, and what waits for it, is bounded."""
     run = lease.run
     flying = run.forwarded - run.retired
-    _require(0 <= flying <= run.in_flight, f"P3: {where} has {flying} of {run.in_flight} in flight")
+    if not 0 <= flying <= run.in_flight:
+        raise InvariantViolation(
+            f"P3: {_named(lease)} has {flying} of {run.in_flight} in flight")
+    deferred = run.deferred
+    if deferred and (deferred != sorted(set(deferred)) or len(deferred) > (
+            DEFERRED_MICROBATCHES_MAX + 1)):
+        raise InvariantViolation(f"P3: {_named(lease)}: weight gradients of {deferred} wait")
     limit = 0 if run.phase is None else run.phase.microbatches
-    _require(run.deferred == sorted(set(run.deferred)) and len(run.deferred) <= (
-                 DEFERRED_MICROBATCHES_MAX + 1),
-             f"P3: {where}: weight gradients of {run.deferred} wait")
-    _require(0 <= run.retired <= run.forwarded <= limit,
-             f"P3: {where}: {run.retired} retired, {run.forwarded} forwarded of {limit}")
-    _require(lease.waiting is None or lease.phase is LeasePhase.RUNNING, f"P7: {where} waits")
-    _require(lease.phase is not LeasePhase.RUNNING or run.phase is not None,
-             f"P4: {where} runs, but all its phases are over")
-    is_over = lease.phase in (LeasePhase.STORING, LeasePhase.FINISHED)
-    _require(not is_over or (run.phase is None and lease.steps_done == run.order.steps),
-             f"P4: {where} is over after {lease.steps_done} of {run.order.steps} steps")
-    is_inference = run.phase is not None and run.phase.mode is Mode.INFER
-    _require(run.phase is None or run.phase.step == lease.steps_done or is_inference,
-             f"P4: {where} has done {lease.steps_done} steps, but is in {run.phase}")
-    _require(not is_inference or lease.steps_done <= run.retired,
-             f"P4: {where} has told of {lease.steps_done} microbatches, but {run.retired} retired")
-    _require(not lease.is_revoked or lease.phase is LeasePhase.CLOSING, f"P2: {where} is revoked")
-    _require(not lease.held or lease.phase not in OVER,
-             f"P10: {where} lets {len(lease.held)} arrivals wait for nothing")
-    _require(len(lease.held) <= HELD_MAX, f"P10: {where} lets {len(lease.held)} arrivals wait")
+    if not 0 <= run.retired <= run.forwarded <= limit:
+        raise InvariantViolation(
+            f"P3: {_named(lease)}: {run.retired} retired, {run.forwarded} forwarded of {limit}")
+    if lease.held and lease.phase in OVER:
+        raise InvariantViolation(
+            f"P10: {_named(lease)} lets {len(lease.held)} arrivals wait for nothing")
+    if len(lease.held) > HELD_MAX:
+        raise InvariantViolation(f"P10: {_named(lease)} lets {len(lease.held)} arrivals wait")
+
+
+def _check_phase(lease: LeaseRecord) -> None:
+    """The phase of the lease, that of its run, and the steps that are told fit each other."""
+    run = lease.run
+    if lease.waiting is not None and lease.phase is not LeasePhase.RUNNING:
+        raise InvariantViolation(f"P7: {_named(lease)} waits")
+    if lease.phase is LeasePhase.RUNNING and run.phase is None:
+        raise InvariantViolation(f"P4: {_named(lease)} runs, but all its phases are over")
+    if lease.phase in (LeasePhase.STORING, LeasePhase.FINISHED) and not (
+            run.phase is None and lease.steps_done == run.order.steps):
+        raise InvariantViolation(
+            f"P4: {_named(lease)} is over after {lease.steps_done} of {run.order.steps} steps")
+    if run.phase is not None and run.phase.mode is Mode.INFER:
+        if lease.steps_done > run.retired:
+            raise InvariantViolation(
+                f"P4: {_named(lease)} has told of {lease.steps_done} microbatches, but "
+                f"{run.retired} retired")
+    elif run.phase is not None and run.phase.step != lease.steps_done:
+        raise InvariantViolation(
+            f"P4: {_named(lease)} has done {lease.steps_done} steps, but is in {run.phase}")
+    if lease.is_revoked and lease.phase is not LeasePhase.CLOSING:
+        raise InvariantViolation(f"P2: {_named(lease)} is revoked")
 
 
 def _check_position(lease: LeaseRecord) -> None:
     """A lease works from its position on, and nobody goes back behind the complete one."""
-    where = f"segment {lease.segment} of {lease.job_id}"
     first = lease.assignment.position
-    _require(first <= lease.steps_done <= lease.run.order.steps,
-             f"P11: {where} began at {first} and has done {lease.steps_done} steps")
-    _require(lease.complete >= first, f"P11: {where} began at {first}, behind {lease.complete}")
+    if not first <= lease.steps_done <= lease.run.order.steps:
+        raise InvariantViolation(
+            f"P11: {_named(lease)} began at {first} and has done {lease.steps_done} steps")
+    if lease.complete < first:
+        raise InvariantViolation(f"P11: {_named(lease)} began at {first}, behind {lease.complete}")
 
 
 def _check_standbys(state: PeerState) -> None:
-    _require(len(state.standbys) <= STANDBYS_MAX, f"P12: {len(state.standbys)} standbys")
+    if len(state.standbys) > STANDBYS_MAX:
+        raise InvariantViolation(f"P12: {len(state.standbys)} standbys")
     for key, record in state.standbys.items():
         asked, lease = record.asked, state.leases.get(key)
-        _require(key == (asked.job_id, asked.segment), f"P12: a standby is filed under {key}")
-        _require(lease is None or lease.token < asked.token,
-                 f"P12: {key} is held, and stood by for under the older token {asked.token}")
+        if key != (asked.job_id, asked.segment):
+            raise InvariantViolation(f"P12: a standby is filed under {key}")
+        if lease is not None and lease.token >= asked.token:
+            raise InvariantViolation(
+                f"P12: {key} is held, and stood by for under the older token {asked.token}")
 
 
 def _check_busy(state: PeerState) -> None:
@@ -115,27 +138,31 @@ def _check_busy(state: PeerState) -> None:
         return
     lease = state.leases.get((busy.job_id, busy.segment))
     held = lease is not None and lease.key == busy.lease and lease.phase is LeasePhase.RUNNING
-    _require(held, f"P5: the executor is at {busy}, of no running lease")
+    if not held:
+        raise InvariantViolation(f"P5: the executor is at {busy}, of no running lease")
 
 
 def _check_reports(state: PeerState) -> None:
     reports = state.reports
     numbers = [report.number for report in reports.pending]
-    wanted = list(range(reports.next_number - len(numbers), reports.next_number))
-    _require(numbers == wanted, f"P6: reports {numbers} wait, the next is {reports.next_number}")
-    _require(reports.unsent_from <= reports.next_number, "P6: an unsent report has no number yet")
-    is_all_sent = not reports.is_connected or reports.unsent_from == reports.next_number
-    _require(is_all_sent, "P6: a report was not sent though the broker is connected")
+    if numbers != list(range(reports.next_number - len(numbers), reports.next_number)):
+        raise InvariantViolation(
+            f"P6: reports {numbers} wait, the next is {reports.next_number}")
+    if reports.unsent_from > reports.next_number:
+        raise InvariantViolation("P6: an unsent report has no number yet")
+    if reports.is_connected and reports.unsent_from != reports.next_number:
+        raise InvariantViolation("P6: a report was not sent though the broker is connected")
 
 
 def _check_arrived(lease: LeaseRecord) -> None:
     """Whatever waits will be used: so a neighbour cannot fill the memory."""
     stray = sorted(str(key) for key in lease.run.arrived if not _is_due(lease.run, key))
-    where = f"segment {lease.segment} of {lease.job_id}"
-    _require(not stray, f"P8: {where} holds tensors that it will not use: {stray[:3]}")
+    if stray:
+        raise InvariantViolation(
+            f"P8: {_named(lease)} holds tensors that it will not use: {stray[:3]}")
     gathered = {step: len(norms) for step, norms in lease.gathering.by_step.items()}
-    bounded = len(gathered) <= 2 and all(n < lease.gathering.segments for n in gathered.values())
-    _require(bounded, f"P8: {where} holds norms of steps {gathered}")
+    if len(gathered) > 2 or any(n >= lease.gathering.segments for n in gathered.values()):
+        raise InvariantViolation(f"P8: {_named(lease)} holds norms of steps {gathered}")
 
 
 def _is_due(run: SegmentRun, key: TensorKey) -> bool:
@@ -146,13 +173,14 @@ def _is_due(run: SegmentRun, key: TensorKey) -> bool:
 def _check_step(lease: LeaseRecord) -> None:
     """The end of a step comes in one order, and only when its microbatches are through."""
     run = lease.run
-    where = f"segment {lease.segment} of {lease.job_id}"
     ending = run.collected or run.measured or run.scale is not None
-    _require(not ending or _is_through(run), f"P9: {where} ends a step that is not through")
-    _require(run.scale is None or run.measured, f"P9: {where} has a scale without norms")
+    if ending and not _is_through(run):
+        raise InvariantViolation(f"P9: {_named(lease)} ends a step that is not through")
+    if run.scale is not None and not run.measured:
+        raise InvariantViolation(f"P9: {_named(lease)} has a scale without norms")
     action = next_action(run)
-    is_update = isinstance(action, Task) and action.kind is TaskKind.UPDATE
-    _require(not is_update or run.measured, f"P9: {where} would update without norms")
+    if not run.measured and isinstance(action, Task) and action.kind is TaskKind.UPDATE:
+        raise InvariantViolation(f"P9: {_named(lease)} would update without norms")
 
 
 def _is_through(run: SegmentRun) -> bool:
@@ -164,4 +192,5 @@ def _is_through(run: SegmentRun) -> bool:
 def _check_held(lease: LeaseRecord) -> None:
     """Whatever waits was judged after the last event: nobody waits for what is here."""
     due = [arrival for arrival in lease.held if judge(lease, arrival) is not Verdict.HOLD]
-    _require(not due, f"P10: segment {lease.segment} of {lease.job_id} lets {due[:3]} wait")
+    if due:
+        raise InvariantViolation(f"P10: {_named(lease)} lets {due[:3]} wait")
