@@ -8,7 +8,6 @@ They run after every event, so a message is made only for what is broken.
 from __future__ import annotations
 
 from broker.core.state import (
-    HELD_PHASES,
     STARTED,
     TERMINAL,
     VALID_PHASES,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args
 
 import pytest
 
 from broker.core import events as ev
 from broker.core import invariants, limits, views
-from broker.core.digest import state_digest
+from broker.core.digest import difference, state_digest
 from broker.core.invariants import InvariantViolation
 from broker.core.machine import Broker
-from broker.core.state import LeasePhase, PeerState
+from broker.core.state import JobRecord, LeasePhase, LeaseRecord, PeerRecord, PeerState, State
 
 
 def replayed(journal):
@@ -68,6 +70,48 @@ def test_the_digest_leaves_heartbeats_out(world):
     world.now_ns += 10**9
     world.beat("peer_a")
     assert state_digest(world.broker) == before
+
+
+def _records(value: Any) -> Iterator[Any]:
+    """Every dataclass of a state that changes, the state itself included."""
+    if is_dataclass(value):
+        if not value.__dataclass_params__.frozen:
+            yield value
+        parts: Any = (getattr(value, item.name) for item in fields(value))
+    else:
+        parts = value.values() if isinstance(value, dict) else (
+            value if isinstance(value, list | tuple) else ())
+    for part in parts:
+        yield from _records(part)
+
+
+def test_a_difference_is_seen_wherever_the_digest_sees_one(world):
+    job = world.running("peer_a", "peer_b")
+    world.connect("peer_c")
+    world.steps(job, 0, 0)
+    lived, twin = world.broker, replayed(world.journal)
+    assert difference(lived, twin) == ""
+    seen = set()
+    for record in list(_records(twin.state)):
+        for item in fields(record):
+            value = getattr(record, item.name)
+            setattr(record, item.name, "another")
+            is_other = state_digest(twin) != state_digest(lived)
+            assert is_other != bool(item.metadata.get("soft"))
+            assert (f".{item.name}: " in difference(lived, twin)) == is_other
+            setattr(record, item.name, value)
+            seen.add(type(record))
+    assert {State, PeerRecord, JobRecord, LeaseRecord} <= seen
+    assert difference(lived, twin) == ""
+
+
+def test_a_difference_tells_both_values(world):
+    world.connect("peer_a")
+    twin = replayed(world.journal)
+    twin.state.peers["peer_a"].losses = 3
+    assert difference(world.broker, twin) == "state.peers['peer_a'].losses: 0 is not 3"
+    twin = replayed(world.journal[:-1])
+    assert "is not" in difference(world.broker, twin)
 
 
 def test_a_story_tells_what_happened(world):
