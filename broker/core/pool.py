@@ -197,8 +197,10 @@ def _review(turn: Turn, job: JobRecord) -> None:
 
 def _ask_for_ranking(turn: Turn, job: JobRecord) -> None:
     state = turn.state
+    if job.is_ranking_asked:
+        return
     live = [peer for _, peer in sorted(state.peers.items()) if peer.state is PeerState.LIVE]
-    if job.is_ranking_asked or all(peer.peer_id in job.ranked_peers for peer in live):
+    if all(peer.peer_id in job.ranked_peers for peer in live):
         return
     assert job.placement is not None
     job.is_ranking_asked = True
@@ -263,6 +265,9 @@ def _add_backups(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
     own = state.peers[lease.peer_id]
     ready = [standby for standby in job.standbys.values()
              if standby.index == index and standby.wanted != STORE]
+    lacking = limits.BACKUPS_PER_SEGMENT - len(ready)
+    if lacking <= 0:
+        return
     chosen = {standby.peer_id for standby in ready}
     able = [peer for peer in free_peers(state)
             if peer is not own and peer.peer_id not in chosen and peer.session_id
@@ -271,7 +276,7 @@ def _add_backups(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
     able.sort(key=lambda peer: (
         _shared_domains(state, own, peer), _backups_of(peer), peer.losses, _rank(job, index, peer),
         peer.peer_id))
-    for peer in able[: max(0, limits.BACKUPS_PER_SEGMENT - len(ready))]:
+    for peer in able[:lacking]:
         _stand_by(turn.state, job, lease, peer, WARM)
 
 
@@ -308,6 +313,8 @@ def _add_keepers(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
     own = state.peers[lease.peer_id]
     having = {standby.peer_id for standby in job.standbys.values() if standby.index == lease.index}
     lacking = state.policy.snapshot_holders - len(having)
+    if lacking <= 0:
+        return
     others = [peer for _, peer in sorted(state.peers.items())
               if peer is not own and peer.peer_id not in having and peer.session_id
               and peer.state is PeerState.LIVE and not peer.is_emptied
@@ -315,7 +322,7 @@ def _add_keepers(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
     others.sort(key=lambda peer: (
         bool(peer.leases), _shared_domains(state, own, peer), len(peer.standbys), peer.losses,
         peer.peer_id))
-    for peer in others[: max(0, lacking)]:
+    for peer in others[:lacking]:
         _stand_by(turn.state, job, lease, peer, STORE)
 
 

@@ -6,7 +6,10 @@ decided from it.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
+from dataclasses import fields
+from functools import cache
+from typing import Any
 
 from broker.core import limits
 from broker.core.commands import AnyCommand
@@ -34,25 +37,42 @@ class Stories:
         return tuple(self._lines.get(subject, ()))
 
 
+_SUBJECTS = ("job_id", "peer_id", "subject")
+_SHOWN = ("peer_id", "session_id", "job_id", "segment", "token", "number", "first_step", "count",
+          "code", "cluster_version")
+
+
 def subjects(event: AnyEvent, commands: list[AnyCommand]) -> list[str]:
     """Ids of the jobs and peers that an event names or its commands go to, each once."""
     found: dict[str, None] = {}
     for value in (event, *commands):
-        for name in ("job_id", "peer_id", "subject"):
-            subject = getattr(value, name, "")
+        for name in _present(value, _SUBJECTS):
+            subject = getattr(value, name)
             if subject:
                 found[subject] = None
     return list(found)
 
 
 def _details(event: AnyEvent) -> str:
-    shown = ("peer_id", "session_id", "job_id", "segment", "token", "number", "first_step", "count",
-             "code", "cluster_version")
-    parts = [f"{name}={str(getattr(event, name))[:60]}" for name in shown if hasattr(event, name)]
+    parts = [f"{name}={str(getattr(event, name))[:60]}" for name in _present(event, _SHOWN)]
     return f"({', '.join(parts)})"
 
 
+def _present(value: object, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the names that an event or command has a field of."""
+    kind: type = type(value)
+    return _fields(kind, names)
+
+
+@cache
+def _fields(kind: Any, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in {item.name for item in fields(kind)})
+
+
 def _summary(commands: list[AnyCommand]) -> str:
-    counts = Counter(type(command).__name__ for command in commands)
+    counts: dict[str, int] = {}
+    for command in commands:
+        name = type(command).__name__
+        counts[name] = counts.get(name, 0) + 1
     shown = list(counts.items())[: limits.STORY_COMMANDS]
     return ", ".join(f"{name} x{count}" if count > 1 else name for name, count in shown) or "-"
