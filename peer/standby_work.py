@@ -159,6 +159,8 @@ class Standbys:
         try:
             self._reached(command, ev.StandbyLevel.STORE)
             if command.level is ev.StandbyLevel.STORE:
+                async with self._turn:
+                    await self._fit_process()  # it may have been the last that wanted one
                 return
             await self._warm_up(key, command)
             self._reached(command, ev.StandbyLevel.WARM)

@@ -318,9 +318,13 @@ class NeighbourLost(PeerReport):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandbyReady(PeerReport):
-    """A standby has reached a level: `store`, `warm` or `hot`."""
+    """A standby has reached a level: `store`, `warm` or `hot`.
+
+    `problem`: why it cannot get further, if it has broken; "" while it gets on.
+    """
 
     level: str
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,6 +111,10 @@ PACE_STEPS = 20
 """Steps that say how long a step takes."""
 BACKUPS_PER_SEGMENT = 2
 """Peers that stand by for a segment where the pool has them: one more than is lost at once."""
+BACKUP_REST_MS = 30_000
+"""Pause of a backup that broke before it is asked again, doubled each time..."""
+BACKUP_REST_MAX_MS = 600_000
+"""...up to this: what keeps breaking costs its owner a start and a download each time."""
 SEGMENT_ATTEMPTS = 3
 """Failures of a segment without progress after which its job fails."""
 LINK_GRACE_MS = 15_000

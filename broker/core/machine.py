@@ -22,6 +22,7 @@ from broker.core import (
     membership,
     planning,
     pool,
+    readiness,
     reports,
     takeover,
 )
@@ -113,7 +114,8 @@ class Broker:
         jobs_waiting = state.unfinished.values()
         times = [
             at_ns for job in jobs_waiting
-            for at_ns in (job.deadline_ns, job.fallback_ns, losses.next_deadline_ns(job))
+            for at_ns in (job.deadline_ns, job.fallback_ns, losses.next_deadline_ns(job),
+                          readiness.next_deadline_ns(job))
             if at_ns is not None]
         of_peers = membership.next_deadline_ns(state)
         if of_peers is not None:
@@ -192,6 +194,7 @@ def _dispatch(turn: Turn, event: AnyEvent) -> None:
 def _time_passed(turn: Turn, event: TimerFired) -> None:
     membership.time_passed(turn, frozenset(event.silent_peers))
     losses.judge(turn)
+    readiness.time_passed(turn)
     for job in list(turn.state.unfinished.values()):
         if job.deadline_ns is not None and job.deadline_ns <= turn.now_ns:
             jobs.deadline_passed(turn, job)

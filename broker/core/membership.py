@@ -33,6 +33,7 @@ from broker.core.leases import (
 )
 from broker.core.links import probe_newcomer
 from broker.core.planning import put_back
+from broker.core.readiness import LEVELS
 from broker.core.state import (
     HELD_PHASES,
     NS_PER_MS,
@@ -206,7 +207,7 @@ def _compare_standbys(turn: Turn, peer: PeerRecord, held: tuple[HeldStandby, ...
     for standby in list(peer.standbys.values()):
         job = turn.state.jobs[standby.job_id]
         level = levels.get(standby.token, "")
-        standby.level = level if level in pool.LEVELS else ""
+        standby.level = level if level in LEVELS else ""
         job.is_review_due = True
         pool.tell_duty(turn, job, standby)
     for item in held:

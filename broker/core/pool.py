@@ -4,7 +4,8 @@ Peers that no job needs are the pool. For every segment of a started job the bro
 there where it can: outside the failure domain of the segment's holder (its owner, its address
 block), and spread. A backup has the segment's snapshots on its disk (`store`), its blobs and a
 process (`warm`), and one segment compiled (`hot`). Where the pool is empty, members of the job keep
-each other's snapshots. `gap` says what is uncovered and why.
+each other's snapshots. `gap` says what is uncovered and why; `readiness` what becomes of a backup
+that breaks.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from broker.core import limits, snapshots
+from broker.core import limits, readiness, snapshots
 from broker.core.commands import Holder, PlanSnapshots, RankBackups, RevokeSegment, StandBy
 from broker.core.events import BackupsRanked, StandbyReady
 from broker.core.leases import stall_timeout_ms
+from broker.core.readiness import HOT, LEVELS, READY, STORE, WARM
 from broker.core.state import (
     HELD_PHASES,
     STARTED,
@@ -30,11 +32,6 @@ from broker.core.state import (
     free_peers,
 )
 from dag.cluster import Cluster, PeerResources
-
-STORE, WARM, HOT = "store", "warm", "hot"
-LEVELS = ("", STORE, WARM, HOT)
-"""What a standby may have reached, the least first."""
-
 
 # --- who could --------------------------------------------------------------------------------
 
@@ -148,7 +145,7 @@ def is_covered(state: State, job: JobRecord, index: int) -> bool:
 def is_ready(state: State, standby: StandbyRecord) -> bool:
     """Whether a backup has what it takes, and is free."""
     peer = state.peers[standby.peer_id]
-    return standby.level in (WARM, HOT) and peer.is_open and not peer.leases
+    return standby.level in READY and peer.is_open and not peer.leases
 
 
 def gap(state: State, job: JobRecord, index: int) -> str:
@@ -158,8 +155,12 @@ def gap(state: State, job: JobRecord, index: int) -> str:
     if is_covered(state, job, index):
         return ""
     standing_by = [standby for standby in job.standbys.values() if standby.index == index]
-    if any(standby.wanted in (WARM, HOT) for standby in standing_by):
+    if any(standby.wanted in READY for standby in standing_by):
         return "its backup is getting ready"
+    for standby in standing_by:
+        if readiness.is_resting(standby):
+            label = state.peers[standby.peer_id].label
+            return f"its backup {label} is asked again later: {standby.problem}"
     able = [peer for peer in free_peers(state) if not refusal(state, job, index, peer)]
     return "no free peer can run it" if not able else "its backup is being chosen"
 
@@ -271,6 +272,7 @@ def _add_backups(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
     chosen = {standby.peer_id for standby in ready}
     able = [peer for peer in free_peers(state)
             if peer is not own and peer.peer_id not in chosen and peer.session_id
+            and not _rests(job, index, peer)
             and len(peer.standbys) < limits.MAX_HELD_STANDBYS
             and not refusal(state, job, index, peer)]
     able.sort(key=lambda peer: (
@@ -278,6 +280,11 @@ def _add_backups(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
         peer.peer_id))
     for peer in able[:lacking]:
         _stand_by(turn.state, job, lease, peer, WARM)
+
+
+def _rests(job: JobRecord, index: int, peer: PeerRecord) -> bool:
+    standby = standby_of(job, index, peer)
+    return standby is not None and readiness.is_resting(standby)
 
 
 def _backups_of(peer: PeerRecord) -> int:
@@ -331,7 +338,7 @@ def _stand_by(
 ) -> None:
     known = standby_of(job, lease.index, peer)
     if known is not None:
-        known.wanted = level
+        readiness.ask_again(known, level)
         return
     state.last_token += 1
     standby = StandbyRecord(
@@ -359,6 +366,9 @@ def tell_duty(turn: Turn, job: JobRecord, standby: StandbyRecord) -> None:
     Backups take snapshots from the segment's holder and from nobody else.
     """
     assert job.placement is not None
+    if standby.wanted in READY:
+        readiness.ask_again(standby, standby.wanted)
+        readiness.watch(turn, standby)
     standby.told_level = standby.wanted
     standby.source = job.leases[standby.index].peer_id
     placed = job.placement.segments[standby.index]
@@ -416,6 +426,9 @@ def prepared(turn: Turn, peer: PeerRecord, event: StandbyReady) -> JobRecord | N
     standby.level = event.level
     job = turn.state.jobs[standby.job_id]
     job.is_review_due = True
+    if event.problem and standby.wanted in READY and standby.level not in READY:
+        readiness.rest(turn, job, standby, event.problem)
+    readiness.watch(turn, standby)
     return job
 
 

@@ -154,6 +154,12 @@ class StandbyRecord:
     """The segment's holder when the peer was last told."""
     level: str = ""
     """Level that it has reached; "" for none yet."""
+    deadline_ns: int | None = None
+    """To get ready: until when it must be. Resting: until when it is not asked again."""
+    problem: str = ""
+    """Why it rests, or did last; "" once it is ready."""
+    breaks: int = 0
+    """How often it had to rest: the pauses grow."""
 
 
 @dataclass(slots=True)

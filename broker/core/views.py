@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from broker.core import pool
 from broker.core.events import PeerHardware
 from broker.core.machine import Broker
-from broker.core.pool import HOT, WARM
+from broker.core.readiness import READY
 from broker.core.state import (
     HELD_PHASES,
     STARTED,
@@ -359,7 +359,7 @@ def may_read_blob(broker: Broker, identity: str, digest: str) -> bool:
             lease.phase in HELD_PHASES and digest in lease.blobs
             for lease in record.leases.values()
         ) or any(
-            standby.wanted in (WARM, HOT) and digest in standby.blobs
+            standby.wanted in READY and digest in standby.blobs
             for standby in record.standbys.values()
         )
     return any(

@@ -16,7 +16,7 @@ from broker.core.limits import (
     MAX_SHARDS,
     MAX_STEPS,
 )
-from broker.core.pool import LEVELS
+from broker.core.readiness import LEVELS
 from broker.rpc.bounds import (
     check_count,
     check_digest,
@@ -81,7 +81,9 @@ def report_event(peer_id: str, report: session_pb2.Report) -> ev.AnyEvent:
             return _neighbour_lost(base, report.neighbour_lost)
         case "standby":
             check_member("level", report.standby.level, REACHED)
-            return ev.StandbyReady(**base, level=report.standby.level)
+            return ev.StandbyReady(
+                **base, level=report.standby.level,
+                problem=shown(report.standby.problem, MAX_MESSAGE))
         case "pace":
             return _pace(base, report.pace)
     raise HomespunError(Code.INVALID_ARGUMENT, "a report without a body")

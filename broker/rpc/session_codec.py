@@ -14,7 +14,7 @@ from broker.core.limits import (
     MAX_SEGMENTS,
     MAX_SLOTS,
 )
-from broker.core.pool import LEVELS
+from broker.core.readiness import LEVELS
 from broker.rpc.bounds import check_count, check_member, check_texts, check_whole, shown
 from broker.rpc.report_codec import check_snapshot
 from dag.cluster import CORRECTIONS_MAX, DTYPES_MAX, Link, PeerRates

@@ -306,10 +306,12 @@ class NeighbourLost(_message.Message):
     def __init__(self, neighbour: _Optional[int] = ..., peer_id: _Optional[str] = ..., code: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class StandbyReady(_message.Message):
-    __slots__ = ("level",)
+    __slots__ = ("level", "problem")
     LEVEL_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
     level: str
-    def __init__(self, level: _Optional[str] = ...) -> None: ...
+    problem: str
+    def __init__(self, level: _Optional[str] = ..., problem: _Optional[str] = ...) -> None: ...
 
 class SegmentPace(_message.Message):
     __slots__ = ("microbatch_s", "microbatches")

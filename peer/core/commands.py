@@ -219,9 +219,10 @@ class NeighbourLostBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandbyBody:
-    """A standby has reached a level."""
+    """A standby has reached a level. `problem`: why it cannot get further, if it has broken."""
 
     level: str
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -79,5 +79,6 @@ def _report(state: PeerState, record: StandbyRecord) -> Commands:
     if record.level is not None:
         event = record.asked
         yield from state.reports.add(
-            event.job_id, event.segment, event.token, do.StandbyBody(level=str(record.level)))
+            event.job_id, event.segment, event.token,
+            do.StandbyBody(level=str(record.level), problem=record.problem))
 

@@ -52,6 +52,12 @@ def test_a_standby_arrives_with_its_level(level):
     assert event(standby=said) == expected(ev.StandbyReady, level=level)
 
 
+def test_a_standby_that_broke_says_why_within_bounds():
+    said = session_pb2.StandbyReady(level="store", problem="no room " * 10_000)
+    assert event(standby=said) == expected(
+        ev.StandbyReady, level="store", problem=("no room " * 10_000)[:MAX_MESSAGE])
+
+
 def test_a_pace_arrives():
     assert event(pace=pace()) == expected(ev.SegmentPace, microbatch_s=0.25, microbatches=64)
 

@@ -108,9 +108,11 @@ SNAPSHOT = {"position": 40, "digest": DIGEST, "size_bytes": 4096, "holder": "pee
 @pytest.mark.parametrize(("body", "kind", "fields"), [
     (do.SnapshotBody(**SNAPSHOT), broker_ev.SnapshotStored, SNAPSHOT),
     (do.StandbyBody(level="warm"), broker_ev.StandbyReady, {"level": "warm"}),
+    (do.StandbyBody(level="store", problem="no room"), broker_ev.StandbyReady,
+     {"level": "store", "problem": "no room"}),
     (do.PaceBody(microbatch_s=0.25, microbatches=16), broker_ev.SegmentPace,
      {"microbatch_s": 0.25, "microbatches": 16}),
-], ids=["snapshot", "standby", "pace"])
+], ids=["snapshot", "standby", "broken standby", "pace"])
 def test_reports_arrive_at_the_broker(body, kind, fields):
     message = report_message(do.SendReport(number=3, **LEASE, body=body))
     assert report_event("peer_a", message.report) == kind(

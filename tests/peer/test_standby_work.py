@@ -252,6 +252,19 @@ def test_a_standby_asked_for_again_is_not_compiled_twice(world):
     run(world, scenario())
 
 
+def test_a_process_ends_when_its_last_standby_only_keeps_snapshots_from_now_on(world):
+    async def scenario():
+        world.prepare(0, WARM)
+        await world.levels(2)
+        (pid,) = world.processes
+        process = psutil.Process(pid)
+        world.prepare(0, STORE)
+        await asyncio.to_thread(psutil.wait_procs, [process], timeout=DEADLINE_S)
+        assert world.processes == []
+
+    run(world, scenario())
+
+
 def test_a_process_that_dies_is_told(world):
     async def scenario():
         world.prepare(0, HOT)

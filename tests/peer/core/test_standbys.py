@@ -65,9 +65,9 @@ def test_a_standby_that_breaks_falls_back_to_storing(backup, bodies):
     ask(backup)
     backup.on(ev.StandbyPrepared, level=HOT)
     assert bodies(backup.on(ev.StandbyBroke, code="EXECUTOR_DIED", message="gone")) == [
-        do.StandbyBody(level="store")]
+        do.StandbyBody(level="store", problem="gone [EXECUTOR_DIED]")]
     assert record(backup).problem == "gone [EXECUTOR_DIED]"
-    backup.on(ev.StandbyPrepared, level=HOT)
+    assert bodies(backup.on(ev.StandbyPrepared, level=HOT)) == [do.StandbyBody(level="hot")]
     assert record(backup).problem == ""
 
 
