@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from homespun.errors import HomespunError
+from homespun.errors import Code, HomespunError
 from peer.executor.messages import Message, decode
 from peer.executor.pipe import PAYLOAD_BYTES_MAX, control_frame, header_bytes
 from peer.frames import FIXED_BYTES, Frame, Kind, decode_header, encode_header
@@ -71,18 +71,26 @@ class ExecutorProcess:
         threads: int,
         listener: Listener,
     ) -> ExecutorProcess:
-        """Start a child and its reader and writer."""
+        """Start a child and its reader and writer.
+
+        Raises:
+            HomespunError: EXECUTOR_DIED, the system starts no process.
+        """
         command = [
             # -P: the folder that the daemon was started in must not hide our packages.
             sys.executable, "-P", "-m", "peer.executor.child",
             "--executor", executor, "--device", device, "--threads", str(threads),
         ]
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=_environment(threads),
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=_environment(threads),
+            )
+        except OSError as error:
+            raise HomespunError(
+                Code.EXECUTOR_DIED, f"no executor process could be started: {error}") from error
         self = cls(process, listener)
         self._tasks = [
             asyncio.create_task(self._read()),

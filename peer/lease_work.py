@@ -294,13 +294,8 @@ class LeaseWork:
             prepared.process.listen(listener)
             return prepared.process
         around = self._around
-        try:
-            return await ExecutorProcess.start(
-                around.executor, around.device, around.threads, listener)
-        except OSError as error:
-            raise HomespunError(
-                Code.EXECUTOR_DIED, f"no executor process could be started on {self._me}: {error}"
-            ) from error
+        return await ExecutorProcess.start(
+            around.executor, around.device, around.threads, listener)
 
     async def _fetch_snapshot(self) -> Path | None:
         """Have the snapshot that the lease begins with on this disk."""

@@ -255,14 +255,9 @@ class Standbys:
             await self._end_process()
         elif self._process is None:
             parts = self._parts
-            try:
-                self._process = await ExecutorProcess.start(
-                    parts.executor, parts.device, parts.threads, Listener(
-                        on_frame=_no_frame, on_message=self._on_message, on_exit=self._on_exit))
-            except OSError as error:
-                raise HomespunError(
-                    Code.EXECUTOR_DIED, f"no executor process could be started: {error}"
-                ) from error
+            self._process = await ExecutorProcess.start(
+                parts.executor, parts.device, parts.threads, Listener(
+                    on_frame=_no_frame, on_message=self._on_message, on_exit=self._on_exit))
 
     async def _end_process(self) -> None:
         process, self._process = self._process, None
