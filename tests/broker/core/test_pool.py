@@ -224,14 +224,16 @@ def test_nobody_is_told_twice(world, only):
         assert not only(world.connect(peer), do.StandBy)
 
 
-def test_backups_learn_who_holds_the_segment_now(world, only):
+def test_backups_learn_who_holds_the_segment_now(world):
     """They take snapshots from nobody else."""
     job = grown(world, world.training("peer_a", "peer_b"), "peer_c", "peer_d", "peer_e")
     world.reach_all(job)
-    commands = world.lose("peer_b")
+    before = set(world.backups(job, 1))
+    world.lose("peer_b")
     taker = world.tokens[job, 1][0]
-    told = [c for c in only(commands, do.StandBy) if c.segment.index == 1]
-    assert {c.source for c in told} == {taker}
+    kept = before & set(world.backups(job, 1))
+    assert kept, "somebody stood by before and still does"
+    assert {world.duties[job, 1, peer].source for peer in kept} == {taker}
 
 
 def test_a_peer_that_registers_is_told_again_and_of_nothing_old(world, only):
