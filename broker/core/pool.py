@@ -93,7 +93,10 @@ def shortage(state: State, job: JobRecord, index: int) -> str:
 def takers(
     state: State, job: JobRecord, vacant: list[int], wanted: PeerRecord | None = None
 ) -> list[tuple[int, PeerRecord]]:
-    """Peers for vacant segments, each at most once; those with the fewest choices choose first.
+    """Peers for vacant segments, each at most once, so that as many as can be have one.
+
+    Those with the fewest choices choose first, each the best that is left. Who finds none gets one
+    from a segment that has another choice.
 
     Args:
         state: who is free.
@@ -101,21 +104,34 @@ def takers(
         vacant: their indices.
         wanted: goes before all others, where it can run a segment.
 
-    Cost: O(segments * peers log peers).
+    Cost: O(segments * peers log peers); O(segments^2 * peers) where choices are scarce.
     """
     free = free_peers(state)
-    choices = {index: [peer for peer in free if not refusal(state, job, index, peer)]
-               for index in vacant}
-    taken: set[str] = set()
-    result: list[tuple[int, PeerRecord]] = []
+    choices = {
+        index: sorted(
+            (peer for peer in free if not refusal(state, job, index, peer)),
+            key=lambda peer: (peer is not wanted, _readiness(state, job, index, peer)))
+        for index in vacant}
+    taken: dict[str, int] = {}
     for index in sorted(vacant, key=lambda index: (len(choices[index]), index)):
-        left = [peer for peer in choices[index] if peer.peer_id not in taken]
-        if left:
-            best = min(left, key=lambda peer: (
-                peer is not wanted, _readiness(state, job, index, peer)))
-            taken.add(best.peer_id)
-            result.append((index, best))
-    return sorted(result, key=lambda item: item[0])
+        _choose(index, choices, taken, set())
+    return sorted(((index, state.peers[peer_id]) for peer_id, index in taken.items()),
+                  key=lambda item: item[0])
+
+
+def _choose(
+    index: int, choices: dict[int, list[PeerRecord]], taken: dict[str, int], asked: set[str]
+) -> bool:
+    """Find a peer for one segment more, without leaving another without one."""
+    left = [peer for peer in choices[index] if peer.peer_id not in taken]
+    for peer in left or choices[index]:
+        if peer.peer_id not in asked:
+            asked.add(peer.peer_id)
+            other = taken.get(peer.peer_id)
+            if other is None or _choose(other, choices, taken, asked):
+                taken[peer.peer_id] = index
+                return True
+    return False
 
 
 def _readiness(

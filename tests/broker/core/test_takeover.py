@@ -67,7 +67,8 @@ def test_a_segment_goes_on_at_the_complete_position_from_its_snapshot(world, onl
     world.complete(job, 4, "peer_c")
     world.advance(job, 7)
     old = world.tokens[job, 1]
-    (assigned,) = only(world.lose("peer_b"), do.AssignSegment)
+    commands = world.lose("peer_b")
+    (assigned,) = only(commands, do.AssignSegment)
     assert assigned.token > old[1]
     assert assigned.position == 4
     assert assigned.snapshot == do.SnapshotSource(
@@ -75,6 +76,8 @@ def test_a_segment_goes_on_at_the_complete_position_from_its_snapshot(world, onl
         holders=(do.Holder(peer_id="peer_c", address="peer_c:7000"),))
     assert world.reason(job) == "segment 1 moves to PEER_C (peer_c)"
     assert world.backups(job, 1) == {"peer_a": "store"}, "the lease took the standby's place"
+    revoked = [(c.peer_id, c.segment) for c in only(commands, do.RevokeSegment)]
+    assert revoked == [("peer_c", 0)], "what it has prepared for segment 1 it may use"
 
 
 def test_members_learn_when_a_segment_is_gone_and_when_it_is_there_again(world, only):
@@ -197,6 +200,19 @@ def test_the_segment_with_the_fewest_choices_chooses_first(world, only):
     # Both are lost in one turn, as both have been gone for as long.
     assigned = only(world.sleep(20_000, "peer_a", "peer_d", "peer_e"), do.AssignSegment)
     assert {one.segment.index: one.peer_id for one in assigned} == {1: "peer_e", 2: "peer_d"}
+
+
+def test_a_segment_without_a_choice_gets_one_from_who_has_another(world, only):
+    """Each has two choices; the best of the first two would leave nobody for segment 3."""
+    job = world.training("peer_a", "peer_b", "peer_c", "peer_d")
+    for peer in ("peer_e", "peer_f", "peer_g"):
+        world.connect(peer)
+    world.rank(job, {}, {"peer_e": 0.1, "peer_f": 0.2}, {"peer_f": 0.1, "peer_g": 0.2},
+               {"peer_e": 0.1, "peer_f": 0.2})
+    assigned = only(world.lose("peer_b", "peer_c", "peer_d"), do.AssignSegment)
+    held = {one.segment.index: one.peer_id for one in assigned}
+    assert held[2] == "peer_g"
+    assert {held[1], held[3]} == {"peer_e", "peer_f"}
 
 
 def test_a_taker_that_is_lost_too_is_replaced(world, only):
@@ -347,6 +363,8 @@ def test_a_lost_snapshot_is_waited_for_as_long_as_its_work_would_take(world, onl
     assigned = {c.segment.index: c for c in only(commands, do.AssignSegment)}
     assert {one.position for one in assigned.values()} == {4}
     assert {one.snapshot.holders[0].peer_id for one in assigned.values()} == {"peer_d"}
+    known = world.broker.state.jobs[job].snapshots
+    assert [set(positions) for positions in known] == [{4}, {4}], "8 is of a run that is no more"
 
 
 def test_a_holder_that_returns_within_that_time_saves_the_work(world, only, events):
