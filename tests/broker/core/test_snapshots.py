@@ -102,12 +102,12 @@ def test_a_segment_that_replays_holds_the_position_back(world):
     world.reach_all(job)
     world.complete(job, 4, "peer_c", "peer_d")
     world.advance(job, 8)
-    world.store(job, 0, 8, "peer_d")
+    world.store(job, 1, 8, "peer_a")
     world.lose("peer_b")
     world.report(ev.SegmentReady, job, 1)
     world.steps(job, 1, 4, 2)
-    world.store(job, 1, 6, "peer_a")
-    assert position(world, job) == 4
+    world.store(job, 0, 8, "peer_d")
+    assert position(world, job) == 4, "though all have their snapshots of 8"
     world.steps(job, 1, 6, 2)
     world.store(job, 1, 8, "peer_a")
     assert position(world, job) == 8
