@@ -39,7 +39,9 @@ def set_availability(turn: Turn, peer: PeerRecord, availability: str, deadline_m
     if availability != peer.availability:
         turn.note(peer.peer_id, "peer_availability", f"Peer {peer.label} is {availability}.")
     peer.availability = availability
-    _set_deadline(turn, peer, deadline_ms)
+    peer.owner_deadline_ns = (
+        _nearest(turn, peer.owner_deadline_ns, deadline_ms) if peer.is_unavailable else None)
+    cluster_changed(turn.state)
 
 
 def drain_requested(turn: Turn, event: DrainRequested) -> None:
@@ -50,21 +52,21 @@ def drain_requested(turn: Turn, event: DrainRequested) -> None:
         turn.emit(Reject(request_id=event.request_id, code=Code.NOT_FOUND, message=text))
         return
     peer.is_drained = not event.undo
-    _set_deadline(turn, peer, event.deadline_ms)
+    peer.operator_deadline_ns = (
+        _nearest(turn, peer.operator_deadline_ns, event.deadline_ms) if peer.is_drained else None)
+    cluster_changed(turn.state)
     done = "may be used again" if event.undo else "is drained"
     turn.note(peer.peer_id, "peer_drained", f"Peer {peer.label} {done}, says {event.by}.")
     turn.emit(Reply(request_id=event.request_id, value=peer.peer_id))
 
 
-def _set_deadline(turn: Turn, peer: PeerRecord, deadline_ms: int) -> None:
+def _nearest(turn: Turn, known_ns: int | None, deadline_ms: int) -> int | None:
     """The nearest deadline counts, so a wish that is said again does not put it off."""
     bounded_ms = min(max(deadline_ms, 0), limits.DRAIN_MAX_MS)
-    if not peer.is_emptied:
-        peer.drain_at_ns = None
-    elif bounded_ms:
-        wanted_ns = turn.now_ns + bounded_ms * NS_PER_MS
-        peer.drain_at_ns = min(wanted_ns, peer.drain_at_ns or wanted_ns)
-    cluster_changed(turn.state)
+    if not bounded_ms:
+        return known_ns
+    wanted_ns = turn.now_ns + bounded_ms * NS_PER_MS
+    return min(wanted_ns, known_ns or wanted_ns)
 
 
 def empty_peers(turn: Turn) -> None:

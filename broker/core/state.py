@@ -191,8 +191,10 @@ class PeerRecord:
     """What its owner lets it do: `open`, `finishing`, `paused`, `leaving`."""
     is_drained: bool = False
     """An operator wants it empty."""
-    drain_at_ns: int | None = None
-    """When what it holds must be elsewhere, though no backup is ready; None for no hurry."""
+    owner_deadline_ns: int | None = None
+    """When its owner wants it empty at the latest; None for no hurry."""
+    operator_deadline_ns: int | None = None
+    """The same of an operator that drains it."""
     losses: int = 0
     """Segments that it lost; a peer that loses many is asked last."""
     last_seen_ns: int = field(default=0, metadata=SOFT)
@@ -208,9 +210,20 @@ class PeerRecord:
         return self.state is PeerState.LIVE and self.availability == "open" and not self.is_drained
 
     @property
+    def drain_at_ns(self) -> int | None:
+        """When what it holds must be elsewhere, though no backup is ready; None for no hurry."""
+        wishes = (self.owner_deadline_ns, self.operator_deadline_ns)
+        return min((at_ns for at_ns in wishes if at_ns is not None), default=None)
+
+    @property
     def is_emptied(self) -> bool:
         """Whether what it holds is to move elsewhere."""
-        return self.is_drained or self.availability in ("paused", "leaving")
+        return self.is_drained or self.is_unavailable
+
+    @property
+    def is_unavailable(self) -> bool:
+        """Whether its owner wants it empty."""
+        return self.availability in ("paused", "leaving")
 
 
 @dataclass(slots=True)

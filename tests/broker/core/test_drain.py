@@ -123,6 +123,22 @@ def test_an_operator_drains_and_takes_it_back(world, only):
     assert (reject.code, "peer_x" in reject.message) == ("NOT_FOUND", True)
 
 
+@pytest.mark.parametrize("who", ["owner", "operator"])
+def test_a_wish_that_is_taken_back_leaves_no_hurry_to_the_other(world, who):
+    job = world.training("peer_a", "peer_b")
+    hurried, patient = ("paused", "drained") if who == "owner" else ("drained", "paused")
+    ask(world, "peer_b", patient)
+    ask(world, "peer_b", hurried, deadline_ms=5_000)
+    if who == "owner":
+        ask(world, "peer_b", "open")
+    else:
+        world.apply(ev.DrainRequested, request_id="r", peer_id="peer_b", by="operator_x",
+                    deadline_ms=0, undo=True)
+    world.sleep(20_000, "peer_a", "peer_b")
+    assert world.state_of(job) == "running", "no backup is ready, and nobody is in a hurry"
+    assert world.broker.state.peers["peer_b"].is_emptied
+
+
 def test_a_drain_outlives_the_peers_connection_and_the_owners_word(world):
     """Only the operator takes it back."""
     world.connect("peer_a")
