@@ -6,7 +6,7 @@ decided from it.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -70,9 +70,6 @@ def _fields(kind: Any, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _summary(commands: list[AnyCommand]) -> str:
-    counts: dict[str, int] = {}
-    for command in commands:
-        name = type(command).__name__
-        counts[name] = counts.get(name, 0) + 1
+    counts = Counter(type(command).__name__ for command in commands)
     shown = list(counts.items())[: limits.STORY_COMMANDS]
     return ", ".join(f"{name} x{count}" if count > 1 else name for name, count in shown) or "-"

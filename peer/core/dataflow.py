@@ -107,15 +107,14 @@ def _exchange(run: SegmentRun, phase: Phase) -> Task | Waiting:
 
 def _retirement(run: SegmentRun, phase: Phase) -> Task | Waiting:
     """Backward of the oldest microbatch in flight, or what it waits for."""
-    task = Task(
-        kind=TaskKind.BACKWARD, mode=phase.mode, step=phase.step, microbatch=run.retired
-    )
     if run.retired == run.forwarded:
         return Waiting("its own forward", run.segment.index)
     for key, tensor in _returns(run, phase, run.retired):
         if key not in run.arrived:
             return Waiting(_describe(key, tensor), tensor.target)
-    return task
+    return Task(
+        kind=TaskKind.BACKWARD, mode=phase.mode, step=phase.step, microbatch=run.retired
+    )
 
 
 def _forward(run: SegmentRun, phase: Phase) -> Task | Waiting:
@@ -210,13 +209,10 @@ def finish_task(
 
 def free_retirement(run: SegmentRun) -> Task | None:
     """A backward that needs no executor, if due: only training keeps what to differentiate."""
+    if run.phase is None or run.phase.mode is Mode.TRAIN:
+        return None
     action = next_action(run)
-    is_free = (
-        isinstance(action, Task)
-        and action.kind is TaskKind.BACKWARD
-        and action.mode is not Mode.TRAIN
-    )
-    return action if is_free and isinstance(action, Task) else None
+    return action if isinstance(action, Task) and action.kind is TaskKind.BACKWARD else None
 
 
 def end_phase(run: SegmentRun) -> tuple[Phase, float | None]:

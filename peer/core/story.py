@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import fields
+from functools import cache
+from typing import Any
 
 from peer.core.commands import AnyCommand
 from peer.core.events import AnyEvent
@@ -28,14 +31,20 @@ class Story:
 
     def record(self, event: AnyEvent, commands: Sequence[AnyCommand]) -> None:
         """Add one event."""
-        parts = [f"{name}={str(getattr(event, name))[:90]}" for name in _SHOWN
-                 if hasattr(event, name)]
+        kind: type = type(event)
+        parts = [f"{name}={str(getattr(event, name))[:90]}" for name in _shown(kind)]
         counts = Counter(type(command).__name__ for command in commands)
         shown = list(counts.items())[:STORY_COMMANDS]
         summary = ", ".join(f"{name} x{n}" if n > 1 else name for name, n in shown) or "-"
         self._lines.append(
-            f"{event.at_ns} {type(event).__name__}({', '.join(parts)}) -> {summary}")
+            f"{event.at_ns} {kind.__name__}({', '.join(parts)}) -> {summary}")
 
     def lines(self) -> tuple[str, ...]:
         """Oldest first."""
         return tuple(self._lines)
+
+
+@cache
+def _shown(kind: Any) -> tuple[str, ...]:
+    """What a line tells of a kind of event."""
+    return tuple(name for name in _SHOWN if name in {item.name for item in fields(kind)})
