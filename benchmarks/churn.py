@@ -18,6 +18,7 @@ on few cores that is part of what is measured, and real machines are spared it.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -95,7 +96,7 @@ def _churn(
 def _gaps(past: commit_history.History, kills: list[float], end_s: float) -> list[float]:
     """Of the kills that stopped the job: seconds to the next commit; the others have none."""
     found = []
-    for at_s, until_s in zip(kills, [*kills[1:], end_s], strict=True):
+    for at_s, until_s in itertools.pairwise([*kills, end_s]):
         try:
             found.append(round(past.recovered_after(at_s, until_s), 2))
         except LookupError:

@@ -15,6 +15,8 @@ from tests.chaos.network import HEAL_TIMEOUT_S, POLICY
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(7_200)]
 DUTY_S, SLOWER = 0.2, 10
 """A slow device computes for one tenth of each 0.2 s."""
+SHORT, LONG = 100, 500
+"""Steps of a job to compare with, and of one in which moving a segment pays."""
 
 
 def holder_of_any(run, drawn):
@@ -222,16 +224,16 @@ class Slowed:
 
 
 def test_f8_a_slow_device(network, start, tmp_path, write_report):
-    """One holder computes ten times slower for the rest of the job; a standby may have it."""
+    """One holder computes ten times slower for the rest of the job, which is long enough to pay."""
     violations, ratios, moves = [], [], 0
     for _ in range(count(few=1, share=0.05)):
-        usual = step_times(start(100).history())
-        run = start(100)
+        usual = step_times(start(SHORT).history())
+        run = start(LONG)
         status = run.until_step(20)
         slow = status.segments[1]
         number = int(slow.peer_name.removeprefix("peer-"))
         with Slowed(network.executors(number)):
-            run.until_step(95)
+            run.until_step(LONG - 5)
         violations += run.violations(tmp_path, run.reference)
         past = run.history()
         moves += len(past.grants) - 3
