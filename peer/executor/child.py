@@ -8,6 +8,7 @@ daemon is gone, and so is this process, at once: it keeps nothing that the daemo
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -131,7 +132,12 @@ class _Service:
         self._snapshots = SnapshotWriter(self._answer)
 
     def serve(self, inbox: queue.Queue[Frame | Message]) -> NoReturn:
-        """Take what arrives, one after the other; what fails is said, and the next is taken."""
+        """Take what arrives, one after the other; what fails is said, and the next is taken.
+
+        The framework is loaded first: that takes seconds, and who asks for a segment waits for it.
+        """
+        with contextlib.suppress(Exception):  # it fails again, and is said, when a segment comes
+            self._executor = self._create()
         while True:
             item = inbox.get()
             try:
