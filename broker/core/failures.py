@@ -40,7 +40,7 @@ def count(job: JobRecord, lease: LeaseRecord, event: SegmentFailed, *, is_own: b
     cause = cause_of(event.code, event.cause)
     record = failure_of(job, lease)
     if event.code == Code.LOSS_NOT_FINITE and is_own:
-        record.not_finite[lease.peer_id] = event.message[:200]
+        record.not_finite.add(lease.peer_id)
         if len(record.not_finite) > 1:
             return f"{len(record.not_finite)} peers have come to it: it is the job's own doing"
     elif cause is Cause.JOB and is_own:

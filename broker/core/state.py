@@ -234,8 +234,8 @@ class FailureRecord:
     count: int = 0
     avoided: dict[str, str] = field(default_factory=dict)
     """Peer id -> why it does not get the segment again."""
-    not_finite: dict[str, str] = field(default_factory=dict)
-    """Peer id -> what came out as NaN or infinite there, of inputs that were finite."""
+    not_finite: set[str] = field(default_factory=set)
+    """Ids of peers where NaN or infinity came out of inputs that were finite."""
 
 
 @dataclass(slots=True)

@@ -229,6 +229,15 @@ class World:
         spec = make_spec(training={"steps": 1_000, **training})
         return self.running(*peers, spec=spec, linked=True)
 
+    def training_with_backups(self) -> str:
+        """Over peer_a and peer_b; peer_c and peer_d are ready, and have both at position 4."""
+        job = self.training("peer_a", "peer_b")
+        for peer in ("peer_c", "peer_d"):
+            self.connect(peer)
+        self.reach_all(job)
+        self.complete(job, 4, "peer_c", "peer_d")
+        return job
+
     def connect_at(self, **addresses: str) -> None:
         for peer, address in addresses.items():
             self.connect(peer, tensor_address=address)

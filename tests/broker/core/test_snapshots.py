@@ -96,11 +96,7 @@ def test_a_lost_holder_does_not_make_a_position_complete(world):
 
 def test_a_segment_that_replays_holds_the_position_back(world):
     """It still needs its neighbours' logs from where it restarted."""
-    job = world.training("peer_a", "peer_b")
-    world.connect("peer_c")
-    world.connect("peer_d")
-    world.reach_all(job)
-    world.complete(job, 4, "peer_c", "peer_d")
+    job = world.training_with_backups()
     world.advance(job, 8)
     world.store(job, 1, 8, "peer_a")
     world.lose("peer_b")

@@ -216,11 +216,7 @@ def test_a_segment_without_a_choice_gets_one_from_who_has_another(world, only):
 
 
 def test_a_taker_that_is_lost_too_is_replaced(world, only):
-    job = world.training("peer_a", "peer_b")
-    for peer in ("peer_c", "peer_d"):
-        world.connect(peer)
-    world.reach_all(job)
-    world.complete(job, 4, "peer_c", "peer_d")
+    job = world.training_with_backups()
     (first,) = only(world.lose("peer_b"), do.AssignSegment)
     commands = world.lose(first.peer_id)
     (second,) = only(commands, do.AssignSegment)
@@ -232,11 +228,7 @@ def test_a_taker_that_is_lost_too_is_replaced(world, only):
 
 
 def test_the_neighbour_may_be_lost_during_a_takeover(world, only):
-    job = world.training("peer_a", "peer_b")
-    for peer in ("peer_c", "peer_d"):
-        world.connect(peer)
-    world.reach_all(job)
-    world.complete(job, 4, "peer_c", "peer_d")
+    job = world.training_with_backups()
     (first,) = only(world.lose("peer_b"), do.AssignSegment)
     (second,) = only(world.lose("peer_a"), do.AssignSegment)
     assert (second.segment.index, second.position) == (0, 4)
@@ -337,11 +329,7 @@ def test_a_holder_that_returns_in_time_keeps_its_segment(world, only):
 
 def gone_with_its_snapshot(world):
     """Segment 1's snapshot of position 8 is on peer_b and peer_c, which are both lost."""
-    job = world.training("peer_a", "peer_b")
-    world.connect("peer_c")
-    world.connect("peer_d")
-    world.reach_all(job)
-    world.complete(job, 4, "peer_c", "peer_d")
+    job = world.training_with_backups()
     world.complete(job, 8, "peer_c")
     world.store(job, 0, 8, "peer_d")
     return job
