@@ -5,6 +5,7 @@ The pipeline waits for its slowest segment, so no other is worth a move.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import isfinite
 from statistics import median
 
@@ -21,30 +22,67 @@ def measured(turn: Turn, job: JobRecord, lease: LeaseRecord, event: SegmentPace)
         move_the_slowest(turn, job)
 
 
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """A move that would pay: `gain_s` in each microbatch, `saved_s` in what is left of the job."""
+
+    lease: LeaseRecord
+    peer: PeerRecord
+    expected_s: float
+    gain_s: float
+    saved_s: float
+
+
 def move_the_slowest(turn: Turn, job: JobRecord) -> None:
     """Move the segment that the pipeline waits for, if a ready backup is worth it.
 
-    That is so for a peer that has become slow, and for a faster one that has joined.
+    That is so for a peer that has become slow, and for a faster one that has joined. It moves once
+    the job has lost as much by waiting as a move may cost: what passes by itself moves nothing, and
+    what stays costs at most twice the least (the rule of renting skis).
     """
+    move = _best_move(turn, job)
+    for lease in job.leases:
+        if move is None or lease is not move.lease:
+            lease.slow_since = None
+    if move is None:
+        return
+    if move.lease.slow_since is None:
+        move.lease.slow_since = job.steps_done
+    slow_steps = job.steps_done - move.lease.slow_since
+    lost_s = move.gain_s * job.spec.training.microbatches * slow_steps
+    if lost_s < turn.state.policy.replay_budget_ms / 1_000:
+        return
+    hand_over(turn, move.lease, (
+        f"a microbatch takes {move.lease.pace_s:.3g} s on "
+        f"{turn.state.peers[move.lease.peer_id].label} and should take {move.expected_s:.3g} s on "
+        f"{move.peer.label}: that has cost {lost_s:.0f} s in {slow_steps} steps and would save "
+        f"{move.saved_s:.0f} s"), to=move.peer)
+
+
+def is_watched(job: JobRecord) -> bool:
+    """Whether a segment has been slow lately, so that each step counts."""
+    return any(lease.slow_since is not None for lease in job.leases)
+
+
+def _best_move(turn: Turn, job: JobRecord) -> _Move | None:
+    """What moving the slowest segment would bring, if it pays in what is left of the job."""
     if job.state is not JobState.RUNNING or not job.ranking or not all(
             lease.pace_s and lease.steps_done - lease.position >= limits.PACE_STEPS
             for lease in job.leases):
-        return  # first steps compile and warm up
+        return None  # first steps compile and warm up
     slowest = max(job.leases, key=lambda lease: (lease.pace_s, -lease.index))
     best = _best_backup(turn, job, slowest)
     if best is None:
-        return
+        return None
     peer, expected_s = best
     others_s = max((lease.pace_s for lease in job.leases if lease is not slowest), default=0.0)
     steps_left = job.spec.training.steps - job.steps_done
     gain_s = slowest.pace_s - max(expected_s, others_s)
     saved_s = gain_s * job.spec.training.microbatches * steps_left
     price_s = limits.PAYBACK_S + turn.state.policy.replay_budget_ms / 1_000
-    if gain_s >= limits.GAIN_MIN * slowest.pace_s and saved_s > price_s:
-        hand_over(turn, slowest, (
-            f"a microbatch takes {slowest.pace_s:.3g} s on "
-            f"{turn.state.peers[slowest.peer_id].label} and should take {expected_s:.3g} s on "
-            f"{peer.label}: that saves {saved_s:.0f} s"), to=peer)
+    if gain_s < limits.GAIN_MIN * slowest.pace_s or saved_s <= price_s:
+        return None
+    return _Move(slowest, peer, expected_s, gain_s, saved_s)
 
 
 def _best_backup(

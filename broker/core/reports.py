@@ -155,6 +155,8 @@ def _count_steps(
         message = (f"The loss became {event.losses[finite]} at step {event.first_step + finite} "
                    f"(segment {lease.index} on peer {peer.label}).")
         fail(turn, job, Code.LOSS_NOT_FINITE, message)
+    elif pace.is_watched(job):
+        pace.move_the_slowest(turn, job)
 
 
 def _evaluation_done(

@@ -110,6 +110,8 @@ class LeaseRecord:
     """FINISHED with its log gone: steps of its neighbours, summed, at the last look at them."""
     pace_s: float = 0.0
     """What a microbatch has taken lately, forward and backward; 0 while unknown."""
+    slow_since: int | None = None
+    """Steps that the job had done when moving it began to be worth it; None while it is not."""
     plan: PlanSnapshots | None = None
     """What its peer was last told of snapshots."""
     told: tuple[tuple[int, str], ...] = ()

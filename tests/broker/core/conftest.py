@@ -276,11 +276,13 @@ class World:
         return self.report(ev.SnapshotStored, job, segment, position=position, holder=holder,
                            **{**values, **more})
 
-    def advance(self, job: str, to: int) -> None:
+    def advance(self, job: str, to: int) -> Commands:
         """Every segment that runs has done `to` steps."""
+        commands: Commands = ()
         for lease in list(self.broker.state.jobs[job].leases):
             if lease.phase == "running" and lease.steps_done < to:
-                self.steps(job, lease.index, lease.steps_done, to - lease.steps_done)
+                commands += self.steps(job, lease.index, lease.steps_done, to - lease.steps_done)
+        return commands
 
     def complete(self, job: str, position: int, *holders: str) -> None:
         """Every segment has come to a position, and `holders` have all snapshots of it."""
