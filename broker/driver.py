@@ -67,6 +67,8 @@ class Driver:
         self._crash = crash_point_asked_for()
         self.changes = 0
         """Grows with every event applied; `wait_change` waits for it."""
+        self.is_running = False
+        """Whether events are taken and applied."""
 
     @classmethod
     def recover(cls, journal: Journal, carry_out: CarryOut) -> Driver:
@@ -84,6 +86,7 @@ class Driver:
             HomespunError: DISK_FULL when the journal cannot grow: nothing unjournalled was applied.
         """
         self.post(BrokerStarted(at_ns=0, policy=policy))
+        self.is_running = True
         try:
             while True:
                 batch = await self._next_batch()
@@ -94,6 +97,7 @@ class Driver:
                     answer.set_exception(error)
             raise
         finally:
+            self.is_running = False
             self._disk.shutdown()
             self._journal.close()
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import grpc
 import structlog
 
+from broker.console.address import ConsoleAddress
+from broker.console.server import ConsoleServer
 from broker.core import commands as do
 from broker.core import views
 from broker.core.events import HeartbeatsSeen
@@ -20,6 +22,7 @@ from broker.driver import Driver
 from broker.identity.authority import Authority, write_operator
 from broker.identity.server_certificate import ServerCertificate
 from broker.journal import Journal
+from broker.operator_actions import OperatorActions
 from broker.planner_process import solve_apart
 from broker.rpc.authorisation import ENROLMENT_PERMISSIONS, PERMISSIONS, Guard, identify
 from broker.rpc.blob_service import BlobService
@@ -69,6 +72,8 @@ class BrokerServer:
     blobs: BlobStore
     sessions: Sessions
     telemetry: Telemetry
+    actions: OperatorActions
+    console: ConsoleServer
     work: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
     """Everything that runs while it serves: what fails here ends the broker."""
 
@@ -80,6 +85,7 @@ class BrokerServer:
             HomespunError: BAD_CONFIGURATION when the directory is not usable.
         """
         settings = directory.load_settings()
+        console_address = ConsoleAddress.of(settings)
         lifetime = timedelta(seconds=settings.certificate_lifetime_s)
         authority = replace(
             Authority.load(directory.root, utc_now()), member_lifetime=lifetime)
@@ -90,7 +96,11 @@ class BrokerServer:
             authority, directory.root, broker_address=settings.address, now=utc_now()
         )
         blobs = BlobStore(directory.blobs, settings.blob_quota_bytes or None)
-        self = cls(directory, settings, authority, driver, blobs, Sessions(), Telemetry())
+        actions = OperatorActions(driver, authority.root_fingerprint, settings.enrolment_port)
+        telemetry = Telemetry()
+        console = ConsoleServer(driver, actions, telemetry, settings, console_address)
+        self = cls(
+            directory, settings, authority, driver, blobs, Sessions(), telemetry, actions, console)
         outlet.server = self
         return self
 
@@ -104,7 +114,9 @@ class BrokerServer:
         host, port = split_address(self.settings.listen)
         async with asyncio.TaskGroup() as self.work:
             self.work.create_task(self.driver.run(self.settings.policy))
-            async with self._ports(host, port), self._announcement():
+            async with (
+                self._ports(host, port), self._announcement(), self.console.serving(self.work),
+            ):
                 log.info(
                     "serving", address=self.settings.address,
                     network_id=self.authority.network_id,
@@ -152,7 +164,7 @@ class BrokerServer:
             SessionService(driver, self.sessions, self.telemetry), server
         )
         jobs_pb2_grpc.add_JobServiceServicer_to_server(
-            JobService(driver, self.blobs, self.telemetry), server
+            JobService(driver, self.blobs, self.telemetry, self.actions), server
         )
         blobs_pb2_grpc.add_BlobServiceServicer_to_server(
             BlobService(self.blobs, lambda context: identify(context).id, self._may), server
@@ -161,10 +173,7 @@ class BrokerServer:
             RenewalServicer(self.authority), server
         )
         operator_pb2_grpc.add_OperatorServiceServicer_to_server(
-            OperatorService(
-                driver, self.authority.root_fingerprint, self.settings.enrolment_port
-            ),
-            server,
+            OperatorService(driver, self.actions, self.console.door), server
         )
 
     def _may(

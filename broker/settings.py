@@ -15,6 +15,8 @@ SETTINGS_BYTES_MAX = 64 * 1024
 CERTIFICATE_LIFETIME_S = 24 * 3600
 """Long enough for a night without the broker, short enough to stand in for revocation."""
 
+CONSOLE_LISTEN = "127.0.0.1:7702"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerSettings:
@@ -28,6 +30,11 @@ class BrokerSettings:
         blob_quota_bytes: most bytes of blobs on disk; 0 for no limit but the disk.
         certificate_lifetime_s: how long the certificates of peers, submitters and the broker are
             valid, >= 10; they are renewed at about two thirds of it.
+        console_listen: `host:port` of the operator's console; "" serves none. Other machines may
+            reach it only with TLS.
+        console_certificate: PEM file with the certificate chain of the console; "" for no TLS.
+        console_key: PEM file of its key.
+        console_origin: origin under which a proxy makes the console known; "" for none.
         policy: the core's numbers.
     """
 
@@ -37,6 +44,10 @@ class BrokerSettings:
     announce: bool = True
     blob_quota_bytes: int = 0
     certificate_lifetime_s: Annotated[int, msgspec.Meta(ge=10)] = CERTIFICATE_LIFETIME_S
+    console_listen: str = CONSOLE_LISTEN
+    console_certificate: str = ""
+    console_key: str = ""
+    console_origin: str = ""
     policy: Policy = field(default_factory=Policy)
 
 

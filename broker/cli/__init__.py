@@ -19,6 +19,7 @@ _COMMANDS = {
     "jobs": "broker.cli.look:jobs",
     "job": "broker.cli.look:job",
     "cancel": "broker.cli.look:cancel",
+    "console": "broker.cli.console:console",
 }
 
 

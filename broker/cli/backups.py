@@ -10,7 +10,7 @@ import click
 
 from broker.cli.look import plain_value
 from broker.cli.operator_call import call_operator, stream_operator
-from broker.cli.place import directory_option
+from broker.cli.place import directory_option, reason_option
 from homespun.cli.output import json_option, note, print_json, print_table, run_command
 
 
@@ -20,11 +20,13 @@ from homespun.cli.output import json_option, note, print_json, print_table, run_
               help="When its segments move even if no backup is ready, such as 30s or 10m. "
               "[default: never]")
 @click.option("--undo", is_flag=True, help="Use the peer again.")
+@reason_option
 @directory_option
 @json_option
 @run_command
 def drain(
-    peer: str, deadline: str | None, undo: bool, directory: Path | None, as_json: bool
+    peer: str, deadline: str | None, undo: bool, reason: str, directory: Path | None,
+    as_json: bool,
 ) -> None:
     """Move what a peer holds to its backups, and give it nothing new.
 
@@ -42,7 +44,8 @@ def drain(
     if undo and deadline is not None:
         raise click.UsageError("--deadline makes no sense with --undo.")
     request = operator_pb2.DrainPeerRequest(
-        peer=peer, undo=undo, deadline_ms=parse_duration_ms(deadline) if deadline else 0)
+        peer=peer, undo=undo, reason=reason,
+        deadline_ms=parse_duration_ms(deadline) if deadline else 0)
     found = call_operator(directory, "DrainPeer", request).peer
     if as_json:
         print_json("peer", {"peer": plain_value(found)})

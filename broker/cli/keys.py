@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from broker.cli.operator_call import call_operator
-from broker.cli.place import broker_directory, directory_option
+from broker.cli.place import broker_directory, directory_option, reason_option
 from homespun.cli.output import json_option, note, print_json, print_table, run_command
 
 
@@ -22,11 +22,12 @@ def keys() -> None:
 @click.option("--reusable", is_flag=True, help="Let any number of machines join with it.")
 @click.option("--expires", default="1h", show_default=True, metavar="TIME",
               help="How long it can be used, such as 30m or 7d.")
+@reason_option
 @directory_option
 @json_option
 @run_command
 def create(
-    role: str, reusable: bool, expires: str, directory: Path | None, as_json: bool
+    role: str, reusable: bool, expires: str, reason: str, directory: Path | None, as_json: bool
 ) -> None:
     """Make a join key. It is shown once; only a hash of its secret is kept.
 
@@ -39,7 +40,7 @@ def create(
     from homespun.v1 import operator_pb2
 
     request = operator_pb2.CreateKeyRequest(
-        role=role, reusable=reusable, lifetime_ms=parse_duration_ms(expires))
+        role=role, reusable=reusable, lifetime_ms=parse_duration_ms(expires), reason=reason)
     made = call_operator(directory, "CreateKey", request)
     if as_json:
         print_json("key", {
@@ -76,13 +77,15 @@ def list_keys(directory: Path | None, as_json: bool) -> None:
 
 @keys.command()
 @click.argument("key_id", metavar="KEY_ID")
+@reason_option
 @directory_option
 @run_command
-def revoke(key_id: str, directory: Path | None) -> None:
+def revoke(key_id: str, reason: str, directory: Path | None) -> None:
     """Make a join key useless. Who has joined with it stays."""
     from homespun.v1 import operator_pb2
 
-    call_operator(directory, "RevokeKey", operator_pb2.RevokeKeyRequest(key_id=key_id))
+    request = operator_pb2.RevokeKeyRequest(key_id=key_id, reason=reason)
+    call_operator(directory, "RevokeKey", request)
     click.echo(f"Revoked {key_id}.")
 
 

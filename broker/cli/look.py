@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from broker.cli.operator_call import call_operator
-from broker.cli.place import broker_directory, directory_option
+from broker.cli.operator_call import call_jobs, call_operator
+from broker.cli.place import broker_directory, directory_option, reason_option
 from homespun.cli.jobs import print_job, print_jobs
 from homespun.cli.output import json_option, print_json, print_table, run_command
 from homespun.cli.session import connected
@@ -68,14 +68,15 @@ def job(job_id: str, directory: Path | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("job_id", metavar="JOB")
+@reason_option
 @directory_option
 @run_command
-def cancel(job_id: str, directory: Path | None) -> None:
+def cancel(job_id: str, reason: str, directory: Path | None) -> None:
     """End somebody's job."""
-    with connected(None, broker_directory(directory).operator) as client:
-        handle = client.job(job_id)
-        handle.cancel()
-        click.echo(f"Cancelled {handle.id}.")
+    from homespun.v1 import jobs_pb2
+
+    request = jobs_pb2.CancelJobRequest(job_id=job_id, reason=reason)
+    click.echo(f"Cancelled {call_jobs(directory, 'CancelJob', request).job_id}.")
 
 
 def _segments(held: Sequence[Any]) -> str:

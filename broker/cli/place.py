@@ -33,6 +33,12 @@ def directory_option(command: F) -> F:
     )(command)
 
 
+def reason_option(command: F) -> F:
+    """Add `-m`, the reason that the audit log keeps."""
+    return click.option("-m", "--reason", default="", metavar="TEXT",
+                        help="Why, for the audit log.")(command)
+
+
 def broker_directory(given: Path | None) -> BrokerDirectory:
     """The directory that a command means: as given, by environment, here, or the default."""
     from broker.settings import BrokerDirectory

@@ -26,11 +26,14 @@ directory_argument = click.argument(
 @click.option("--address", metavar="HOST:PORT",
               help="What members dial. [default: --listen, or this machine's address]")
 @click.option("--no-announce", is_flag=True, help="Do not announce the broker on the LAN.")
+@click.option("--console", "console_listen", metavar="HOST:PORT",
+              help="Where to serve the console, \"\" for nowhere. [default: 127.0.0.1 and the port "
+              "of --listen plus two]")
 @json_option
 @run_command
 def init(
     directory: Path | None, listen: str, enrolment_port: int | None, address: str | None,
-    no_announce: bool, as_json: bool,
+    no_announce: bool, console_listen: str | None, as_json: bool,
 ) -> None:
     """Make a new network: its certificate authority, settings and operator identity.
 
@@ -38,6 +41,7 @@ def init(
     Example:
       broker init ~/homespun --listen 192.168.1.10:7700
     """
+    from broker.console.address import ConsoleAddress
     from broker.identity.authority import create_authority
     from broker.settings import BrokerSettings
     from homespun.identity.address import join_address, split_address
@@ -50,8 +54,11 @@ def init(
         enrolment_port=enrolment_port or port + 1,
         address=address or join_address(_dialled(host), port),
         announce=not no_announce,
+        console_listen=(
+            join_address("127.0.0.1", port + 2) if console_listen is None else console_listen),
     )
     split_address(settings.address)
+    ConsoleAddress.of(settings)  # refused now, and not when it is to be served
     authority = create_authority(place.root, broker_address=settings.address, now=utc_now())
     place.save_settings(settings)
     if as_json:

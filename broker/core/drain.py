@@ -56,7 +56,8 @@ def drain_requested(turn: Turn, event: DrainRequested) -> None:
         _nearest(turn, peer.operator_deadline_ns, event.deadline_ms) if peer.is_drained else None)
     cluster_changed(turn.state)
     done = "may be used again" if event.undo else "is drained"
-    turn.note(peer.peer_id, "peer_drained", f"Peer {peer.label} {done}, says {event.by}.")
+    why = f": {event.reason[: limits.MAX_REASON]}" if event.reason else "."
+    turn.note(peer.peer_id, "peer_drained", f"Peer {peer.label} {done}, says {event.by}{why}")
     turn.emit(Reply(request_id=event.request_id, value=peer.peer_id))
 
 

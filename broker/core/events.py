@@ -2,7 +2,9 @@
 
 Each event carries `at_ns`: Unix time in nanoseconds as the shell keeps it, which never goes back
 (after a restart it goes on from the journal's last). Identities in events are verified: the shell
-took them from a certificate, never from a message. The journal stores these values as JSON.
+took them from a certificate, never from a message. `by` and `reason` of an operator's action are
+who acted and why; both are "" where an older broker wrote the journal. The journal stores these
+values as JSON.
 """
 
 from __future__ import annotations
@@ -96,6 +98,8 @@ class KeyCreated(Event):
     role: str
     reusable: bool
     expires_at_ns: int
+    by: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,8 @@ class KeyRevoked(Event):
 
     request_id: str
     key_id: str
+    by: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +194,7 @@ class CancelRequested(Event):
     request_id: str
     job_id: str
     by: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +237,24 @@ class DrainRequested(Event):
     by: str
     deadline_ms: int
     undo: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleAccessed(Event):
+    """Somebody made a way into the console or used it. Changes nothing; the audit log shows it.
+
+    Attributes:
+        by: the operator who made the link.
+        action: `link made`, `signed in` or `signed out`.
+        role: of the session: `viewer` or `operator`.
+        session_id: "" of a link that nobody has used.
+    """
+
+    by: str
+    action: str
+    role: str
+    session_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,7 +397,7 @@ AnyEvent = (
     | CancelRequested | PlacementSolved | PlanningFailed | SegmentReady | StepsDone
     | EvaluationDone | SegmentFailed | SegmentFinished | SegmentReleased | TimerFired
     | SnapshotStored | NeighbourLost | StandbyReady | SegmentPace | AvailabilityChanged
-    | DrainRequested | BackupsRanked
+    | DrainRequested | BackupsRanked | ConsoleAccessed
 )
 
 

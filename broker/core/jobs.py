@@ -117,7 +117,8 @@ def cancel_requested(turn: Turn, event: CancelRequested) -> None:
     elif job.state in TERMINAL:
         code, message = Code.CONFLICT, f"{event.job_id} has already ended: {job.state}."
     else:
-        _end(turn, job, JobState.CANCELLED, Code.CANCELLED, f"Cancelled by {event.by}.")
+        why = f": {event.reason[: limits.MAX_REASON]}" if event.reason else "."
+        _end(turn, job, JobState.CANCELLED, Code.CANCELLED, f"Cancelled by {event.by}{why}")
         turn.emit(Reply(request_id=event.request_id, value=job.job_id))
         return
     turn.emit(Reject(request_id=event.request_id, code=code, message=message))

@@ -31,6 +31,8 @@ MAX_NAME = 100
 """Characters of a job's or peer's name: a line of a table."""
 MAX_MESSAGE = 2_000
 """Characters of an error message that is kept: a node, a peer, an exception's text."""
+MAX_REASON = 500
+"""Characters of an operator's reason for an action: some sentences."""
 MAX_TENSOR_NAME = 1_000
 """Characters of a parameter's or column's name: deep module trees make long ones."""
 
@@ -92,6 +94,11 @@ STORIES = 2_000
 """Jobs and peers that have a story; the one untouched longest makes room."""
 STORY_COMMANDS = 8
 """Commands that one line of a story names."""
+
+EVENT_LOG_LINES = 10_000
+"""Lines of the event log that are kept in memory: about 4 MB, and weeks of a home network."""
+AUDIT_ENTRIES = 10_000
+"""Actions of operators that are kept in memory; the journal has all."""
 
 MAX_SHARDS = 32
 """Shards of one snapshot, parity included."""

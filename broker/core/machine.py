@@ -26,13 +26,16 @@ from broker.core import (
     reports,
     takeover,
 )
+from broker.core.audit import AuditLog
 from broker.core.commands import AnyCommand
+from broker.core.event_log import EventLog
 from broker.core.events import (
     AnyEvent,
     AvailabilityChanged,
     BackupsRanked,
     BrokerStarted,
     CancelRequested,
+    ConsoleAccessed,
     DrainRequested,
     EnrolmentRequested,
     EvaluationDone,
@@ -68,11 +71,15 @@ class Broker:
     Attributes:
         state: private to `broker.core`; others ask `views`.
         stories: what happened last to each job and peer.
+        events: what people were told, over all jobs and peers.
+        audit: what operators did.
     """
 
     def __init__(self) -> None:
         self.state = State()
         self.stories = Stories()
+        self.events = EventLog()
+        self.audit = AuditLog()
 
     def apply(self, event: AnyEvent) -> tuple[AnyCommand, ...]:
         """Take one event into account and return what to do about it, in order.
@@ -103,6 +110,8 @@ class Broker:
             message = f"{type(error).__name__} in the core: {error}"
             raise self._with_story(event, turn, message) from error
         self.stories.record(event, turn.commands)
+        self.events.record(self.state.now_ns, turn.commands)
+        self.audit.record(self.state.now_ns, event, turn.commands)
         return tuple(turn.commands)
 
     def next_wakeup_ns(self) -> int | None:
@@ -185,6 +194,8 @@ def _dispatch(turn: Turn, event: AnyEvent) -> None:
             drain.drain_requested(turn, event)
         case BackupsRanked():
             pool.ranked(turn, event)
+        case ConsoleAccessed():
+            pass  # for the audit log only
         case TimerFired():
             _time_passed(turn, event)
         case _:
@@ -198,5 +209,3 @@ def _time_passed(turn: Turn, event: TimerFired) -> None:
     for job in list(turn.state.unfinished.values()):
         if job.deadline_ns is not None and job.deadline_ns <= turn.now_ns:
             jobs.deadline_passed(turn, job)
-
-

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from broker.core import pool
+from broker.core.audit import AuditEntry
+from broker.core.event_log import LineFilter, LogLine
 from broker.core.events import PeerHardware
 from broker.core.machine import Broker
 from broker.core.readiness import READY
@@ -21,6 +23,7 @@ from broker.core.state import (
     LeasePhase,
     LeaseRecord,
     PeerRecord,
+    PeerState,
     State,
 )
 from dag.cluster import Link
@@ -278,12 +281,22 @@ def outputs(broker: Broker, job_id: str) -> tuple[ResultTensor, ...]:
 def peer(broker: Broker, peer_id: str) -> PeerView | None:
     """One peer."""
     record = broker.state.peers.get(peer_id)
-    return None if record is None else _peer_view(broker, record)
+    if record is None:
+        return None
+    links = broker.state.links
+    return _peer_view(record, tuple(
+        links[peer_id, target].link
+        for target in sorted(broker.state.peers) if (peer_id, target) in links))
 
 
 def peers(broker: Broker) -> tuple[PeerView, ...]:
-    """All peers that ever connected, by id."""
-    return tuple(_peer_view(broker, record) for _, record in sorted(broker.state.peers.items()))
+    """All peers that ever connected, by id. Cost: O(peers log peers + links log links)."""
+    outgoing: dict[str, list[Link]] = {}
+    for (source, _), known in sorted(broker.state.links.items()):
+        outgoing.setdefault(source, []).append(known.link)
+    return tuple(
+        _peer_view(record, tuple(outgoing.get(peer_id, ())))
+        for peer_id, record in sorted(broker.state.peers.items()))
 
 
 def matching_peers(broker: Broker, text: str) -> tuple[str, ...]:
@@ -294,6 +307,29 @@ def matching_peers(broker: Broker, text: str) -> tuple[str, ...]:
     named = tuple(sorted(peer_id for peer_id, peer in known.items() if peer.name == text))
     return named or tuple(
         sorted(peer_id for peer_id in known if text and peer_id.startswith(text)))
+
+
+def why_idle(broker: Broker, peer_id: str) -> tuple[str, ...]:
+    """Why a peer runs nothing, as sentences; empty for one that does. Cost: O(unfinished jobs)."""
+    state = broker.state
+    peer = state.peers.get(peer_id)
+    if peer is None or peer.leases:
+        return ()
+    if peer.state is not PeerState.LIVE:
+        return (f"It is {peer.state}: {peer.trouble}.",)
+    reasons = []
+    if peer.is_drained:
+        reasons.append("An operator drains it.")
+    if peer.availability != "open":
+        reasons.append(f"Its owner has it {peer.availability}.")
+    if not state.unfinished:
+        reasons.append("No job waits or runs.")
+    for job in state.unfinished.values():
+        idle = job.placement.idle if job.placement is not None else ()
+        reasons += [f"{job.job_id}: {each.text}" for each in idle if each.subject == peer_id]
+        if job.state is JobState.SUBMITTED and job.reason:
+            reasons.append(f"{job.job_id} {job.reason}.")
+    return tuple(reasons)
 
 
 def backup_view(state: State) -> tuple[SegmentCoverage, ...]:
@@ -345,6 +381,23 @@ def role_of(broker: Broker, identity: str) -> str | None:
 def story(broker: Broker, subject: str) -> tuple[str, ...]:
     """What happened last to a job or peer, oldest first."""
     return broker.stories.of(subject)
+
+
+def newest_events(broker: Broker, wanted: LineFilter, limit: int) -> tuple[LogLine, ...]:
+    """Lines of the event log, newest first. Cost: linear in what is kept."""
+    return broker.events.newest(wanted, limit)
+
+
+def events_after(
+    broker: Broker, number: int, wanted: LineFilter, limit: int
+) -> tuple[LogLine, ...]:
+    """Lines of the event log after a number, oldest first. Cost: linear in what is kept."""
+    return broker.events.after(number, wanted, limit)
+
+
+def audit(broker: Broker, limit: int) -> tuple[AuditEntry, ...]:
+    """What operators did, newest first."""
+    return broker.audit.newest(limit)
 
 
 def may_read_blob(broker: Broker, identity: str, digest: str) -> bool:
@@ -441,8 +494,7 @@ def _segment_view(broker: Broker, lease: LeaseRecord, sizes: dict[str, int]) -> 
     )
 
 
-def _peer_view(broker: Broker, record: PeerRecord) -> PeerView:
-    links = broker.state.links
+def _peer_view(record: PeerRecord, links: tuple[Link, ...]) -> PeerView:
     return PeerView(
         peer_id=record.peer_id,
         name=record.name,
@@ -463,11 +515,7 @@ def _peer_view(broker: Broker, record: PeerRecord) -> PeerView:
             )
             for lease in record.leases.values()
         ),
-        links=tuple(
-            links[record.peer_id, target].link
-            for target in sorted(broker.state.peers)
-            if (record.peer_id, target) in links
-        ),
+        links=links,
         availability=record.availability,
         is_drained=record.is_drained,
         drain_at_ns=record.drain_at_ns or 0,

@@ -37,6 +37,7 @@ PERMISSIONS: Permissions = {
     "/homespun.v1.OperatorService/RevokeKey": _OPERATORS,
     "/homespun.v1.OperatorService/DrainPeer": _OPERATORS,
     "/homespun.v1.OperatorService/GetBackups": _OPERATORS,
+    "/homespun.v1.OperatorService/CreateConsoleLink": _OPERATORS,
 }
 """The main port."""
 

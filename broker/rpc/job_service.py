@@ -15,6 +15,7 @@ from broker.core.commands import Reply
 from broker.core.limits import MAX_COLUMNS, MAX_PARAMETERS
 from broker.core.state import JobState
 from broker.driver import Driver
+from broker.operator_actions import Actor, OperatorActions
 from broker.rpc.fleet_codec import fleet_parts
 from broker.rpc.job_codec import metrics_of, status_of
 from broker.telemetry import Telemetry
@@ -42,9 +43,12 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class JobService(jobs_pb2_grpc.JobServiceServicer):
     """Serves submitters and operators."""
 
-    def __init__(self, driver: Driver, blobs: BlobStore, telemetry: Telemetry) -> None:
+    def __init__(
+        self, driver: Driver, blobs: BlobStore, telemetry: Telemetry, actions: OperatorActions
+    ) -> None:
         """Serve with the broker's parts."""
         self._driver = driver
+        self._actions = actions
         self._blobs = blobs
         self._telemetry = telemetry
 
@@ -116,10 +120,8 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     ) -> jobs_pb2.JobStatus:
         """End a job."""
         caller = identify(context)
-        job_id = self._find(request.job_id, caller)
-        request_id = uuid.uuid4().hex
-        event = ev.CancelRequested(at_ns=0, request_id=request_id, job_id=job_id, by=caller.id)
-        await self._driver.ask(event)
+        job_id = await self._actions.cancel_job(
+            Actor(by=caller.id, reason=request.reason), request.job_id, _owner_filter(caller))
         return self._status(job_id)
 
     async def GetResult(  # noqa: N802
@@ -174,14 +176,7 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
 
     def _find(self, prefix: str, caller: Identity) -> str:
         """The one job whose id starts with `prefix` and that the caller may see."""
-        found = views.matching_jobs(self._driver.core, prefix, _owner_filter(caller))
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise HomespunError(
-                Code.CONFLICT, f"{len(found)} jobs begin with {prefix!r}; give more of the id"
-            )
-        raise HomespunError(Code.NOT_FOUND, f"there is no job {prefix!r} that you may see")
+        return self._actions.find_job(prefix, _owner_filter(caller))
 
     def _check_blobs(self, spec: JobSpec) -> None:
         wanted = [("the graph", spec.graph_digest, spec.graph_bytes)]

@@ -1,28 +1,22 @@
-"""`OperatorService`: the operator's view of peers and keys."""
+"""`OperatorService`: what operators see and do from the command line."""
 
 from __future__ import annotations
 
-import secrets
-import uuid
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from broker.clock import unix_ms
-from broker.core import events as ev
 from broker.core import views
-from broker.core.limits import DRAIN_MAX_MS
 from broker.driver import Driver
-from broker.rpc.bounds import check_whole, shown
+from broker.operator_actions import Actor, OperatorActions
 from broker.rpc.operator_codec import backups_parts, peer_status
-from homespun.errors import Code, HomespunError
-from homespun.identity import join_key
 from homespun.identity.caller import identify
 from homespun.v1 import operator_pb2, operator_pb2_grpc
 
-KEY_LIFETIME_MS_MAX = 366 * 86_400_000
-KEY_ROLES = ("peer", "submitter")
+if TYPE_CHECKING:
+    from broker.console.sign_in import Door
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -30,11 +24,19 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     """Serves operators."""
 
-    def __init__(self, driver: Driver, root_fingerprint: bytes, enrolment_port: int) -> None:
-        """Serve with the broker's parts; the last two go into join keys."""
+    def __init__(
+        self, driver: Driver, actions: OperatorActions, door: Callable[[], Door]
+    ) -> None:
+        """Serve with the broker's parts.
+
+        Args:
+            driver: of the broker.
+            actions: what operators can do.
+            door: the console's; raises `HomespunError` where no console is served.
+        """
         self._driver = driver
-        self._root_fingerprint = root_fingerprint
-        self._enrolment_port = enrolment_port
+        self._actions = actions
+        self._door = door
 
     async def ListPeers(  # noqa: N802
         self, request: operator_pb2.ListPeersRequest, context: Context
@@ -47,35 +49,11 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         self, request: operator_pb2.CreateKeyRequest, context: Context
     ) -> operator_pb2.CreateKeyResponse:
         """Make a join key; its secret is in the answer and nowhere else."""
-        if request.role not in KEY_ROLES:
-            raise HomespunError(
-                Code.INVALID_ARGUMENT, f"a key is for one of {KEY_ROLES}, not {request.role!r}"
-            )
-        if not 0 < request.lifetime_ms <= KEY_LIFETIME_MS_MAX:
-            raise HomespunError(
-                Code.INVALID_ARGUMENT,
-                f"a key lives 1 ms to 366 days; {request.lifetime_ms} ms were asked for",
-            )
-        key = join_key.mint(
-            secrets.token_bytes,
-            enrolment_port=self._enrolment_port,
-            root_fingerprint=self._root_fingerprint,
-        )
-        request_id = uuid.uuid4().hex
-        expires_at_ns = self._driver.now_ns() + request.lifetime_ms * 1_000_000
-        event = ev.KeyCreated(
-            at_ns=0,
-            request_id=request_id,
-            key_id=key.key_id,
-            secret_hash=join_key.secret_hash(key.secret),
-            role=request.role,
-            reusable=request.reusable,
-            expires_at_ns=expires_at_ns,
-        )
-        await self._driver.ask(event)
+        made = await self._actions.create_key(
+            _actor(context, request.reason), request.role,
+            lifetime_ms=request.lifetime_ms, reusable=request.reusable)
         return operator_pb2.CreateKeyResponse(
-            key=key.text, key_id=key.key_id, expires_unix_ms=unix_ms(expires_at_ns)
-        )
+            key=made.text, key_id=made.key_id, expires_unix_ms=unix_ms(made.expires_at_ns))
 
     async def ListKeys(  # noqa: N802
         self, request: operator_pb2.ListKeysRequest, context: Context
@@ -98,29 +76,17 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         self, request: operator_pb2.RevokeKeyRequest, context: Context
     ) -> operator_pb2.RevokeKeyResponse:
         """Make a key useless. Who has joined with it stays."""
-        request_id = uuid.uuid4().hex
-        event = ev.KeyRevoked(at_ns=0, request_id=request_id, key_id=request.key_id)
-        await self._driver.ask(event)
+        await self._actions.revoke_key(_actor(context, request.reason), request.key_id)
         return operator_pb2.RevokeKeyResponse()
 
     async def DrainPeer(  # noqa: N802
         self, request: operator_pb2.DrainPeerRequest, context: Context
     ) -> operator_pb2.DrainPeerResponse:
         """Have a peer emptied, or used again."""
-        check_whole("deadline_ms", request.deadline_ms, 0, DRAIN_MAX_MS)
-        peer_id = self._find(request.peer)
-        event = ev.DrainRequested(
-            at_ns=0,
-            request_id=uuid.uuid4().hex,
-            peer_id=peer_id,
-            by=identify(context).id,
-            deadline_ms=request.deadline_ms,
-            undo=request.undo,
-        )
-        await self._driver.ask(event)
-        peer = views.peer(self._driver.core, peer_id)
-        assert peer is not None, "peers are never forgotten"
-        return operator_pb2.DrainPeerResponse(peer=peer_status(peer))
+        peer_id = await self._actions.drain_peer(
+            _actor(context, request.reason), request.peer,
+            deadline_ms=request.deadline_ms, undo=request.undo)
+        return operator_pb2.DrainPeerResponse(peer=self._peer(peer_id))
 
     async def GetBackups(  # noqa: N802
         self, request: operator_pb2.GetBackupsRequest, context: Context
@@ -129,15 +95,20 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         for part in backups_parts(self._driver.core):
             yield part
 
-    def _find(self, text: str) -> str:
-        """The one peer that an operator means."""
-        found = views.matching_peers(self._driver.core, text)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            some = ", ".join(found[:5])
-            raise HomespunError(
-                Code.CONFLICT,
-                f"{shown(text, 40)!r} may mean {len(found)} peers ({some}); give more of the id")
-        raise HomespunError(
-            Code.NOT_FOUND, f"there is no peer {shown(text, 40)!r}: `broker peers` lists them")
+    async def CreateConsoleLink(  # noqa: N802
+        self, request: operator_pb2.CreateConsoleLinkRequest, context: Context
+    ) -> operator_pb2.CreateConsoleLinkResponse:
+        """Make a one-time link into the console."""
+        link = await self._door().make_link(
+            identify(context).id, request.role, request.lifetime_ms)
+        return operator_pb2.CreateConsoleLinkResponse(
+            url=link.url, expires_unix_ms=unix_ms(link.expires_at_ns))
+
+    def _peer(self, peer_id: str) -> operator_pb2.PeerStatus:
+        peer = views.peer(self._driver.core, peer_id)
+        assert peer is not None, "peers are never forgotten"
+        return peer_status(peer)
+
+
+def _actor(context: Context, reason: str) -> Actor:
+    return Actor(by=identify(context).id, reason=reason)

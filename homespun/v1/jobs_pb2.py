@@ -26,7 +26,7 @@ from homespun.v1 import job_pb2 as homespun_dot_v1_dot_job__pb2
 from homespun.v1 import session_pb2 as homespun_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16homespun/v1/jobs.proto\x12\x0bhomespun.v1\x1a\x15homespun/v1/job.proto\x1a\x19homespun/v1/session.proto\"a\n\rSubmitRequest\x12\"\n\x04spec\x18\x01 \x01(\x0b\x32\x14.homespun.v1.JobSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x18\n\x10protocol_version\x18\x03 \x01(\x05\" \n\x0eSubmitResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\" \n\x0fListJobsRequest\x12\r\n\x05limit\x18\x01 \x01(\x05\"8\n\x10ListJobsResponse\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x16.homespun.v1.JobStatus\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\"\n\x10GetResultRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"6\n\x11GetMetricsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tfrom_step\x18\x02 \x01(\x03\"\xd2\x04\n\tJobStatus\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08owner_id\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x12\n\nsteps_done\x18\x05 \x01(\x03\x12\x13\n\x0bsteps_total\x18\x06 \x01(\x03\x12\x11\n\tlast_loss\x18\x07 \x01(\x01\x12\x10\n\x08has_loss\x18\x08 \x01(\x08\x12\x16\n\x0elast_loss_step\x18\t \x01(\x03\x12\x12\n\nfirst_loss\x18\n \x01(\x01\x12\x12\n\nerror_code\x18\x0b \x01(\t\x12\x15\n\rerror_message\x18\x0c \x01(\t\x12\x19\n\x11submitted_unix_ms\x18\r \x01(\x03\x12\x18\n\x10\x66inished_unix_ms\x18\x0e \x01(\x03\x12,\n\x08segments\x18\x0f \x03(\x0b\x32\x1a.homespun.v1.SegmentStatus\x12\"\n\x04idle\x18\x10 \x03(\x0b\x32\x14.homespun.v1.Refusal\x12\x11\n\talgorithm\x18\x11 \x01(\t\x12\x18\n\x10predicted_step_s\x18\x12 \x01(\x01\x12\x12\n\nbatch_size\x18\x13 \x01(\x03\x12\x14\n\x0csamples_done\x18\x14 \x01(\x03\x12\x1c\n\x14last_validation_loss\x18\x15 \x01(\x01\x12\x1b\n\x13has_validation_loss\x18\x16 \x01(\x08\x12\x11\n\x04kind\x18\x17 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rsamples_total\x18\x18 \x01(\x03H\x01\x88\x01\x01\x42\x07\n\x05_kindB\x10\n\x0e_samples_total\"\xff\x01\n\rSegmentStatus\x12\x0f\n\x07segment\x18\x01 \x01(\x03\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x11\n\tpeer_name\x18\x03 \x01(\t\x12\r\n\x05token\x18\x04 \x01(\x03\x12\r\n\x05phase\x18\x05 \x01(\t\x12\x0c\n\x04step\x18\x06 \x01(\x03\x12\x13\n\x0bwaiting_for\x18\x07 \x01(\t\x12\x12\n\nwaiting_ms\x18\x08 \x01(\x03\x12\r\n\x05nodes\x18\t \x01(\x03\x12\x17\n\x0fparameter_bytes\x18\n \x01(\x03\x12\x14\n\x0cmemory_bytes\x18\x0b \x01(\x03\x12&\n\x05links\x18\x0c \x03(\x0b\x32\x17.homespun.v1.LinkStatus\"1\n\nLinkStatus\x12\x0f\n\x07to_peer\x18\x01 \x01(\t\x12\x12\n\nsent_bytes\x18\x02 \x01(\x03\"4\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tfrom_step\x18\x02 \x01(\x03\"\x8f\x01\n\tJobUpdate\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x16.homespun.v1.JobStatus\x12&\n\x05steps\x18\x02 \x03(\x0b\x32\x17.homespun.v1.StepMetric\x12\x32\n\x0b\x65valuations\x18\x03 \x03(\x0b\x32\x1d.homespun.v1.EvaluationMetric\"9\n\nStepMetric\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x0f\n\x07unix_ms\x18\x03 \x01(\x03\"?\n\x10\x45valuationMetric\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x0f\n\x07unix_ms\x18\x03 \x01(\x03\"h\n\nJobMetrics\x12&\n\x05steps\x18\x01 \x03(\x0b\x32\x17.homespun.v1.StepMetric\x12\x32\n\x0b\x65valuations\x18\x02 \x03(\x0b\x32\x1d.homespun.v1.EvaluationMetric\"\x9e\x01\n\tJobResult\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12&\n\x05parts\x18\x02 \x03(\x0b\x32\x17.homespun.v1.ResultPart\x12-\n\nparameters\x18\x03 \x03(\x0b\x32\x19.homespun.v1.ParameterRef\x12*\n\x07outputs\x18\x04 \x03(\x0b\x32\x19.homespun.v1.ResultTensor\"A\n\nResultPart\x12\x0f\n\x07segment\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nblob_bytes\x18\x03 \x01(\x03\"\x11\n\x0fGetFleetRequest\"\x89\x01\n\tFleetPart\x12.\n\x08supports\x18\x01 \x03(\x0b\x32\x1c.homespun.v1.ExecutorSupport\x12%\n\x05peers\x18\x02 \x03(\x0b\x32\x16.homespun.v1.FleetPeer\x12%\n\x05links\x18\x03 \x03(\x0b\x32\x16.homespun.v1.FleetLink\"\xac\x01\n\tFleetPeer\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07is_free\x18\x03 \x01(\x08\x12\x13\n\x0b\x64\x65vice_name\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x03\x12\x10\n\x08\x65xecutor\x18\x06 \x01(\t\x12!\n\x05rates\x18\x07 \x01(\x0b\x32\x12.homespun.v1.Rates\x12\x0f\n\x07support\x18\x08 \x01(\x05\"]\n\tFleetLink\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x11\n\tlatency_s\x18\x03 \x01(\x01\x12\x1d\n\x15\x62\x61ndwidth_bytes_per_s\x18\x04 \x01(\x01\x32\xad\x04\n\nJobService\x12\x41\n\x06Submit\x12\x1a.homespun.v1.SubmitRequest\x1a\x1b.homespun.v1.SubmitResponse\x12<\n\x06GetJob\x12\x1a.homespun.v1.GetJobRequest\x1a\x16.homespun.v1.JobStatus\x12G\n\x08ListJobs\x12\x1c.homespun.v1.ListJobsRequest\x1a\x1d.homespun.v1.ListJobsResponse\x12\x42\n\x08WatchJob\x12\x1c.homespun.v1.WatchJobRequest\x1a\x16.homespun.v1.JobUpdate0\x01\x12\x42\n\tCancelJob\x12\x1d.homespun.v1.CancelJobRequest\x1a\x16.homespun.v1.JobStatus\x12\x42\n\tGetResult\x12\x1d.homespun.v1.GetResultRequest\x1a\x16.homespun.v1.JobResult\x12\x45\n\nGetMetrics\x12\x1e.homespun.v1.GetMetricsRequest\x1a\x17.homespun.v1.JobMetrics\x12\x42\n\x08GetFleet\x12\x1c.homespun.v1.GetFleetRequest\x1a\x16.homespun.v1.FleetPart0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16homespun/v1/jobs.proto\x12\x0bhomespun.v1\x1a\x15homespun/v1/job.proto\x1a\x19homespun/v1/session.proto\"a\n\rSubmitRequest\x12\"\n\x04spec\x18\x01 \x01(\x0b\x32\x14.homespun.v1.JobSpec\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x18\n\x10protocol_version\x18\x03 \x01(\x05\" \n\x0eSubmitResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"\x1f\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\" \n\x0fListJobsRequest\x12\r\n\x05limit\x18\x01 \x01(\x05\"8\n\x10ListJobsResponse\x12$\n\x04jobs\x18\x01 \x03(\x0b\x32\x16.homespun.v1.JobStatus\"2\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\"\n\x10GetResultRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"6\n\x11GetMetricsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tfrom_step\x18\x02 \x01(\x03\"\xd2\x04\n\tJobStatus\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08owner_id\x18\x03 \x01(\t\x12\r\n\x05state\x18\x04 \x01(\t\x12\x12\n\nsteps_done\x18\x05 \x01(\x03\x12\x13\n\x0bsteps_total\x18\x06 \x01(\x03\x12\x11\n\tlast_loss\x18\x07 \x01(\x01\x12\x10\n\x08has_loss\x18\x08 \x01(\x08\x12\x16\n\x0elast_loss_step\x18\t \x01(\x03\x12\x12\n\nfirst_loss\x18\n \x01(\x01\x12\x12\n\nerror_code\x18\x0b \x01(\t\x12\x15\n\rerror_message\x18\x0c \x01(\t\x12\x19\n\x11submitted_unix_ms\x18\r \x01(\x03\x12\x18\n\x10\x66inished_unix_ms\x18\x0e \x01(\x03\x12,\n\x08segments\x18\x0f \x03(\x0b\x32\x1a.homespun.v1.SegmentStatus\x12\"\n\x04idle\x18\x10 \x03(\x0b\x32\x14.homespun.v1.Refusal\x12\x11\n\talgorithm\x18\x11 \x01(\t\x12\x18\n\x10predicted_step_s\x18\x12 \x01(\x01\x12\x12\n\nbatch_size\x18\x13 \x01(\x03\x12\x14\n\x0csamples_done\x18\x14 \x01(\x03\x12\x1c\n\x14last_validation_loss\x18\x15 \x01(\x01\x12\x1b\n\x13has_validation_loss\x18\x16 \x01(\x08\x12\x11\n\x04kind\x18\x17 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\rsamples_total\x18\x18 \x01(\x03H\x01\x88\x01\x01\x42\x07\n\x05_kindB\x10\n\x0e_samples_total\"\xff\x01\n\rSegmentStatus\x12\x0f\n\x07segment\x18\x01 \x01(\x03\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x11\n\tpeer_name\x18\x03 \x01(\t\x12\r\n\x05token\x18\x04 \x01(\x03\x12\r\n\x05phase\x18\x05 \x01(\t\x12\x0c\n\x04step\x18\x06 \x01(\x03\x12\x13\n\x0bwaiting_for\x18\x07 \x01(\t\x12\x12\n\nwaiting_ms\x18\x08 \x01(\x03\x12\r\n\x05nodes\x18\t \x01(\x03\x12\x17\n\x0fparameter_bytes\x18\n \x01(\x03\x12\x14\n\x0cmemory_bytes\x18\x0b \x01(\x03\x12&\n\x05links\x18\x0c \x03(\x0b\x32\x17.homespun.v1.LinkStatus\"1\n\nLinkStatus\x12\x0f\n\x07to_peer\x18\x01 \x01(\t\x12\x12\n\nsent_bytes\x18\x02 \x01(\x03\"4\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tfrom_step\x18\x02 \x01(\x03\"\x8f\x01\n\tJobUpdate\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x16.homespun.v1.JobStatus\x12&\n\x05steps\x18\x02 \x03(\x0b\x32\x17.homespun.v1.StepMetric\x12\x32\n\x0b\x65valuations\x18\x03 \x03(\x0b\x32\x1d.homespun.v1.EvaluationMetric\"9\n\nStepMetric\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x0f\n\x07unix_ms\x18\x03 \x01(\x03\"?\n\x10\x45valuationMetric\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04loss\x18\x02 \x01(\x01\x12\x0f\n\x07unix_ms\x18\x03 \x01(\x03\"h\n\nJobMetrics\x12&\n\x05steps\x18\x01 \x03(\x0b\x32\x17.homespun.v1.StepMetric\x12\x32\n\x0b\x65valuations\x18\x02 \x03(\x0b\x32\x1d.homespun.v1.EvaluationMetric\"\x9e\x01\n\tJobResult\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12&\n\x05parts\x18\x02 \x03(\x0b\x32\x17.homespun.v1.ResultPart\x12-\n\nparameters\x18\x03 \x03(\x0b\x32\x19.homespun.v1.ParameterRef\x12*\n\x07outputs\x18\x04 \x03(\x0b\x32\x19.homespun.v1.ResultTensor\"A\n\nResultPart\x12\x0f\n\x07segment\x18\x01 \x01(\x03\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nblob_bytes\x18\x03 \x01(\x03\"\x11\n\x0fGetFleetRequest\"\x89\x01\n\tFleetPart\x12.\n\x08supports\x18\x01 \x03(\x0b\x32\x1c.homespun.v1.ExecutorSupport\x12%\n\x05peers\x18\x02 \x03(\x0b\x32\x16.homespun.v1.FleetPeer\x12%\n\x05links\x18\x03 \x03(\x0b\x32\x16.homespun.v1.FleetLink\"\xac\x01\n\tFleetPeer\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07is_free\x18\x03 \x01(\x08\x12\x13\n\x0b\x64\x65vice_name\x18\x04 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x03\x12\x10\n\x08\x65xecutor\x18\x06 \x01(\t\x12!\n\x05rates\x18\x07 \x01(\x0b\x32\x12.homespun.v1.Rates\x12\x0f\n\x07support\x18\x08 \x01(\x05\"]\n\tFleetLink\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x11\n\tlatency_s\x18\x03 \x01(\x01\x12\x1d\n\x15\x62\x61ndwidth_bytes_per_s\x18\x04 \x01(\x01\x32\xad\x04\n\nJobService\x12\x41\n\x06Submit\x12\x1a.homespun.v1.SubmitRequest\x1a\x1b.homespun.v1.SubmitResponse\x12<\n\x06GetJob\x12\x1a.homespun.v1.GetJobRequest\x1a\x16.homespun.v1.JobStatus\x12G\n\x08ListJobs\x12\x1c.homespun.v1.ListJobsRequest\x1a\x1d.homespun.v1.ListJobsResponse\x12\x42\n\x08WatchJob\x12\x1c.homespun.v1.WatchJobRequest\x1a\x16.homespun.v1.JobUpdate0\x01\x12\x42\n\tCancelJob\x12\x1d.homespun.v1.CancelJobRequest\x1a\x16.homespun.v1.JobStatus\x12\x42\n\tGetResult\x12\x1d.homespun.v1.GetResultRequest\x1a\x16.homespun.v1.JobResult\x12\x45\n\nGetMetrics\x12\x1e.homespun.v1.GetMetricsRequest\x1a\x17.homespun.v1.JobMetrics\x12\x42\n\x08GetFleet\x12\x1c.homespun.v1.GetFleetRequest\x1a\x16.homespun.v1.FleetPart0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,39 +44,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTJOBSRESPONSE']._serialized_start=289
   _globals['_LISTJOBSRESPONSE']._serialized_end=345
   _globals['_CANCELJOBREQUEST']._serialized_start=347
-  _globals['_CANCELJOBREQUEST']._serialized_end=381
-  _globals['_GETRESULTREQUEST']._serialized_start=383
-  _globals['_GETRESULTREQUEST']._serialized_end=417
-  _globals['_GETMETRICSREQUEST']._serialized_start=419
-  _globals['_GETMETRICSREQUEST']._serialized_end=473
-  _globals['_JOBSTATUS']._serialized_start=476
-  _globals['_JOBSTATUS']._serialized_end=1070
-  _globals['_SEGMENTSTATUS']._serialized_start=1073
-  _globals['_SEGMENTSTATUS']._serialized_end=1328
-  _globals['_LINKSTATUS']._serialized_start=1330
-  _globals['_LINKSTATUS']._serialized_end=1379
-  _globals['_WATCHJOBREQUEST']._serialized_start=1381
-  _globals['_WATCHJOBREQUEST']._serialized_end=1433
-  _globals['_JOBUPDATE']._serialized_start=1436
-  _globals['_JOBUPDATE']._serialized_end=1579
-  _globals['_STEPMETRIC']._serialized_start=1581
-  _globals['_STEPMETRIC']._serialized_end=1638
-  _globals['_EVALUATIONMETRIC']._serialized_start=1640
-  _globals['_EVALUATIONMETRIC']._serialized_end=1703
-  _globals['_JOBMETRICS']._serialized_start=1705
-  _globals['_JOBMETRICS']._serialized_end=1809
-  _globals['_JOBRESULT']._serialized_start=1812
-  _globals['_JOBRESULT']._serialized_end=1970
-  _globals['_RESULTPART']._serialized_start=1972
-  _globals['_RESULTPART']._serialized_end=2037
-  _globals['_GETFLEETREQUEST']._serialized_start=2039
-  _globals['_GETFLEETREQUEST']._serialized_end=2056
-  _globals['_FLEETPART']._serialized_start=2059
-  _globals['_FLEETPART']._serialized_end=2196
-  _globals['_FLEETPEER']._serialized_start=2199
-  _globals['_FLEETPEER']._serialized_end=2371
-  _globals['_FLEETLINK']._serialized_start=2373
-  _globals['_FLEETLINK']._serialized_end=2466
-  _globals['_JOBSERVICE']._serialized_start=2469
-  _globals['_JOBSERVICE']._serialized_end=3026
+  _globals['_CANCELJOBREQUEST']._serialized_end=397
+  _globals['_GETRESULTREQUEST']._serialized_start=399
+  _globals['_GETRESULTREQUEST']._serialized_end=433
+  _globals['_GETMETRICSREQUEST']._serialized_start=435
+  _globals['_GETMETRICSREQUEST']._serialized_end=489
+  _globals['_JOBSTATUS']._serialized_start=492
+  _globals['_JOBSTATUS']._serialized_end=1086
+  _globals['_SEGMENTSTATUS']._serialized_start=1089
+  _globals['_SEGMENTSTATUS']._serialized_end=1344
+  _globals['_LINKSTATUS']._serialized_start=1346
+  _globals['_LINKSTATUS']._serialized_end=1395
+  _globals['_WATCHJOBREQUEST']._serialized_start=1397
+  _globals['_WATCHJOBREQUEST']._serialized_end=1449
+  _globals['_JOBUPDATE']._serialized_start=1452
+  _globals['_JOBUPDATE']._serialized_end=1595
+  _globals['_STEPMETRIC']._serialized_start=1597
+  _globals['_STEPMETRIC']._serialized_end=1654
+  _globals['_EVALUATIONMETRIC']._serialized_start=1656
+  _globals['_EVALUATIONMETRIC']._serialized_end=1719
+  _globals['_JOBMETRICS']._serialized_start=1721
+  _globals['_JOBMETRICS']._serialized_end=1825
+  _globals['_JOBRESULT']._serialized_start=1828
+  _globals['_JOBRESULT']._serialized_end=1986
+  _globals['_RESULTPART']._serialized_start=1988
+  _globals['_RESULTPART']._serialized_end=2053
+  _globals['_GETFLEETREQUEST']._serialized_start=2055
+  _globals['_GETFLEETREQUEST']._serialized_end=2072
+  _globals['_FLEETPART']._serialized_start=2075
+  _globals['_FLEETPART']._serialized_end=2212
+  _globals['_FLEETPEER']._serialized_start=2215
+  _globals['_FLEETPEER']._serialized_end=2387
+  _globals['_FLEETLINK']._serialized_start=2389
+  _globals['_FLEETLINK']._serialized_end=2482
+  _globals['_JOBSERVICE']._serialized_start=2485
+  _globals['_JOBSERVICE']._serialized_end=3042
 # @@protoc_insertion_point(module_scope)

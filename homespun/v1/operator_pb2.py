@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from homespun.v1 import session_pb2 as homespun_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ahomespun/v1/operator.proto\x12\x0bhomespun.v1\x1a\x19homespun/v1/session.proto\"\x12\n\x10ListPeersRequest\";\n\x11ListPeersResponse\x12&\n\x05peers\x18\x01 \x03(\x0b\x32\x17.homespun.v1.PeerStatus\"\xef\x02\n\nPeerStatus\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\'\n\x08hardware\x18\x04 \x01(\x0b\x32\x15.homespun.v1.Hardware\x12\x16\n\x0etensor_address\x18\x05 \x01(\t\x12\x18\n\x10software_version\x18\x06 \x01(\t\x12\x19\n\x11last_seen_unix_ms\x18\x07 \x01(\x03\x12&\n\x06leases\x18\x08 \x03(\x0b\x32\x16.homespun.v1.HeldLease\x12(\n\x05links\x18\t \x03(\x0b\x32\x19.homespun.v1.LinkMeasured\x12\x14\n\x0c\x61vailability\x18\n \x01(\t\x12\x12\n\nis_drained\x18\x0b \x01(\x08\x12\x15\n\rdrain_unix_ms\x18\x0c \x01(\x03\x12*\n\x08standbys\x18\r \x03(\x0b\x32\x18.homespun.v1.HeldStandby\"G\n\x10\x43reateKeyRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x10\n\x08reusable\x18\x02 \x01(\x08\x12\x13\n\x0blifetime_ms\x18\x03 \x01(\x03\"I\n\x11\x43reateKeyResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x17\n\x0f\x65xpires_unix_ms\x18\x03 \x01(\x03\"\x11\n\x0fListKeysRequest\"8\n\x10ListKeysResponse\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.homespun.v1.KeyStatus\"s\n\tKeyStatus\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x10\n\x08reusable\x18\x03 \x01(\x08\x12\x17\n\x0f\x65xpires_unix_ms\x18\x04 \x01(\x03\x12\x0c\n\x04uses\x18\x05 \x01(\x03\x12\x0f\n\x07revoked\x18\x06 \x01(\x08\"\"\n\x10RevokeKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"\x13\n\x11RevokeKeyResponse\"C\n\x10\x44rainPeerRequest\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\x03\x12\x0c\n\x04undo\x18\x03 \x01(\x08\":\n\x11\x44rainPeerResponse\x12%\n\x04peer\x18\x01 \x01(\x0b\x32\x17.homespun.v1.PeerStatus\"\x13\n\x11GetBackupsRequest\"<\n\x0b\x42\x61\x63kupsPart\x12-\n\x08segments\x18\x01 \x03(\x0b\x32\x1b.homespun.v1.SegmentBackups\"\xff\x01\n\x0eSegmentBackups\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07segment\x18\x02 \x01(\x03\x12%\n\x04peer\x18\x03 \x01(\x0b\x32\x17.homespun.v1.BackupPeer\x12\x10\n\x08position\x18\x04 \x01(\x03\x12\x18\n\x10position_unix_ms\x18\x05 \x01(\x03\x12\x17\n\x0flatest_position\x18\x06 \x01(\x03\x12(\n\x07holders\x18\x07 \x03(\x0b\x32\x17.homespun.v1.BackupPeer\x12)\n\x08standbys\x18\x08 \x03(\x0b\x32\x17.homespun.v1.BackupPeer\x12\x0b\n\x03gap\x18\t \x01(\t\":\n\nBackupPeer\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05level\x18\x03 \x01(\t2\xd4\x03\n\x0fOperatorService\x12J\n\tListPeers\x12\x1d.homespun.v1.ListPeersRequest\x1a\x1e.homespun.v1.ListPeersResponse\x12J\n\tCreateKey\x12\x1d.homespun.v1.CreateKeyRequest\x1a\x1e.homespun.v1.CreateKeyResponse\x12G\n\x08ListKeys\x12\x1c.homespun.v1.ListKeysRequest\x1a\x1d.homespun.v1.ListKeysResponse\x12J\n\tRevokeKey\x12\x1d.homespun.v1.RevokeKeyRequest\x1a\x1e.homespun.v1.RevokeKeyResponse\x12J\n\tDrainPeer\x12\x1d.homespun.v1.DrainPeerRequest\x1a\x1e.homespun.v1.DrainPeerResponse\x12H\n\nGetBackups\x12\x1e.homespun.v1.GetBackupsRequest\x1a\x18.homespun.v1.BackupsPart0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ahomespun/v1/operator.proto\x12\x0bhomespun.v1\x1a\x19homespun/v1/session.proto\"\x12\n\x10ListPeersRequest\";\n\x11ListPeersResponse\x12&\n\x05peers\x18\x01 \x03(\x0b\x32\x17.homespun.v1.PeerStatus\"\xef\x02\n\nPeerStatus\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\'\n\x08hardware\x18\x04 \x01(\x0b\x32\x15.homespun.v1.Hardware\x12\x16\n\x0etensor_address\x18\x05 \x01(\t\x12\x18\n\x10software_version\x18\x06 \x01(\t\x12\x19\n\x11last_seen_unix_ms\x18\x07 \x01(\x03\x12&\n\x06leases\x18\x08 \x03(\x0b\x32\x16.homespun.v1.HeldLease\x12(\n\x05links\x18\t \x03(\x0b\x32\x19.homespun.v1.LinkMeasured\x12\x14\n\x0c\x61vailability\x18\n \x01(\t\x12\x12\n\nis_drained\x18\x0b \x01(\x08\x12\x15\n\rdrain_unix_ms\x18\x0c \x01(\x03\x12*\n\x08standbys\x18\r \x03(\x0b\x32\x18.homespun.v1.HeldStandby\"W\n\x10\x43reateKeyRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x10\n\x08reusable\x18\x02 \x01(\x08\x12\x13\n\x0blifetime_ms\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\"I\n\x11\x43reateKeyResponse\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x17\n\x0f\x65xpires_unix_ms\x18\x03 \x01(\x03\"\x11\n\x0fListKeysRequest\"8\n\x10ListKeysResponse\x12$\n\x04keys\x18\x01 \x03(\x0b\x32\x16.homespun.v1.KeyStatus\"s\n\tKeyStatus\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x10\n\x08reusable\x18\x03 \x01(\x08\x12\x17\n\x0f\x65xpires_unix_ms\x18\x04 \x01(\x03\x12\x0c\n\x04uses\x18\x05 \x01(\x03\x12\x0f\n\x07revoked\x18\x06 \x01(\x08\"2\n\x10RevokeKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x13\n\x11RevokeKeyResponse\"S\n\x10\x44rainPeerRequest\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\x03\x12\x0c\n\x04undo\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\":\n\x11\x44rainPeerResponse\x12%\n\x04peer\x18\x01 \x01(\x0b\x32\x17.homespun.v1.PeerStatus\"\x13\n\x11GetBackupsRequest\"<\n\x0b\x42\x61\x63kupsPart\x12-\n\x08segments\x18\x01 \x03(\x0b\x32\x1b.homespun.v1.SegmentBackups\"\xff\x01\n\x0eSegmentBackups\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07segment\x18\x02 \x01(\x03\x12%\n\x04peer\x18\x03 \x01(\x0b\x32\x17.homespun.v1.BackupPeer\x12\x10\n\x08position\x18\x04 \x01(\x03\x12\x18\n\x10position_unix_ms\x18\x05 \x01(\x03\x12\x17\n\x0flatest_position\x18\x06 \x01(\x03\x12(\n\x07holders\x18\x07 \x03(\x0b\x32\x17.homespun.v1.BackupPeer\x12)\n\x08standbys\x18\x08 \x03(\x0b\x32\x17.homespun.v1.BackupPeer\x12\x0b\n\x03gap\x18\t \x01(\t\":\n\nBackupPeer\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05level\x18\x03 \x01(\t\"=\n\x18\x43reateConsoleLinkRequest\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x13\n\x0blifetime_ms\x18\x02 \x01(\x03\"A\n\x19\x43reateConsoleLinkResponse\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x17\n\x0f\x65xpires_unix_ms\x18\x02 \x01(\x03\x32\xb8\x04\n\x0fOperatorService\x12J\n\tListPeers\x12\x1d.homespun.v1.ListPeersRequest\x1a\x1e.homespun.v1.ListPeersResponse\x12J\n\tCreateKey\x12\x1d.homespun.v1.CreateKeyRequest\x1a\x1e.homespun.v1.CreateKeyResponse\x12G\n\x08ListKeys\x12\x1c.homespun.v1.ListKeysRequest\x1a\x1d.homespun.v1.ListKeysResponse\x12J\n\tRevokeKey\x12\x1d.homespun.v1.RevokeKeyRequest\x1a\x1e.homespun.v1.RevokeKeyResponse\x12J\n\tDrainPeer\x12\x1d.homespun.v1.DrainPeerRequest\x1a\x1e.homespun.v1.DrainPeerResponse\x12H\n\nGetBackups\x12\x1e.homespun.v1.GetBackupsRequest\x1a\x18.homespun.v1.BackupsPart0\x01\x12\x62\n\x11\x43reateConsoleLink\x12%.homespun.v1.CreateConsoleLinkRequest\x1a&.homespun.v1.CreateConsoleLinkResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,31 +39,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PEERSTATUS']._serialized_start=152
   _globals['_PEERSTATUS']._serialized_end=519
   _globals['_CREATEKEYREQUEST']._serialized_start=521
-  _globals['_CREATEKEYREQUEST']._serialized_end=592
-  _globals['_CREATEKEYRESPONSE']._serialized_start=594
-  _globals['_CREATEKEYRESPONSE']._serialized_end=667
-  _globals['_LISTKEYSREQUEST']._serialized_start=669
-  _globals['_LISTKEYSREQUEST']._serialized_end=686
-  _globals['_LISTKEYSRESPONSE']._serialized_start=688
-  _globals['_LISTKEYSRESPONSE']._serialized_end=744
-  _globals['_KEYSTATUS']._serialized_start=746
-  _globals['_KEYSTATUS']._serialized_end=861
-  _globals['_REVOKEKEYREQUEST']._serialized_start=863
-  _globals['_REVOKEKEYREQUEST']._serialized_end=897
-  _globals['_REVOKEKEYRESPONSE']._serialized_start=899
-  _globals['_REVOKEKEYRESPONSE']._serialized_end=918
-  _globals['_DRAINPEERREQUEST']._serialized_start=920
-  _globals['_DRAINPEERREQUEST']._serialized_end=987
-  _globals['_DRAINPEERRESPONSE']._serialized_start=989
-  _globals['_DRAINPEERRESPONSE']._serialized_end=1047
-  _globals['_GETBACKUPSREQUEST']._serialized_start=1049
-  _globals['_GETBACKUPSREQUEST']._serialized_end=1068
-  _globals['_BACKUPSPART']._serialized_start=1070
-  _globals['_BACKUPSPART']._serialized_end=1130
-  _globals['_SEGMENTBACKUPS']._serialized_start=1133
-  _globals['_SEGMENTBACKUPS']._serialized_end=1388
-  _globals['_BACKUPPEER']._serialized_start=1390
-  _globals['_BACKUPPEER']._serialized_end=1448
-  _globals['_OPERATORSERVICE']._serialized_start=1451
-  _globals['_OPERATORSERVICE']._serialized_end=1919
+  _globals['_CREATEKEYREQUEST']._serialized_end=608
+  _globals['_CREATEKEYRESPONSE']._serialized_start=610
+  _globals['_CREATEKEYRESPONSE']._serialized_end=683
+  _globals['_LISTKEYSREQUEST']._serialized_start=685
+  _globals['_LISTKEYSREQUEST']._serialized_end=702
+  _globals['_LISTKEYSRESPONSE']._serialized_start=704
+  _globals['_LISTKEYSRESPONSE']._serialized_end=760
+  _globals['_KEYSTATUS']._serialized_start=762
+  _globals['_KEYSTATUS']._serialized_end=877
+  _globals['_REVOKEKEYREQUEST']._serialized_start=879
+  _globals['_REVOKEKEYREQUEST']._serialized_end=929
+  _globals['_REVOKEKEYRESPONSE']._serialized_start=931
+  _globals['_REVOKEKEYRESPONSE']._serialized_end=950
+  _globals['_DRAINPEERREQUEST']._serialized_start=952
+  _globals['_DRAINPEERREQUEST']._serialized_end=1035
+  _globals['_DRAINPEERRESPONSE']._serialized_start=1037
+  _globals['_DRAINPEERRESPONSE']._serialized_end=1095
+  _globals['_GETBACKUPSREQUEST']._serialized_start=1097
+  _globals['_GETBACKUPSREQUEST']._serialized_end=1116
+  _globals['_BACKUPSPART']._serialized_start=1118
+  _globals['_BACKUPSPART']._serialized_end=1178
+  _globals['_SEGMENTBACKUPS']._serialized_start=1181
+  _globals['_SEGMENTBACKUPS']._serialized_end=1436
+  _globals['_BACKUPPEER']._serialized_start=1438
+  _globals['_BACKUPPEER']._serialized_end=1496
+  _globals['_CREATECONSOLELINKREQUEST']._serialized_start=1498
+  _globals['_CREATECONSOLELINKREQUEST']._serialized_end=1559
+  _globals['_CREATECONSOLELINKRESPONSE']._serialized_start=1561
+  _globals['_CREATECONSOLELINKRESPONSE']._serialized_end=1626
+  _globals['_OPERATORSERVICE']._serialized_start=1629
+  _globals['_OPERATORSERVICE']._serialized_end=2197
 # @@protoc_insertion_point(module_scope)

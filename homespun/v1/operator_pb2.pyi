@@ -48,14 +48,16 @@ class PeerStatus(_message.Message):
     def __init__(self, peer_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., hardware: _Optional[_Union[_session_pb2.Hardware, _Mapping]] = ..., tensor_address: _Optional[str] = ..., software_version: _Optional[str] = ..., last_seen_unix_ms: _Optional[int] = ..., leases: _Optional[_Iterable[_Union[_session_pb2.HeldLease, _Mapping]]] = ..., links: _Optional[_Iterable[_Union[_session_pb2.LinkMeasured, _Mapping]]] = ..., availability: _Optional[str] = ..., is_drained: _Optional[bool] = ..., drain_unix_ms: _Optional[int] = ..., standbys: _Optional[_Iterable[_Union[_session_pb2.HeldStandby, _Mapping]]] = ...) -> None: ...
 
 class CreateKeyRequest(_message.Message):
-    __slots__ = ("role", "reusable", "lifetime_ms")
+    __slots__ = ("role", "reusable", "lifetime_ms", "reason")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     REUSABLE_FIELD_NUMBER: _ClassVar[int]
     LIFETIME_MS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     role: str
     reusable: bool
     lifetime_ms: int
-    def __init__(self, role: _Optional[str] = ..., reusable: _Optional[bool] = ..., lifetime_ms: _Optional[int] = ...) -> None: ...
+    reason: str
+    def __init__(self, role: _Optional[str] = ..., reusable: _Optional[bool] = ..., lifetime_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class CreateKeyResponse(_message.Message):
     __slots__ = ("key", "key_id", "expires_unix_ms")
@@ -94,24 +96,28 @@ class KeyStatus(_message.Message):
     def __init__(self, key_id: _Optional[str] = ..., role: _Optional[str] = ..., reusable: _Optional[bool] = ..., expires_unix_ms: _Optional[int] = ..., uses: _Optional[int] = ..., revoked: _Optional[bool] = ...) -> None: ...
 
 class RevokeKeyRequest(_message.Message):
-    __slots__ = ("key_id",)
+    __slots__ = ("key_id", "reason")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     key_id: str
-    def __init__(self, key_id: _Optional[str] = ...) -> None: ...
+    reason: str
+    def __init__(self, key_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RevokeKeyResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class DrainPeerRequest(_message.Message):
-    __slots__ = ("peer", "deadline_ms", "undo")
+    __slots__ = ("peer", "deadline_ms", "undo", "reason")
     PEER_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     UNDO_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     peer: str
     deadline_ms: int
     undo: bool
-    def __init__(self, peer: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., undo: _Optional[bool] = ...) -> None: ...
+    reason: str
+    def __init__(self, peer: _Optional[str] = ..., deadline_ms: _Optional[int] = ..., undo: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class DrainPeerResponse(_message.Message):
     __slots__ = ("peer",)
@@ -160,3 +166,19 @@ class BackupPeer(_message.Message):
     name: str
     level: str
     def __init__(self, peer_id: _Optional[str] = ..., name: _Optional[str] = ..., level: _Optional[str] = ...) -> None: ...
+
+class CreateConsoleLinkRequest(_message.Message):
+    __slots__ = ("role", "lifetime_ms")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    LIFETIME_MS_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    lifetime_ms: int
+    def __init__(self, role: _Optional[str] = ..., lifetime_ms: _Optional[int] = ...) -> None: ...
+
+class CreateConsoleLinkResponse(_message.Message):
+    __slots__ = ("url", "expires_unix_ms")
+    URL_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    url: str
+    expires_unix_ms: int
+    def __init__(self, url: _Optional[str] = ..., expires_unix_ms: _Optional[int] = ...) -> None: ...

@@ -65,6 +65,11 @@ class OperatorServiceStub:
                 request_serializer=homespun_dot_v1_dot_operator__pb2.GetBackupsRequest.SerializeToString,
                 response_deserializer=homespun_dot_v1_dot_operator__pb2.BackupsPart.FromString,
                 _registered_method=True)
+        self.CreateConsoleLink = channel.unary_unary(
+                '/homespun.v1.OperatorService/CreateConsoleLink',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer:
@@ -108,6 +113,12 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateConsoleLink(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -140,6 +151,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.GetBackups,
                     request_deserializer=homespun_dot_v1_dot_operator__pb2.GetBackupsRequest.FromString,
                     response_serializer=homespun_dot_v1_dot_operator__pb2.BackupsPart.SerializeToString,
+            ),
+            'CreateConsoleLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateConsoleLink,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -305,6 +321,33 @@ class OperatorService:
             '/homespun.v1.OperatorService/GetBackups',
             homespun_dot_v1_dot_operator__pb2.GetBackupsRequest.SerializeToString,
             homespun_dot_v1_dot_operator__pb2.BackupsPart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateConsoleLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/homespun.v1.OperatorService/CreateConsoleLink',
+            homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -25,13 +25,13 @@ def free_ports(count):
         return [each.getsockname()[1] for each in sockets]
 
 
-def make_place(network, **policy):
-    """A broker's directory with settings, on ports that are free now."""
+def make_place(network, *, console="", **policy):
+    """A broker's directory with settings, on ports that are free now; without a console."""
     main, enrolment = free_ports(2)
     directory = BrokerDirectory(network.directory)
     directory.save_settings(BrokerSettings(
         listen=f"127.0.0.1:{main}", enrolment_port=enrolment, address=f"127.0.0.1:{main}",
-        announce=False, policy=Policy(**policy)))
+        announce=False, console_listen=console, policy=Policy(**policy)))
     return directory
 
 

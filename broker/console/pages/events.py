@@ -1,0 +1,36 @@
+"""What happened, and what operators did."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from broker.console.page import ConsoleParts, Page
+from broker.core import views
+from broker.core.event_log import LineFilter
+from broker.core.limits import MAX_TEXT
+from homespun.units import parse_duration_ms
+
+LINES_SHOWN = 500
+AUDIT_SHOWN = 500
+
+
+def events(request: Request, parts: ConsoleParts) -> Page:
+    """The event log, newest first, filtered by what the address asks for."""
+    query = {name: request.query_params.get(name, "").strip()[:MAX_TEXT]
+             for name in ("subject", "kind", "text", "since")}
+    since_ns = 0
+    if query["since"]:
+        since_ns = parts.driver.now_ns() - 1_000_000 * parse_duration_ms(query["since"])
+    wanted = LineFilter(
+        subject=query["subject"], kind=query["kind"], text=query["text"], since_ns=since_ns)
+    return Page(
+        template="events.html", title="Events", values={
+            "query": query, "limit": LINES_SHOWN,
+            "events": views.newest_events(parts.core, wanted, LINES_SHOWN)})
+
+
+def audit(request: Request, parts: ConsoleParts) -> Page:
+    """What operators did, newest first."""
+    return Page(
+        template="audit.html", title="Audit log", values={
+            "entries": views.audit(parts.core, AUDIT_SHOWN), "limit": AUDIT_SHOWN})

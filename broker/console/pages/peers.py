@@ -1,0 +1,50 @@
+"""Peers: the list, one of them, and what an operator does to one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.requests import Request
+
+from broker.console.page import ConsoleParts, Page, number
+from broker.core import views
+from broker.core.event_log import LineFilter
+from broker.core.limits import DRAIN_MAX_MS
+from broker.operator_actions import Actor
+from homespun.errors import Code, HomespunError
+
+EVENTS_SHOWN = 50
+_ORDER = ("suspect", "live", "lost")
+
+
+def peer_list(request: Request, parts: ConsoleParts) -> Page:
+    """All peers, those that need somebody first."""
+    found = sorted(
+        views.peers(parts.core), key=lambda peer: (_ORDER.index(peer.state), peer.name))
+    return Page(
+        template="peers.html", title="Peers", command="broker peers", values={"peers": found})
+
+
+def peer(request: Request, parts: ConsoleParts) -> Page:
+    """One peer: hardware, rates, links, what it does, and why it does nothing."""
+    peer_id = request.path_params["peer_id"]
+    found = views.peer(parts.core, peer_id)
+    if found is None:
+        raise HomespunError(Code.NOT_FOUND, "There is no such peer: the list has all.")
+    return Page(
+        template="peer.html", title=f"Peer {found.name}", command="broker peers", values={
+            "peer": found,
+            "names": {other: record.name for other, record in parts.core.state.peers.items()},
+            "idle": views.why_idle(parts.core, peer_id),
+            "events": views.newest_events(
+                parts.core, LineFilter(subject=peer_id), EVENTS_SHOWN)})
+
+
+async def drain(
+    request: Request, parts: ConsoleParts, actor: Actor, form: Mapping[str, str]
+) -> str:
+    """Have a peer emptied, or used again (`undo`)."""
+    peer_id = await parts.actions.drain_peer(
+        actor, request.path_params["peer_id"], undo=form.get("undo") == "yes",
+        deadline_ms=1_000 * number(form, "deadline_s", DRAIN_MAX_MS // 1_000))
+    return f"/peers/{peer_id}"
