@@ -27,6 +27,9 @@ from broker.core.events import (
     JobSubmitted,
     KeyCreated,
     KeyRevoked,
+    MemberBanned,
+    PeerAdmitted,
+    PeerLabelled,
     is_journalled,
 )
 from broker.core.machine import Broker
@@ -45,6 +48,7 @@ ANSWER_TIMEOUT_S = 30.0
 
 Question = (
     KeyCreated | KeyRevoked | EnrolmentRequested | JobSubmitted | CancelRequested | DrainRequested
+    | PeerAdmitted | MemberBanned | PeerLabelled
 )
 """Events that carry a `request_id` and are answered."""
 Answer = do.Reply | do.Reject | do.AdmitIdentity

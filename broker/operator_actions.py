@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass
 
 from broker.core import events as ev
-from broker.core import views
+from broker.core import operator_views, views
 from broker.core.limits import DRAIN_MAX_MS, MAX_REASON
 from broker.driver import Driver
 from broker.rpc.bounds import check_whole, shown
@@ -77,10 +77,43 @@ class OperatorActions:
             deadline_ms=deadline_ms, undo=undo))
         return peer_id
 
+    async def admit_peer(self, actor: Actor, peer: str) -> str:
+        """Let a pending peer take part; its id."""
+        peer_id = self.find_member(peer)
+        await self._driver.ask(ev.PeerAdmitted(
+            at_ns=0, request_id=_request_id(), peer_id=peer_id, by=actor.by,
+            reason=actor.reason))
+        return peer_id
+
+    async def ban_member(self, actor: Actor, member: str, *, undo: bool = False) -> str:
+        """Shut a peer or submitter out, or in again; its id."""
+        member_id = self.find_member(member)
+        await self._driver.ask(ev.MemberBanned(
+            at_ns=0, request_id=_request_id(), member_id=member_id, by=actor.by,
+            reason=actor.reason, undo=undo))
+        return member_id
+
+    async def label_peer(self, actor: Actor, peer: str, label: str) -> str:
+        """Call a peer something; its id."""
+        peer_id = self.find_peer(peer)
+        await self._driver.ask(ev.PeerLabelled(
+            at_ns=0, request_id=_request_id(), peer_id=peer_id, label=label, by=actor.by,
+            reason=actor.reason))
+        return peer_id
+
     async def create_key(
-        self, actor: Actor, role: str, *, lifetime_ms: int, reusable: bool = False
+        self, actor: Actor, role: str, *, lifetime_ms: int, reusable: bool = False,
+        needs_admission: bool = False,
     ) -> MadeKey:
-        """Make a join key. Its secret is in the answer and nowhere else."""
+        """Make a join key. Its secret is in the answer and nowhere else.
+
+        Args:
+            actor: who and why.
+            role: of who joins: `peer` or `submitter`.
+            lifetime_ms: how long it can be used.
+            reusable: whether more than one can join with it.
+            needs_admission: whether a peer that joins with it waits until it is admitted.
+        """
         if role not in KEY_ROLES:
             raise HomespunError(
                 Code.INVALID_ARGUMENT, f"a key is for one of {KEY_ROLES}, not {shown(role, 40)!r}")
@@ -95,7 +128,8 @@ class OperatorActions:
         await self._driver.ask(ev.KeyCreated(
             at_ns=0, request_id=_request_id(), key_id=key.key_id,
             secret_hash=join_key.secret_hash(key.secret), role=role, reusable=reusable,
-            expires_at_ns=expires_at_ns, by=actor.by, reason=actor.reason))
+            expires_at_ns=expires_at_ns, needs_admission=needs_admission, by=actor.by,
+            reason=actor.reason))
         return MadeKey(text=key.text, key_id=key.key_id, expires_at_ns=expires_at_ns)
 
     async def revoke_key(self, actor: Actor, key_id: str) -> None:
@@ -112,7 +146,13 @@ class OperatorActions:
 
     def find_peer(self, text: str) -> str:
         """The one peer that an operator means: by its id, the beginning of it, or its name."""
-        return _only(views.matching_peers(self._driver.core, text), text, "peer", "broker peers")
+        found = operator_views.matching_peers(self._driver.core, text)
+        return _only(found, text, "peer", "broker peers")
+
+    def find_member(self, text: str) -> str:
+        """The one peer or submitter that an operator means, whether or not it ever connected."""
+        found = operator_views.matching_members(self._driver.core, text)
+        return _only(found, text, "member", "broker peers")
 
     def find_job(self, text: str, owner_id: str | None = None) -> str:
         """The one job whose id begins so, of that owner if one is given."""

@@ -16,7 +16,7 @@ import structlog
 from broker.console.address import ConsoleAddress
 from broker.console.server import ConsoleServer
 from broker.core import commands as do
-from broker.core import views
+from broker.core import operator_views, views
 from broker.core.events import HeartbeatsSeen
 from broker.driver import Driver
 from broker.identity.authority import Authority, write_operator
@@ -132,7 +132,9 @@ class BrokerServer:
     async def _ports(self, host: str, port: int) -> AsyncIterator[None]:
         certificate = ServerCertificate(self.authority)
         main = grpc.aio.server(
-            interceptors=(Guard(PERMISSIONS, self.authority.network_id),),
+            interceptors=(Guard(
+                PERMISSIONS, self.authority.network_id,
+                is_denied=lambda identity: operator_views.is_banned(self.driver.core, identity)),),
             options=SERVER_OPTIONS,
             maximum_concurrent_rpcs=CALLS_MAX,
         )

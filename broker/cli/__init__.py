@@ -14,11 +14,18 @@ _COMMANDS = {
     "serve": "broker.cli.serve:serve",
     "keys": "broker.cli.keys:keys",
     "peers": "broker.cli.look:peers",
+    "admit": "broker.cli.members:admit",
+    "ban": "broker.cli.members:ban",
+    "unban": "broker.cli.members:unban",
+    "label": "broker.cli.members:label",
     "drain": "broker.cli.backups:drain",
     "backups": "broker.cli.backups:backups",
     "jobs": "broker.cli.look:jobs",
     "job": "broker.cli.look:job",
     "cancel": "broker.cli.look:cancel",
+    "timeline": "broker.cli.history:timeline",
+    "events": "broker.cli.history:events",
+    "audit": "broker.cli.history:audit",
     "console": "broker.cli.console:console",
 }
 

@@ -22,12 +22,15 @@ def keys() -> None:
 @click.option("--reusable", is_flag=True, help="Let any number of machines join with it.")
 @click.option("--expires", default="1h", show_default=True, metavar="TIME",
               help="How long it can be used, such as 30m or 7d.")
+@click.option("--needs-admission", is_flag=True,
+              help="Let peers that join with it wait for `broker admit`.")
 @reason_option
 @directory_option
 @json_option
 @run_command
 def create(
-    role: str, reusable: bool, expires: str, reason: str, directory: Path | None, as_json: bool
+    role: str, reusable: bool, expires: str, needs_admission: bool, reason: str,
+    directory: Path | None, as_json: bool,
 ) -> None:
     """Make a join key. It is shown once; only a hash of its secret is kept.
 
@@ -40,11 +43,13 @@ def create(
     from homespun.v1 import operator_pb2
 
     request = operator_pb2.CreateKeyRequest(
-        role=role, reusable=reusable, lifetime_ms=parse_duration_ms(expires), reason=reason)
+        role=role, reusable=reusable, lifetime_ms=parse_duration_ms(expires),
+        needs_admission=needs_admission, reason=reason)
     made = call_operator(directory, "CreateKey", request)
     if as_json:
         print_json("key", {
             "key": made.key, "key_id": made.key_id, "role": role, "reusable": reusable,
+            "needs_admission": needs_admission,
             "expires_unix_ms": made.expires_unix_ms})
         return
     click.echo(made.key)
@@ -67,12 +72,13 @@ def list_keys(directory: Path | None, as_json: bool) -> None:
     if as_json:
         print_json("keys", {"keys": [
             {"key_id": key.key_id, "role": key.role, "reusable": key.reusable, "uses": key.uses,
-             "revoked": key.revoked, "expires_unix_ms": key.expires_unix_ms} for key in found]})
+             "revoked": key.revoked, "needs_admission": key.needs_admission,
+             "expires_unix_ms": key.expires_unix_ms} for key in found]})
         return
     print_table(
-        ("key", "role", "reusable", "uses", "revoked", "expires"),
-        [(key.key_id, key.role, "yes" if key.reusable else "no", key.uses,
-          "yes" if key.revoked else "no", format_time(key.expires_unix_ms)) for key in found])
+        ("key", "role", "reusable", "needs admission", "uses", "revoked", "expires"),
+        [(key.key_id, key.role, _yes(key.reusable), _yes(key.needs_admission), key.uses,
+          _yes(key.revoked), format_time(key.expires_unix_ms)) for key in found])
 
 
 @keys.command()
@@ -87,6 +93,10 @@ def revoke(key_id: str, reason: str, directory: Path | None) -> None:
     request = operator_pb2.RevokeKeyRequest(key_id=key_id, reason=reason)
     call_operator(directory, "RevokeKey", request)
     click.echo(f"Revoked {key_id}.")
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
 
 
 def _address(directory: Path | None) -> str:

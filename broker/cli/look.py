@@ -11,7 +11,14 @@ import click
 from broker.cli.operator_call import call_jobs, call_operator
 from broker.cli.place import broker_directory, directory_option, reason_option
 from homespun.cli.jobs import print_job, print_jobs
-from homespun.cli.output import json_option, print_json, print_table, run_command
+from homespun.cli.output import (
+    json_option,
+    note,
+    print_json,
+    print_table,
+    printable,
+    run_command,
+)
 from homespun.cli.session import connected
 
 SEGMENTS_SHOWN = 3
@@ -26,17 +33,23 @@ def peers(directory: Path | None, as_json: bool) -> None:
     from homespun.units import format_size, format_time
     from homespun.v1 import operator_pb2
 
-    found = call_operator(directory, "ListPeers", operator_pb2.ListPeersRequest()).peers
+    answer = call_operator(directory, "ListPeers", operator_pb2.ListPeersRequest())
+    found = sorted(answer.peers, key=lambda peer: peer.standing != "pending")
     if as_json:
-        print_json("peers", {"peers": [plain_value(peer) for peer in found]})
+        print_json("peers", {
+            "peers": [plain_value(peer) for peer in found],
+            "newcomers": [plain_value(peer) for peer in answer.newcomers]})
         return
     print_table(
         ("peer", "name", "state", "availability", "executor", "device", "memory", "GFLOP/s",
          "runs", "stands by for", "last seen"),
-        [(peer.peer_id, peer.name, peer.state, _availability(peer), _executor(peer.hardware),
+        [(peer.peer_id, _called(peer), _state(peer), _availability(peer), _executor(peer.hardware),
           peer.hardware.device, format_size(peer.hardware.memory_bytes),
           f"{peer.hardware.matmul_flops_per_s / 1e9:.0f}", _segments(peer.leases),
           _segments(peer.standbys), format_time(peer.last_seen_unix_ms)) for peer in found])
+    for peer in answer.newcomers:
+        note(f"{printable(peer.name)} ({peer.peer_id}) has joined and waits: broker admit "
+             f"{peer.peer_id}")
 
 
 @click.command()
@@ -77,6 +90,17 @@ def cancel(job_id: str, reason: str, directory: Path | None) -> None:
 
     request = jobs_pb2.CancelJobRequest(job_id=job_id, reason=reason)
     click.echo(f"Cancelled {call_jobs(directory, 'CancelJob', request).job_id}.")
+
+
+def _called(peer: Any) -> str:
+    return f"{peer.name} ({peer.label})" if peer.label else str(peer.name)
+
+
+def _state(peer: Any) -> str:
+    """Whether it is there, or what an operator decided."""
+    if peer.standing == "banned" and peer.ban_reason:
+        return f"banned: {peer.ban_reason}"
+    return str(peer.state if peer.standing in ("", "admitted") else peer.standing)
 
 
 def _segments(held: Sequence[Any]) -> str:

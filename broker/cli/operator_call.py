@@ -26,12 +26,17 @@ def call_jobs(directory: Path | None, method: str, request: Any) -> Any:
         return getattr(stub, method)(request, timeout=CALL_TIMEOUT_S)
 
 
-def stream_operator(directory: Path | None, method: str, request: Any) -> list[Any]:
-    """Call a method of `OperatorService` that answers in parts; all of them."""
+def stream_operator(
+    directory: Path | None, method: str, request: Any, *, is_endless: bool = False
+) -> Iterator[Any]:
+    """Call a method of `OperatorService` that answers in parts, which come as they are sent.
+
+    `is_endless`: there is no deadline, as the caller ends the call.
+    """
     from homespun.v1 import operator_pb2_grpc
 
     with _service(directory, operator_pb2_grpc.OperatorServiceStub) as stub:
-        return list(getattr(stub, method)(request, timeout=CALL_TIMEOUT_S))
+        yield from getattr(stub, method)(request, timeout=None if is_endless else CALL_TIMEOUT_S)
 
 
 @contextmanager

@@ -18,6 +18,9 @@ from broker.core.events import (
     DrainRequested,
     KeyCreated,
     KeyRevoked,
+    MemberBanned,
+    PeerAdmitted,
+    PeerLabelled,
 )
 
 _OPERATOR = "operator_"
@@ -76,13 +79,20 @@ def _action(event: AnyEvent) -> tuple[str, str, str, str] | None:
     """Who did what to whom and how; None for what no operator did."""
     match event:
         case KeyCreated():
-            reuse = "reusable" if event.reusable else "single use"
-            return event.by, "keys create", event.key_id, f"{event.role}, {reuse}"
+            details = [event.role, "reusable" if event.reusable else "single use"]
+            details += ["needs admission"] * event.needs_admission
+            return event.by, "keys create", event.key_id, ", ".join(details)
         case KeyRevoked():
             return event.by, "keys revoke", event.key_id, ""
         case DrainRequested():
             hurry = f"within {event.deadline_ms / 1000:g} s" if event.deadline_ms else ""
             return event.by, "drain --undo" if event.undo else "drain", event.peer_id, hurry
+        case PeerAdmitted():
+            return event.by, "admit", event.peer_id, ""
+        case MemberBanned():
+            return event.by, "unban" if event.undo else "ban", event.member_id, ""
+        case PeerLabelled():
+            return event.by, "label", event.peer_id, event.label
         case CancelRequested() if event.by.startswith(_OPERATOR):
             return event.by, "cancel", event.job_id, ""
         case ConsoleAccessed():

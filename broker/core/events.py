@@ -90,7 +90,10 @@ class BrokerStarted(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyCreated(Event):
-    """An operator made a join key. Only the hash of its secret is known."""
+    """An operator made a join key. Only the hash of its secret is known.
+
+    `needs_admission`: peers that join with it are pending until an operator admits them.
+    """
 
     request_id: str
     key_id: str
@@ -100,6 +103,7 @@ class KeyCreated(Event):
     expires_at_ns: int
     by: str = ""
     reason: str = ""
+    needs_admission: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +241,38 @@ class DrainRequested(Event):
     by: str
     deadline_ms: int
     undo: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerAdmitted(Event):
+    """An operator admits a peer that has joined with a key that needs it. Answered by its id."""
+
+    request_id: str
+    peer_id: str
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberBanned(Event):
+    """An operator shuts a member out (or, with `undo`, in again). Answered by its id."""
+
+    request_id: str
+    member_id: str
+    by: str
+    reason: str = ""
+    undo: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerLabelled(Event):
+    """An operator says what a peer is to people; "" takes that back. Answered by its id."""
+
+    request_id: str
+    peer_id: str
+    label: str
+    by: str
     reason: str = ""
 
 
@@ -397,7 +433,8 @@ AnyEvent = (
     | CancelRequested | PlacementSolved | PlanningFailed | SegmentReady | StepsDone
     | EvaluationDone | SegmentFailed | SegmentFinished | SegmentReleased | TimerFired
     | SnapshotStored | NeighbourLost | StandbyReady | SegmentPace | AvailabilityChanged
-    | DrainRequested | BackupsRanked | ConsoleAccessed
+    | DrainRequested | BackupsRanked | ConsoleAccessed | PeerAdmitted | MemberBanned
+    | PeerLabelled
 )
 
 

@@ -33,6 +33,7 @@ def created(turn: Turn, event: KeyCreated) -> None:
         role=event.role,
         reusable=event.reusable,
         expires_at_ns=event.expires_at_ns,
+        needs_admission=event.needs_admission,
     )
     turn.emit(Reply(request_id=event.request_id, value=event.key_id))
     turn.note(event.key_id, "key_created", f"A key for the role {event.role!r} was created.")
@@ -46,6 +47,8 @@ def _problem_with_key(state: State, event: KeyCreated) -> tuple[Code, str] | Non
     if event.role not in ROLE_PREFIX:
         return Code.INVALID_ARGUMENT, (
             f"The role {event.role[:80]!r} is not one of {', '.join(ROLE_PREFIX)}.")
+    if event.needs_admission and event.role != "peer":
+        return Code.INVALID_ARGUMENT, "Only peers can be admitted later; a submitter is at once."
     if event.expires_at_ns <= state.now_ns:
         return Code.INVALID_ARGUMENT, "The key would be expired from the start."
     if len(state.keys) >= limits.MAX_KEYS:
@@ -94,9 +97,11 @@ def enrolment_requested(turn: Turn, event: EnrolmentRequested) -> None:
         name=event.name,
         key_id=key.key_id,
         admitted_at_ns=turn.now_ns,
+        is_pending=key.needs_admission,
     )
     turn.emit(AdmitIdentity(request_id=event.request_id, identity=identity, role=key.role))
-    turn.note(identity, "identity_admitted", f"{event.name} joined as {key.role}.")
+    then = " and waits to be admitted" if key.needs_admission else ""
+    turn.note(identity, "identity_admitted", f"{event.name} joined as {key.role}{then}.")
 
 
 def _problem_with_enrolment(

@@ -33,6 +33,8 @@ MAX_MESSAGE = 2_000
 """Characters of an error message that is kept: a node, a peer, an exception's text."""
 MAX_REASON = 500
 """Characters of an operator's reason for an action: some sentences."""
+MAX_BANNED = 100_000
+"""Members that are shut out: as many as were ever let in."""
 MAX_TENSOR_NAME = 1_000
 """Characters of a parameter's or column's name: deep module trees make long ones."""
 
@@ -97,6 +99,10 @@ STORY_COMMANDS = 8
 
 EVENT_LOG_LINES = 10_000
 """Lines of the event log that are kept in memory: about 4 MB, and weeks of a home network."""
+TIMELINES = 1_000
+"""Jobs whose timeline is kept in memory; the one that changed longest ago makes room."""
+TIMELINE_SPANS = 2_000
+"""Leases of one job that its timeline remembers."""
 AUDIT_ENTRIES = 10_000
 """Actions of operators that are kept in memory; the journal has all."""
 

@@ -16,7 +16,7 @@ from math import isfinite
 from broker.core import limits
 from broker.core.commands import MeasureLink
 from broker.core.events import LinkMeasured, TransfersMeasured
-from broker.core.state import NS_PER_MS, LinkRecord, PeerRecord, PeerState, State, Turn
+from broker.core.state import NS_PER_MS, LinkRecord, PeerRecord, State, Turn
 from dag.cluster import DEFAULT_LATENCY_S, Link
 
 
@@ -27,7 +27,7 @@ def probe_newcomer(turn: Turn, peer: PeerRecord) -> None:
     """
     others = sorted(
         (other for other in turn.state.peers.values()
-         if other.state is PeerState.LIVE and other is not peer),
+         if other.is_present and other is not peer),
         key=lambda other: (bool(other.leases), other.peer_id),
     )
     for other in others[: limits.PROBES_PER_JOIN]:

@@ -24,6 +24,7 @@ from broker.core import (
     pool,
     readiness,
     reports,
+    standing,
     takeover,
 )
 from broker.core.audit import AuditLog
@@ -44,9 +45,12 @@ from broker.core.events import (
     KeyCreated,
     KeyRevoked,
     LinkMeasured,
+    MemberBanned,
     NeighbourLost,
+    PeerAdmitted,
     PeerConnected,
     PeerDisconnected,
+    PeerLabelled,
     PlacementSolved,
     PlanningFailed,
     SegmentFailed,
@@ -63,6 +67,7 @@ from broker.core.events import (
 from broker.core.invariants import InvariantViolation
 from broker.core.state import State, Turn
 from broker.core.story import Stories, subjects
+from broker.core.timeline import Timelines
 
 
 class Broker:
@@ -73,6 +78,7 @@ class Broker:
         stories: what happened last to each job and peer.
         events: what people were told, over all jobs and peers.
         audit: what operators did.
+        timelines: who had which segment, and when.
     """
 
     def __init__(self) -> None:
@@ -80,6 +86,7 @@ class Broker:
         self.stories = Stories()
         self.events = EventLog()
         self.audit = AuditLog()
+        self.timelines = Timelines()
 
     def apply(self, event: AnyEvent) -> tuple[AnyCommand, ...]:
         """Take one event into account and return what to do about it, in order.
@@ -112,6 +119,7 @@ class Broker:
         self.stories.record(event, turn.commands)
         self.events.record(self.state.now_ns, turn.commands)
         self.audit.record(self.state.now_ns, event, turn.commands)
+        self.timelines.record(self.state, event, turn.commands)
         return tuple(turn.commands)
 
     def next_wakeup_ns(self) -> int | None:
@@ -194,6 +202,12 @@ def _dispatch(turn: Turn, event: AnyEvent) -> None:
             drain.drain_requested(turn, event)
         case BackupsRanked():
             pool.ranked(turn, event)
+        case PeerAdmitted():
+            standing.admitted(turn, event)
+        case MemberBanned():
+            standing.banned(turn, event)
+        case PeerLabelled():
+            standing.labelled(turn, event)
         case ConsoleAccessed():
             pass  # for the audit log only
         case TimerFired():

@@ -38,6 +38,7 @@ from broker.core.state import (
     HELD_PHASES,
     NS_PER_MS,
     STARTED,
+    BanRecord,
     JobRecord,
     LeasePhase,
     LeaseRecord,
@@ -88,7 +89,7 @@ def connected(turn: Turn, event: PeerConnected) -> None:
     peer = state.peers.get(event.peer_id)
     is_new = peer is None
     if peer is None:
-        peer = _new_peer(event)
+        peer = _new_peer(state, event)
         state.peers[peer.peer_id] = peer
     elif peer.session_id and peer.session_id != event.session_id:
         _end_session(turn, peer, Code.CONFLICT, "Another session of this peer has replaced it.")
@@ -99,18 +100,22 @@ def connected(turn: Turn, event: PeerConnected) -> None:
     drain.set_availability(turn, peer, event.availability, event.drain_ms)
     _compare_leases(turn, peer, event.leases)
     _compare_standbys(turn, peer, event.standbys)
-    if came_back:
+    if came_back and peer.is_pending:
+        turn.note(peer.peer_id, "peer_pending", f"Peer {peer.label} waits to be admitted.")
+    elif came_back:
         turn.note(peer.peer_id, "peer_live", f"Peer {peer.label} is connected.")
         probe_newcomer(turn, peer)
 
 
-def _new_peer(event: PeerConnected) -> PeerRecord:
+def _new_peer(state: State, event: PeerConnected) -> PeerRecord:
+    identity = state.identities.get(event.peer_id)
     return PeerRecord(
         peer_id=event.peer_id,
         name=event.peer_id,
         hardware=event.hardware,
         tensor_address=event.tensor_address,
         software_version=event.software_version,
+        is_pending=identity is not None and identity.is_pending,
     )
 
 
@@ -134,6 +139,8 @@ def _revive(turn: Turn, peer: PeerRecord) -> None:
 
 def _problem_with(state: State, event: PeerConnected) -> tuple[Code, str] | None:
     identity = state.identities.get(event.peer_id)
+    if event.peer_id in state.banned:
+        return Code.NOT_ALLOWED, shut_out(state.banned[event.peer_id])
     if identity is not None and identity.role != "peer":
         return Code.NOT_ALLOWED, f"{event.peer_id} is a {identity.role}, not a peer."
     if event.peer_id not in state.peers and len(state.peers) >= limits.MAX_PEERS:
@@ -402,6 +409,23 @@ def _judge_missing(turn: Turn, peer: PeerRecord, lease: LeaseRecord) -> None:
         release_revoked(turn, lease)
     elif lease.phase is LeasePhase.ASSIGNED:
         takeover.not_ready_in_time(turn, lease)
+
+
+def shut_out(ban: BanRecord) -> str:
+    """What a banned member is told."""
+    why = f": {ban.reason}" if ban.reason else "."
+    return f"An operator has shut this member out of the network{why}"
+
+
+def banned(turn: Turn, peer: PeerRecord, ban: BanRecord) -> None:
+    """Give a peer up that an operator has shut out."""
+    if peer.state is PeerState.LOST:
+        return
+    peer.trouble = f"was banned by {ban.by}"
+    if peer.session_id:
+        _end_session(turn, peer, Code.NOT_ALLOWED, shut_out(ban))
+        peer.session_id = ""
+    _lose(turn, peer)
 
 
 def _lose(turn: Turn, peer: PeerRecord) -> None:

@@ -64,7 +64,7 @@ def _is_settling(state: State) -> bool:
 
 
 def _reason_to_wait(state: State, job: JobRecord, free: list[PeerRecord]) -> str:
-    live = sum(peer.state is PeerState.LIVE for peer in state.peers.values())
+    live = sum(peer.is_present for peer in state.peers.values())
     suspect = sum(peer.state is PeerState.SUSPECT for peer in state.peers.values())
     wanted = max(job.spec.peers, 1)
     if live == 0:

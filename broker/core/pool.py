@@ -80,7 +80,7 @@ def shortage(state: State, job: JobRecord, index: int) -> str:
     """Why nobody takes a vacant segment over, for a person."""
     free = free_peers(state)
     if not free:
-        live = sum(peer.state is PeerState.LIVE for peer in state.peers.values())
+        live = sum(peer.is_present for peer in state.peers.values())
         return f"none of {live} live peers is free"
     whys = [f"{peer.label} {refusal(state, job, index, peer) or 'is about to be asked'}"
             for peer in free[:3]]
@@ -216,7 +216,7 @@ def _ask_for_ranking(turn: Turn, job: JobRecord) -> None:
     state = turn.state
     if job.is_ranking_asked:
         return
-    live = [peer for _, peer in sorted(state.peers.items()) if peer.state is PeerState.LIVE]
+    live = [peer for _, peer in sorted(state.peers.items()) if peer.is_present]
     if all(peer.peer_id in job.ranked_peers for peer in live):
         return
     assert job.placement is not None
@@ -340,7 +340,7 @@ def _add_keepers(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
         return
     others = [peer for _, peer in sorted(state.peers.items())
               if peer is not own and peer.peer_id not in having and peer.session_id
-              and peer.state is PeerState.LIVE and not peer.is_emptied
+              and peer.is_present and not peer.is_emptied
               and len(peer.standbys) < limits.MAX_HELD_STANDBYS]
     others.sort(key=lambda peer: (
         bool(peer.leases), _shared_domains(state, own, peer), len(peer.standbys), peer.losses,

@@ -197,6 +197,10 @@ class PeerRecord:
     """When its owner wants it empty at the latest; None for no hurry."""
     operator_deadline_ns: int | None = None
     """The same of an operator that drains it."""
+    is_pending: bool = False
+    """An operator has to admit it before it is given anything."""
+    operator_label: str = ""
+    """What an operator calls it."""
     losses: int = 0
     """Segments that it lost; a peer that loses many is asked last."""
     last_seen_ns: int = field(default=0, metadata=SOFT)
@@ -209,7 +213,12 @@ class PeerRecord:
     @property
     def is_open(self) -> bool:
         """Whether it may be given something new."""
-        return self.state is PeerState.LIVE and self.availability == "open" and not self.is_drained
+        return self.is_present and self.availability == "open" and not self.is_drained
+
+    @property
+    def is_present(self) -> bool:
+        """Whether it is live and one of the network's peers: admitted, that is."""
+        return self.state is PeerState.LIVE and not self.is_pending
 
     @property
     def drain_at_ns(self) -> int | None:
@@ -322,6 +331,8 @@ class KeyRecord:
     expires_at_ns: int
     uses: int = 0
     is_revoked: bool = False
+    needs_admission: bool = False
+    """Peers that join with it are pending at first."""
 
 
 @dataclass(slots=True)
@@ -333,6 +344,18 @@ class IdentityRecord:
     name: str
     key_id: str
     admitted_at_ns: int
+    """When it joined."""
+    is_pending: bool = False
+    """A peer that an operator has not admitted yet."""
+
+
+@dataclass(slots=True)
+class BanRecord:
+    """A member that is shut out."""
+
+    by: str
+    reason: str
+    at_ns: int
 
 
 @dataclass(slots=True)
@@ -362,6 +385,8 @@ class State:
     """(owner, submission id) -> job id."""
     keys: dict[str, KeyRecord] = field(default_factory=dict)
     identities: dict[str, IdentityRecord] = field(default_factory=dict)
+    banned: dict[str, BanRecord] = field(default_factory=dict)
+    """By the id of a peer or submitter."""
     links: dict[tuple[str, str], LinkRecord] = field(default_factory=dict)
     """(source, target) -> measurement, oldest first."""
     last_token: int = 0

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from broker.core import pool
-from broker.core.audit import AuditEntry
-from broker.core.event_log import LineFilter, LogLine
 from broker.core.events import PeerHardware
 from broker.core.machine import Broker
 from broker.core.readiness import READY
@@ -23,7 +21,6 @@ from broker.core.state import (
     LeasePhase,
     LeaseRecord,
     PeerRecord,
-    PeerState,
     State,
 )
 from dag.cluster import Link
@@ -139,6 +136,9 @@ class PeerView:
         availability: what its owner lets it do: `open`, `finishing`, `paused` or `leaving`.
         is_drained: whether an operator wants it empty.
         drain_at_ns: when what it holds must be elsewhere; 0 for no hurry.
+        standing: `admitted`, `pending` or `banned`: what operators decided.
+        ban_reason: why it is banned, in an operator's words.
+        label: what an operator calls it; "" for nothing.
     """
 
     peer_id: str
@@ -157,6 +157,9 @@ class PeerView:
     is_drained: bool = False
     drain_at_ns: int = 0
     standbys: tuple[StandbyView, ...] = ()
+    standing: str = "admitted"
+    ban_reason: str = ""
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +199,7 @@ class KeyView:
     expires_at_ns: int
     uses: int
     revoked: bool
+    needs_admission: bool
 
 
 def job(broker: Broker, job_id: str) -> JobView | None:
@@ -284,7 +288,7 @@ def peer(broker: Broker, peer_id: str) -> PeerView | None:
     if record is None:
         return None
     links = broker.state.links
-    return _peer_view(record, tuple(
+    return _peer_view(broker, record, tuple(
         links[peer_id, target].link
         for target in sorted(broker.state.peers) if (peer_id, target) in links))
 
@@ -295,41 +299,8 @@ def peers(broker: Broker) -> tuple[PeerView, ...]:
     for (source, _), known in sorted(broker.state.links.items()):
         outgoing.setdefault(source, []).append(known.link)
     return tuple(
-        _peer_view(record, tuple(outgoing.get(peer_id, ())))
+        _peer_view(broker, record, tuple(outgoing.get(peer_id, ())))
         for peer_id, record in sorted(broker.state.peers.items()))
-
-
-def matching_peers(broker: Broker, text: str) -> tuple[str, ...]:
-    """Ids of the peers that a person may mean: that id, else of that name, else that begin so."""
-    known = broker.state.peers
-    if text in known:
-        return (text,)
-    named = tuple(sorted(peer_id for peer_id, peer in known.items() if peer.name == text))
-    return named or tuple(
-        sorted(peer_id for peer_id in known if text and peer_id.startswith(text)))
-
-
-def why_idle(broker: Broker, peer_id: str) -> tuple[str, ...]:
-    """Why a peer runs nothing, as sentences; empty for one that does. Cost: O(unfinished jobs)."""
-    state = broker.state
-    peer = state.peers.get(peer_id)
-    if peer is None or peer.leases:
-        return ()
-    if peer.state is not PeerState.LIVE:
-        return (f"It is {peer.state}: {peer.trouble}.",)
-    reasons = []
-    if peer.is_drained:
-        reasons.append("An operator drains it.")
-    if peer.availability != "open":
-        reasons.append(f"Its owner has it {peer.availability}.")
-    if not state.unfinished:
-        reasons.append("No job waits or runs.")
-    for job in state.unfinished.values():
-        idle = job.placement.idle if job.placement is not None else ()
-        reasons += [f"{job.job_id}: {each.text}" for each in idle if each.subject == peer_id]
-        if job.state is JobState.SUBMITTED and job.reason:
-            reasons.append(f"{job.job_id} {job.reason}.")
-    return tuple(reasons)
 
 
 def backup_view(state: State) -> tuple[SegmentCoverage, ...]:
@@ -367,6 +338,7 @@ def keys(broker: Broker) -> tuple[KeyView, ...]:
             expires_at_ns=key.expires_at_ns,
             uses=key.uses,
             revoked=key.is_revoked,
+            needs_admission=key.needs_admission,
         )
         for key in broker.state.keys.values()
     )
@@ -381,23 +353,6 @@ def role_of(broker: Broker, identity: str) -> str | None:
 def story(broker: Broker, subject: str) -> tuple[str, ...]:
     """What happened last to a job or peer, oldest first."""
     return broker.stories.of(subject)
-
-
-def newest_events(broker: Broker, wanted: LineFilter, limit: int) -> tuple[LogLine, ...]:
-    """Lines of the event log, newest first. Cost: linear in what is kept."""
-    return broker.events.newest(wanted, limit)
-
-
-def events_after(
-    broker: Broker, number: int, wanted: LineFilter, limit: int
-) -> tuple[LogLine, ...]:
-    """Lines of the event log after a number, oldest first. Cost: linear in what is kept."""
-    return broker.events.after(number, wanted, limit)
-
-
-def audit(broker: Broker, limit: int) -> tuple[AuditEntry, ...]:
-    """What operators did, newest first."""
-    return broker.audit.newest(limit)
 
 
 def may_read_blob(broker: Broker, identity: str, digest: str) -> bool:
@@ -494,7 +449,8 @@ def _segment_view(broker: Broker, lease: LeaseRecord, sizes: dict[str, int]) -> 
     )
 
 
-def _peer_view(record: PeerRecord, links: tuple[Link, ...]) -> PeerView:
+def _peer_view(broker: Broker, record: PeerRecord, links: tuple[Link, ...]) -> PeerView:
+    ban = broker.state.banned.get(record.peer_id)
     return PeerView(
         peer_id=record.peer_id,
         name=record.name,
@@ -516,6 +472,9 @@ def _peer_view(record: PeerRecord, links: tuple[Link, ...]) -> PeerView:
             for lease in record.leases.values()
         ),
         links=links,
+        standing="banned" if ban else "pending" if record.is_pending else "admitted",
+        ban_reason=ban.reason if ban else "",
+        label=record.operator_label,
         availability=record.availability,
         is_drained=record.is_drained,
         drain_at_ns=record.drain_at_ns or 0,

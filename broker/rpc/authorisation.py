@@ -37,6 +37,12 @@ PERMISSIONS: Permissions = {
     "/homespun.v1.OperatorService/RevokeKey": _OPERATORS,
     "/homespun.v1.OperatorService/DrainPeer": _OPERATORS,
     "/homespun.v1.OperatorService/GetBackups": _OPERATORS,
+    "/homespun.v1.OperatorService/AdmitPeer": _OPERATORS,
+    "/homespun.v1.OperatorService/BanMember": _OPERATORS,
+    "/homespun.v1.OperatorService/LabelPeer": _OPERATORS,
+    "/homespun.v1.OperatorService/GetEvents": _OPERATORS,
+    "/homespun.v1.OperatorService/GetAudit": _OPERATORS,
+    "/homespun.v1.OperatorService/GetTimeline": _OPERATORS,
     "/homespun.v1.OperatorService/CreateConsoleLink": _OPERATORS,
 }
 """The main port."""

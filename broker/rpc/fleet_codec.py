@@ -23,7 +23,8 @@ def fleet_parts(peers: Sequence[PeerView]) -> Iterator[jobs_pb2.FleetPart]:
 
     Addresses, sessions and whose jobs run where are nobody's business but the operator's.
     """
-    live = [peer for peer in peers if peer.state == PeerState.LIVE.value]
+    live = [peer for peer in peers
+            if peer.state == PeerState.LIVE.value and peer.standing == "admitted"]
     sent: dict[ExecutorSupport, int] = {}
     for some in _pieces(iter(live), PEERS_PER_PART):
         part = jobs_pb2.FleetPart()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from broker.clock import unix_ms
 from broker.core import views
+from broker.core.audit import AuditEntry
+from broker.core.event_log import LogLine
 from broker.core.machine import Broker
-from broker.core.views import PeerView, SegmentCoverage
+from broker.core.operator_views import NewcomerView
+from broker.core.timeline import Span
+from broker.core.views import JobView, PeerView, SegmentCoverage
 from homespun.v1 import operator_pb2, session_pb2
 from homespun.wire import to_message
 
@@ -65,6 +69,57 @@ def peer_status(peer: PeerView) -> operator_pb2.PeerStatus:
         is_drained=peer.is_drained,
         drain_unix_ms=unix_ms(peer.drain_at_ns),
         standbys=[to_message(standby, session_pb2.HeldStandby) for standby in peer.standbys],
+        standing=peer.standing,
+        ban_reason=peer.ban_reason,
+        label=peer.label,
+    )
+
+
+def newcomer(one: NewcomerView) -> operator_pb2.Newcomer:
+    """A peer that has joined, waits to be admitted, and has never connected."""
+    return operator_pb2.Newcomer(
+        peer_id=one.peer_id, name=one.name, key_id=one.key_id,
+        joined_unix_ms=unix_ms(one.joined_at_ns))
+
+
+def event_line(line: LogLine) -> operator_pb2.EventLine:
+    """A line of the event log."""
+    return operator_pb2.EventLine(
+        number=line.number, unix_ms=unix_ms(line.at_ns), subject=line.subject, kind=line.kind,
+        text=line.text)
+
+
+def audit_line(entry: AuditEntry) -> operator_pb2.AuditLine:
+    """An entry of the audit log."""
+    return operator_pb2.AuditLine(
+        number=entry.number, unix_ms=unix_ms(entry.at_ns), by=entry.by, action=entry.action,
+        subject=entry.subject, details=entry.details, reason=entry.reason, refusal=entry.refusal)
+
+
+def timeline(
+    job: JobView, spans: Sequence[Span], events: Sequence[LogLine], names: Mapping[str, str]
+) -> operator_pb2.Timeline:
+    """A job's timeline; `names`: of peers, by id."""
+    return operator_pb2.Timeline(
+        job_id=job.job_id,
+        state=job.state,
+        submitted_unix_ms=unix_ms(job.submitted_at_ns),
+        finished_unix_ms=unix_ms(job.finished_at_ns),
+        spans=[
+            operator_pb2.TimelineSpan(
+                segment=span.segment,
+                peer_id=span.peer_id,
+                peer_name=names.get(span.peer_id, ""),
+                token=span.token,
+                position=span.position,
+                assigned_unix_ms=unix_ms(span.assigned_at_ns),
+                running_unix_ms=unix_ms(span.running_at_ns),
+                ended_unix_ms=unix_ms(span.ended_at_ns),
+                end=span.end,
+            )
+            for span in spans
+        ],
+        events=[event_line(line) for line in events],
     )
 
 

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from broker.clock import unix_ms
-from broker.core import views
+from broker.core import operator_views, views
+from broker.core.event_log import LineFilter, LogLine
+from broker.core.limits import EVENT_LOG_LINES
 from broker.driver import Driver
 from broker.operator_actions import Actor, OperatorActions
-from broker.rpc.operator_codec import backups_parts, peer_status
+from broker.rpc.bounds import check_texts, check_whole
+from broker.rpc.operator_codec import (
+    audit_line,
+    backups_parts,
+    event_line,
+    newcomer,
+    peer_status,
+    timeline,
+)
 from homespun.identity.caller import identify
 from homespun.v1 import operator_pb2, operator_pb2_grpc
 
 if TYPE_CHECKING:
     from broker.console.sign_in import Door
+
+LINES_USUAL = 100
+"""Lines of a log where the caller names no number."""
+AUDIT_LINES_MAX = 1_000
+LINES_PER_PART = 1_000
+"""At most about 2 MB."""
+TIMELINE_EVENTS_MAX = 1_000
+FOLLOW_KEEPALIVE_S = 10.0
+"""Who follows the events hears from the broker at least so often."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -43,7 +62,10 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     ) -> operator_pb2.ListPeersResponse:
         """Every peer that ever connected."""
         peers = views.peers(self._driver.core)
-        return operator_pb2.ListPeersResponse(peers=[peer_status(peer) for peer in peers])
+        newcomers = operator_views.newcomers(self._driver.core)
+        return operator_pb2.ListPeersResponse(
+            peers=[peer_status(peer) for peer in peers],
+            newcomers=[newcomer(one) for one in newcomers])
 
     async def CreateKey(  # noqa: N802
         self, request: operator_pb2.CreateKeyRequest, context: Context
@@ -51,7 +73,8 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         """Make a join key; its secret is in the answer and nowhere else."""
         made = await self._actions.create_key(
             _actor(context, request.reason), request.role,
-            lifetime_ms=request.lifetime_ms, reusable=request.reusable)
+            lifetime_ms=request.lifetime_ms, reusable=request.reusable,
+            needs_admission=request.needs_admission)
         return operator_pb2.CreateKeyResponse(
             key=made.text, key_id=made.key_id, expires_unix_ms=unix_ms(made.expires_at_ns))
 
@@ -67,6 +90,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
                 expires_unix_ms=unix_ms(key.expires_at_ns),
                 uses=key.uses,
                 revoked=key.revoked,
+                needs_admission=key.needs_admission,
             )
             for key in views.keys(self._driver.core)
         ]
@@ -95,6 +119,74 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         for part in backups_parts(self._driver.core):
             yield part
 
+    async def AdmitPeer(  # noqa: N802
+        self, request: operator_pb2.AdmitPeerRequest, context: Context
+    ) -> operator_pb2.AdmitPeerResponse:
+        """Let a pending peer take part."""
+        peer_id = await self._actions.admit_peer(_actor(context, request.reason), request.peer)
+        return operator_pb2.AdmitPeerResponse(peer_id=peer_id)
+
+    async def BanMember(  # noqa: N802
+        self, request: operator_pb2.BanMemberRequest, context: Context
+    ) -> operator_pb2.BanMemberResponse:
+        """Shut a member out, or in again."""
+        member_id = await self._actions.ban_member(
+            _actor(context, request.reason), request.member, undo=request.undo)
+        return operator_pb2.BanMemberResponse(member_id=member_id)
+
+    async def LabelPeer(  # noqa: N802
+        self, request: operator_pb2.LabelPeerRequest, context: Context
+    ) -> operator_pb2.LabelPeerResponse:
+        """Say what a peer is to people."""
+        peer_id = await self._actions.label_peer(
+            _actor(context, request.reason), request.peer, request.label)
+        return operator_pb2.LabelPeerResponse(peer_id=peer_id)
+
+    async def GetEvents(  # noqa: N802
+        self, request: operator_pb2.GetEventsRequest, context: Context
+    ) -> AsyncIterator[operator_pb2.EventsPart]:
+        """Lines of the event log; with `follow` those to come, too."""
+        check_texts(subject=request.subject, kind=request.kind, text=request.text)
+        check_whole("limit", request.limit, 0, EVENT_LOG_LINES)
+        wanted = LineFilter(
+            subject=request.subject, kind=request.kind, text=request.text,
+            since_ns=request.since_unix_ms * 1_000_000)
+        core = self._driver.core
+        last = core.events.last_number
+        found = operator_views.newest_events(core, wanted, request.limit or LINES_USUAL)
+        for part in _parts(found[::-1]):
+            yield part
+        while request.follow:
+            seen = self._driver.changes
+            lines = operator_views.events_after(core, last, wanted, LINES_PER_PART)
+            last = lines[-1].number if len(lines) == LINES_PER_PART else core.events.last_number
+            if lines:
+                yield operator_pb2.EventsPart(lines=map(event_line, lines))
+            elif seen == self._driver.changes:
+                await self._driver.wait_change(seen, FOLLOW_KEEPALIVE_S)
+                if seen == self._driver.changes:
+                    yield operator_pb2.EventsPart()
+
+    async def GetAudit(  # noqa: N802
+        self, request: operator_pb2.GetAuditRequest, context: Context
+    ) -> operator_pb2.GetAuditResponse:
+        """What operators did."""
+        check_whole("limit", request.limit, 0, AUDIT_LINES_MAX)
+        entries = operator_views.audit(self._driver.core, request.limit or LINES_USUAL)
+        return operator_pb2.GetAuditResponse(entries=map(audit_line, entries))
+
+    async def GetTimeline(  # noqa: N802
+        self, request: operator_pb2.GetTimelineRequest, context: Context
+    ) -> operator_pb2.Timeline:
+        """Who had which segment of a job, and when."""
+        core = self._driver.core
+        job = views.job(core, self._actions.find_job(request.job))
+        assert job is not None, "jobs are never forgotten"
+        events = operator_views.newest_events(
+            core, LineFilter(subject=job.job_id), TIMELINE_EVENTS_MAX)
+        names = {peer_id: peer.name for peer_id, peer in core.state.peers.items()}
+        return timeline(job, operator_views.timeline(core, job.job_id), events[::-1], names)
+
     async def CreateConsoleLink(  # noqa: N802
         self, request: operator_pb2.CreateConsoleLinkRequest, context: Context
     ) -> operator_pb2.CreateConsoleLinkResponse:
@@ -108,6 +200,12 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         peer = views.peer(self._driver.core, peer_id)
         assert peer is not None, "peers are never forgotten"
         return peer_status(peer)
+
+
+def _parts(lines: tuple[LogLine, ...]) -> Iterator[operator_pb2.EventsPart]:
+    for first in range(0, len(lines), LINES_PER_PART):
+        some = lines[first:first + LINES_PER_PART]
+        yield operator_pb2.EventsPart(lines=map(event_line, some))
 
 
 def _actor(context: Context, reason: str) -> Actor:

@@ -12,13 +12,27 @@ class ListPeersRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListPeersResponse(_message.Message):
-    __slots__ = ("peers",)
+    __slots__ = ("peers", "newcomers")
     PEERS_FIELD_NUMBER: _ClassVar[int]
+    NEWCOMERS_FIELD_NUMBER: _ClassVar[int]
     peers: _containers.RepeatedCompositeFieldContainer[PeerStatus]
-    def __init__(self, peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ...) -> None: ...
+    newcomers: _containers.RepeatedCompositeFieldContainer[Newcomer]
+    def __init__(self, peers: _Optional[_Iterable[_Union[PeerStatus, _Mapping]]] = ..., newcomers: _Optional[_Iterable[_Union[Newcomer, _Mapping]]] = ...) -> None: ...
+
+class Newcomer(_message.Message):
+    __slots__ = ("peer_id", "name", "key_id", "joined_unix_ms")
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    JOINED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    peer_id: str
+    name: str
+    key_id: str
+    joined_unix_ms: int
+    def __init__(self, peer_id: _Optional[str] = ..., name: _Optional[str] = ..., key_id: _Optional[str] = ..., joined_unix_ms: _Optional[int] = ...) -> None: ...
 
 class PeerStatus(_message.Message):
-    __slots__ = ("peer_id", "name", "state", "hardware", "tensor_address", "software_version", "last_seen_unix_ms", "leases", "links", "availability", "is_drained", "drain_unix_ms", "standbys")
+    __slots__ = ("peer_id", "name", "state", "hardware", "tensor_address", "software_version", "last_seen_unix_ms", "leases", "links", "availability", "is_drained", "drain_unix_ms", "standbys", "standing", "ban_reason", "label")
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +46,9 @@ class PeerStatus(_message.Message):
     IS_DRAINED_FIELD_NUMBER: _ClassVar[int]
     DRAIN_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     STANDBYS_FIELD_NUMBER: _ClassVar[int]
+    STANDING_FIELD_NUMBER: _ClassVar[int]
+    BAN_REASON_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
     peer_id: str
     name: str
     state: str
@@ -45,19 +62,24 @@ class PeerStatus(_message.Message):
     is_drained: bool
     drain_unix_ms: int
     standbys: _containers.RepeatedCompositeFieldContainer[_session_pb2.HeldStandby]
-    def __init__(self, peer_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., hardware: _Optional[_Union[_session_pb2.Hardware, _Mapping]] = ..., tensor_address: _Optional[str] = ..., software_version: _Optional[str] = ..., last_seen_unix_ms: _Optional[int] = ..., leases: _Optional[_Iterable[_Union[_session_pb2.HeldLease, _Mapping]]] = ..., links: _Optional[_Iterable[_Union[_session_pb2.LinkMeasured, _Mapping]]] = ..., availability: _Optional[str] = ..., is_drained: _Optional[bool] = ..., drain_unix_ms: _Optional[int] = ..., standbys: _Optional[_Iterable[_Union[_session_pb2.HeldStandby, _Mapping]]] = ...) -> None: ...
+    standing: str
+    ban_reason: str
+    label: str
+    def __init__(self, peer_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., hardware: _Optional[_Union[_session_pb2.Hardware, _Mapping]] = ..., tensor_address: _Optional[str] = ..., software_version: _Optional[str] = ..., last_seen_unix_ms: _Optional[int] = ..., leases: _Optional[_Iterable[_Union[_session_pb2.HeldLease, _Mapping]]] = ..., links: _Optional[_Iterable[_Union[_session_pb2.LinkMeasured, _Mapping]]] = ..., availability: _Optional[str] = ..., is_drained: _Optional[bool] = ..., drain_unix_ms: _Optional[int] = ..., standbys: _Optional[_Iterable[_Union[_session_pb2.HeldStandby, _Mapping]]] = ..., standing: _Optional[str] = ..., ban_reason: _Optional[str] = ..., label: _Optional[str] = ...) -> None: ...
 
 class CreateKeyRequest(_message.Message):
-    __slots__ = ("role", "reusable", "lifetime_ms", "reason")
+    __slots__ = ("role", "reusable", "lifetime_ms", "reason", "needs_admission")
     ROLE_FIELD_NUMBER: _ClassVar[int]
     REUSABLE_FIELD_NUMBER: _ClassVar[int]
     LIFETIME_MS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_ADMISSION_FIELD_NUMBER: _ClassVar[int]
     role: str
     reusable: bool
     lifetime_ms: int
     reason: str
-    def __init__(self, role: _Optional[str] = ..., reusable: _Optional[bool] = ..., lifetime_ms: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    needs_admission: bool
+    def __init__(self, role: _Optional[str] = ..., reusable: _Optional[bool] = ..., lifetime_ms: _Optional[int] = ..., reason: _Optional[str] = ..., needs_admission: _Optional[bool] = ...) -> None: ...
 
 class CreateKeyResponse(_message.Message):
     __slots__ = ("key", "key_id", "expires_unix_ms")
@@ -80,20 +102,22 @@ class ListKeysResponse(_message.Message):
     def __init__(self, keys: _Optional[_Iterable[_Union[KeyStatus, _Mapping]]] = ...) -> None: ...
 
 class KeyStatus(_message.Message):
-    __slots__ = ("key_id", "role", "reusable", "expires_unix_ms", "uses", "revoked")
+    __slots__ = ("key_id", "role", "reusable", "expires_unix_ms", "uses", "revoked", "needs_admission")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     REUSABLE_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     USES_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
+    NEEDS_ADMISSION_FIELD_NUMBER: _ClassVar[int]
     key_id: str
     role: str
     reusable: bool
     expires_unix_ms: int
     uses: int
     revoked: bool
-    def __init__(self, key_id: _Optional[str] = ..., role: _Optional[str] = ..., reusable: _Optional[bool] = ..., expires_unix_ms: _Optional[int] = ..., uses: _Optional[int] = ..., revoked: _Optional[bool] = ...) -> None: ...
+    needs_admission: bool
+    def __init__(self, key_id: _Optional[str] = ..., role: _Optional[str] = ..., reusable: _Optional[bool] = ..., expires_unix_ms: _Optional[int] = ..., uses: _Optional[int] = ..., revoked: _Optional[bool] = ..., needs_admission: _Optional[bool] = ...) -> None: ...
 
 class RevokeKeyRequest(_message.Message):
     __slots__ = ("key_id", "reason")
@@ -166,6 +190,164 @@ class BackupPeer(_message.Message):
     name: str
     level: str
     def __init__(self, peer_id: _Optional[str] = ..., name: _Optional[str] = ..., level: _Optional[str] = ...) -> None: ...
+
+class AdmitPeerRequest(_message.Message):
+    __slots__ = ("peer", "reason")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    reason: str
+    def __init__(self, peer: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class AdmitPeerResponse(_message.Message):
+    __slots__ = ("peer_id",)
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    peer_id: str
+    def __init__(self, peer_id: _Optional[str] = ...) -> None: ...
+
+class BanMemberRequest(_message.Message):
+    __slots__ = ("member", "reason", "undo")
+    MEMBER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    UNDO_FIELD_NUMBER: _ClassVar[int]
+    member: str
+    reason: str
+    undo: bool
+    def __init__(self, member: _Optional[str] = ..., reason: _Optional[str] = ..., undo: _Optional[bool] = ...) -> None: ...
+
+class BanMemberResponse(_message.Message):
+    __slots__ = ("member_id",)
+    MEMBER_ID_FIELD_NUMBER: _ClassVar[int]
+    member_id: str
+    def __init__(self, member_id: _Optional[str] = ...) -> None: ...
+
+class LabelPeerRequest(_message.Message):
+    __slots__ = ("peer", "label", "reason")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    label: str
+    reason: str
+    def __init__(self, peer: _Optional[str] = ..., label: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class LabelPeerResponse(_message.Message):
+    __slots__ = ("peer_id",)
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    peer_id: str
+    def __init__(self, peer_id: _Optional[str] = ...) -> None: ...
+
+class GetEventsRequest(_message.Message):
+    __slots__ = ("subject", "kind", "text", "since_unix_ms", "limit", "follow")
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    SINCE_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    subject: str
+    kind: str
+    text: str
+    since_unix_ms: int
+    limit: int
+    follow: bool
+    def __init__(self, subject: _Optional[str] = ..., kind: _Optional[str] = ..., text: _Optional[str] = ..., since_unix_ms: _Optional[int] = ..., limit: _Optional[int] = ..., follow: _Optional[bool] = ...) -> None: ...
+
+class EventsPart(_message.Message):
+    __slots__ = ("lines",)
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    lines: _containers.RepeatedCompositeFieldContainer[EventLine]
+    def __init__(self, lines: _Optional[_Iterable[_Union[EventLine, _Mapping]]] = ...) -> None: ...
+
+class EventLine(_message.Message):
+    __slots__ = ("number", "unix_ms", "subject", "kind", "text")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    unix_ms: int
+    subject: str
+    kind: str
+    text: str
+    def __init__(self, number: _Optional[int] = ..., unix_ms: _Optional[int] = ..., subject: _Optional[str] = ..., kind: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class GetAuditRequest(_message.Message):
+    __slots__ = ("limit",)
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    def __init__(self, limit: _Optional[int] = ...) -> None: ...
+
+class GetAuditResponse(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[AuditLine]
+    def __init__(self, entries: _Optional[_Iterable[_Union[AuditLine, _Mapping]]] = ...) -> None: ...
+
+class AuditLine(_message.Message):
+    __slots__ = ("number", "unix_ms", "by", "action", "subject", "details", "reason", "refusal")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    unix_ms: int
+    by: str
+    action: str
+    subject: str
+    details: str
+    reason: str
+    refusal: str
+    def __init__(self, number: _Optional[int] = ..., unix_ms: _Optional[int] = ..., by: _Optional[str] = ..., action: _Optional[str] = ..., subject: _Optional[str] = ..., details: _Optional[str] = ..., reason: _Optional[str] = ..., refusal: _Optional[str] = ...) -> None: ...
+
+class GetTimelineRequest(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    def __init__(self, job: _Optional[str] = ...) -> None: ...
+
+class Timeline(_message.Message):
+    __slots__ = ("job_id", "state", "submitted_unix_ms", "finished_unix_ms", "spans", "events")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    state: str
+    submitted_unix_ms: int
+    finished_unix_ms: int
+    spans: _containers.RepeatedCompositeFieldContainer[TimelineSpan]
+    events: _containers.RepeatedCompositeFieldContainer[EventLine]
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[str] = ..., submitted_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., spans: _Optional[_Iterable[_Union[TimelineSpan, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[EventLine, _Mapping]]] = ...) -> None: ...
+
+class TimelineSpan(_message.Message):
+    __slots__ = ("segment", "peer_id", "peer_name", "token", "position", "assigned_unix_ms", "running_unix_ms", "ended_unix_ms", "end")
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    PEER_NAME_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    ASSIGNED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    ENDED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    segment: int
+    peer_id: str
+    peer_name: str
+    token: int
+    position: int
+    assigned_unix_ms: int
+    running_unix_ms: int
+    ended_unix_ms: int
+    end: str
+    def __init__(self, segment: _Optional[int] = ..., peer_id: _Optional[str] = ..., peer_name: _Optional[str] = ..., token: _Optional[int] = ..., position: _Optional[int] = ..., assigned_unix_ms: _Optional[int] = ..., running_unix_ms: _Optional[int] = ..., ended_unix_ms: _Optional[int] = ..., end: _Optional[str] = ...) -> None: ...
 
 class CreateConsoleLinkRequest(_message.Message):
     __slots__ = ("role", "lifetime_ms")

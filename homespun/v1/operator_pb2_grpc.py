@@ -65,6 +65,36 @@ class OperatorServiceStub:
                 request_serializer=homespun_dot_v1_dot_operator__pb2.GetBackupsRequest.SerializeToString,
                 response_deserializer=homespun_dot_v1_dot_operator__pb2.BackupsPart.FromString,
                 _registered_method=True)
+        self.AdmitPeer = channel.unary_unary(
+                '/homespun.v1.OperatorService/AdmitPeer',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.AdmitPeerRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.AdmitPeerResponse.FromString,
+                _registered_method=True)
+        self.BanMember = channel.unary_unary(
+                '/homespun.v1.OperatorService/BanMember',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.BanMemberRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.BanMemberResponse.FromString,
+                _registered_method=True)
+        self.LabelPeer = channel.unary_unary(
+                '/homespun.v1.OperatorService/LabelPeer',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.LabelPeerRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.LabelPeerResponse.FromString,
+                _registered_method=True)
+        self.GetEvents = channel.unary_stream(
+                '/homespun.v1.OperatorService/GetEvents',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.GetEventsRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.EventsPart.FromString,
+                _registered_method=True)
+        self.GetAudit = channel.unary_unary(
+                '/homespun.v1.OperatorService/GetAudit',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.GetAuditRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.GetAuditResponse.FromString,
+                _registered_method=True)
+        self.GetTimeline = channel.unary_unary(
+                '/homespun.v1.OperatorService/GetTimeline',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.GetTimelineRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.Timeline.FromString,
+                _registered_method=True)
         self.CreateConsoleLink = channel.unary_unary(
                 '/homespun.v1.OperatorService/CreateConsoleLink',
                 request_serializer=homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkRequest.SerializeToString,
@@ -113,6 +143,44 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdmitPeer(self, request, context):
+        """repeats change nothing
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BanMember(self, request, context):
+        """repeats change nothing
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LabelPeer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEvents(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAudit(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTimeline(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateConsoleLink(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -151,6 +219,36 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.GetBackups,
                     request_deserializer=homespun_dot_v1_dot_operator__pb2.GetBackupsRequest.FromString,
                     response_serializer=homespun_dot_v1_dot_operator__pb2.BackupsPart.SerializeToString,
+            ),
+            'AdmitPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdmitPeer,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.AdmitPeerRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.AdmitPeerResponse.SerializeToString,
+            ),
+            'BanMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.BanMember,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.BanMemberRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.BanMemberResponse.SerializeToString,
+            ),
+            'LabelPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.LabelPeer,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.LabelPeerRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.LabelPeerResponse.SerializeToString,
+            ),
+            'GetEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetEvents,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.GetEventsRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.EventsPart.SerializeToString,
+            ),
+            'GetAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAudit,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.GetAuditRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.GetAuditResponse.SerializeToString,
+            ),
+            'GetTimeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTimeline,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.GetTimelineRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.Timeline.SerializeToString,
             ),
             'CreateConsoleLink': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateConsoleLink,
@@ -321,6 +419,168 @@ class OperatorService:
             '/homespun.v1.OperatorService/GetBackups',
             homespun_dot_v1_dot_operator__pb2.GetBackupsRequest.SerializeToString,
             homespun_dot_v1_dot_operator__pb2.BackupsPart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdmitPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/homespun.v1.OperatorService/AdmitPeer',
+            homespun_dot_v1_dot_operator__pb2.AdmitPeerRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.AdmitPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BanMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/homespun.v1.OperatorService/BanMember',
+            homespun_dot_v1_dot_operator__pb2.BanMemberRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.BanMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LabelPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/homespun.v1.OperatorService/LabelPeer',
+            homespun_dot_v1_dot_operator__pb2.LabelPeerRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.LabelPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/homespun.v1.OperatorService/GetEvents',
+            homespun_dot_v1_dot_operator__pb2.GetEventsRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.EventsPart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/homespun.v1.OperatorService/GetAudit',
+            homespun_dot_v1_dot_operator__pb2.GetAuditRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.GetAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/homespun.v1.OperatorService/GetTimeline',
+            homespun_dot_v1_dot_operator__pb2.GetTimelineRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.Timeline.FromString,
             options,
             channel_credentials,
             insecure,

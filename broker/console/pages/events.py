@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 
 from broker.console.page import ConsoleParts, Page
-from broker.core import views
+from broker.core import operator_views
 from broker.core.event_log import LineFilter
 from broker.core.limits import MAX_TEXT
 from homespun.units import parse_duration_ms
@@ -26,11 +26,11 @@ def events(request: Request, parts: ConsoleParts) -> Page:
     return Page(
         template="events.html", title="Events", values={
             "query": query, "limit": LINES_SHOWN,
-            "events": views.newest_events(parts.core, wanted, LINES_SHOWN)})
+            "events": operator_views.newest_events(parts.core, wanted, LINES_SHOWN)})
 
 
 def audit(request: Request, parts: ConsoleParts) -> Page:
     """What operators did, newest first."""
     return Page(
         template="audit.html", title="Audit log", values={
-            "entries": views.audit(parts.core, AUDIT_SHOWN), "limit": AUDIT_SHOWN})
+            "entries": operator_views.audit(parts.core, AUDIT_SHOWN), "limit": AUDIT_SHOWN})

@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from broker.console.chart import curve
 from broker.console.page import ConsoleParts, Page, number
-from broker.core import views
+from broker.core import operator_views, views
 from broker.core.event_log import LineFilter
 from broker.core.views import Metric
 from broker.operator_actions import Actor
@@ -41,7 +41,7 @@ def job(request: Request, parts: ConsoleParts) -> Page:
     if found is None:
         raise HomespunError(Code.NOT_FOUND, "There is no such job: the list has all.")
     losses = views.metrics(parts.core, job_id)
-    events = views.newest_events(parts.core, LineFilter(subject=job_id), EVENTS_SHOWN)
+    events = operator_views.newest_events(parts.core, LineFilter(subject=job_id), EVENTS_SHOWN)
     recoveries = [line.at_ns for line in events if line.kind in RECOVERIES]
     return Page(
         template="job.html", title=f"Job {found.job_id}",

@@ -25,6 +25,7 @@ async def create(
     """Make a key and show it, once."""
     made = await parts.actions.create_key(
         actor, form.get("role", ""), reusable=form.get("reusable") == "yes",
+        needs_admission=form.get("needs_admission") == "yes",
         lifetime_ms=parse_duration_ms(form.get("expires", "")))
     command = "homespun" if form.get("role") == "submitter" else "peer"
     return Page(

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from broker.console.page import ConsoleParts, Page
-from broker.core import views
+from broker.console.pages.peers import shown_state
+from broker.core import operator_views, views
 from broker.core.event_log import LineFilter
 from broker.core.state import JobState, PeerState
 from broker.core.views import JobView, PeerView
@@ -30,30 +31,34 @@ def overview(request: Request, parts: ConsoleParts) -> Page:
     """Counts, concerns, and what happened last."""
     peers = views.peers(parts.core)
     jobs = views.jobs(parts.core, limit=JOBS_SEEN)
-    live = [peer for peer in peers if peer.state == PeerState.LIVE]
+    live = [peer for peer in peers if shown_state(peer) == PeerState.LIVE]
     concerns = [*_of_peers(peers), *_of_jobs(jobs), *_of_backups(parts)]
     return Page(
         template="overview.html", title="Overview", command="broker peers; broker jobs",
         values={
             "network": parts.settings.address,
-            "peers": Counter(peer.state for peer in peers),
+            "peers": Counter(map(shown_state, peers)),
             "jobs": Counter(job.state for job in jobs),
             "memory_bytes": sum(peer.hardware.memory_bytes for peer in live),
             "flops_per_s": sum(peer.hardware.rates.matmul_flops_per_s for peer in live),
-            "free": sum(peer.state == PeerState.LIVE and not peer.leases and not peer.is_drained
-                        and peer.availability == "open" for peer in peers),
+            "free": sum(not peer.leases and not peer.is_drained and peer.availability == "open"
+                        for peer in live),
             "running": [job for job in jobs if not job.has_ended],
             "concerns": concerns[:CONCERNS_SHOWN],
             "more": max(0, len(concerns) - CONCERNS_SHOWN),
-            "events": views.newest_events(parts.core, LineFilter(), EVENTS_SHOWN),
+            "events": operator_views.newest_events(parts.core, LineFilter(), EVENTS_SHOWN),
         })
 
 
 def _of_peers(peers: tuple[PeerView, ...]) -> list[Concern]:
-    return [
+    pending = [
+        Concern(text=f"Peer {peer.name} waits to be admitted.", path=f"/peers/{peer.peer_id}")
+        for peer in peers if peer.standing == "pending"]
+    suspect = [
         Concern(text=f"Peer {peer.name} is suspect: {peer.trouble}.",
                 path=f"/peers/{peer.peer_id}")
         for peer in peers if peer.state == PeerState.SUSPECT]
+    return pending + suspect
 
 
 def _of_jobs(jobs: tuple[JobView, ...]) -> list[Concern]:

@@ -7,22 +7,30 @@ from collections.abc import Mapping
 from starlette.requests import Request
 
 from broker.console.page import ConsoleParts, Page, number
-from broker.core import views
+from broker.core import operator_views, views
 from broker.core.event_log import LineFilter
 from broker.core.limits import DRAIN_MAX_MS
+from broker.core.views import PeerView
 from broker.operator_actions import Actor
 from homespun.errors import Code, HomespunError
 
 EVENTS_SHOWN = 50
-_ORDER = ("suspect", "live", "lost")
+_ORDER = ("pending", "suspect", "live", "lost", "banned")
 
 
 def peer_list(request: Request, parts: ConsoleParts) -> Page:
     """All peers, those that need somebody first."""
     found = sorted(
-        views.peers(parts.core), key=lambda peer: (_ORDER.index(peer.state), peer.name))
+        views.peers(parts.core), key=lambda peer: (_ORDER.index(shown_state(peer)), peer.name))
     return Page(
-        template="peers.html", title="Peers", command="broker peers", values={"peers": found})
+        template="peers.html", title="Peers", command="broker peers", values={
+            "peers": [(peer, shown_state(peer)) for peer in found],
+            "newcomers": operator_views.newcomers(parts.core)})
+
+
+def shown_state(peer: PeerView) -> str:
+    """Whether a peer is there; of one that is pending or banned, that."""
+    return peer.state if peer.standing == "admitted" else peer.standing
 
 
 def peer(request: Request, parts: ConsoleParts) -> Page:
@@ -34,9 +42,10 @@ def peer(request: Request, parts: ConsoleParts) -> Page:
     return Page(
         template="peer.html", title=f"Peer {found.name}", command="broker peers", values={
             "peer": found,
+            "state": shown_state(found),
             "names": {other: record.name for other, record in parts.core.state.peers.items()},
-            "idle": views.why_idle(parts.core, peer_id),
-            "events": views.newest_events(
+            "idle": operator_views.why_idle(parts.core, peer_id),
+            "events": operator_views.newest_events(
                 parts.core, LineFilter(subject=peer_id), EVENTS_SHOWN)})
 
 
@@ -47,4 +56,30 @@ async def drain(
     peer_id = await parts.actions.drain_peer(
         actor, request.path_params["peer_id"], undo=form.get("undo") == "yes",
         deadline_ms=1_000 * number(form, "deadline_s", DRAIN_MAX_MS // 1_000))
+    return f"/peers/{peer_id}"
+
+
+async def admit(
+    request: Request, parts: ConsoleParts, actor: Actor, form: Mapping[str, str]
+) -> str:
+    """Let a pending peer take part."""
+    await parts.actions.admit_peer(actor, request.path_params["peer_id"])
+    return "/peers"
+
+
+async def ban(
+    request: Request, parts: ConsoleParts, actor: Actor, form: Mapping[str, str]
+) -> str:
+    """Shut a peer out, or in again (`undo`)."""
+    peer_id = await parts.actions.ban_member(
+        actor, request.path_params["peer_id"], undo=form.get("undo") == "yes")
+    return f"/peers/{peer_id}"
+
+
+async def label(
+    request: Request, parts: ConsoleParts, actor: Actor, form: Mapping[str, str]
+) -> str:
+    """Say what a peer is to people."""
+    peer_id = await parts.actions.label_peer(
+        actor, request.path_params["peer_id"], form.get("label", "").strip())
     return f"/peers/{peer_id}"

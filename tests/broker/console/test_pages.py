@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from broker.core import views
+from broker.core import operator_views, views
 from homespun.v1 import operator_pb2
 from tests.broker.console.browser import Browser
 from tests.broker.live_broker import until
@@ -168,7 +168,7 @@ def test_what_an_operator_did_is_known_after_a_restart(console):
         await browser.post("/sign-out")
 
     async def second(there):
-        entries = views.audit(there.broker.driver.core, 10)
+        entries = operator_views.audit(there.broker.driver.core, 10)
         assert [entry.action for entry in reversed(entries)] == [
             "console link made", "console signed in", "keys create", "console signed out"]
         assert [entry.reason for entry in entries if entry.reason] == ["for the attic"]

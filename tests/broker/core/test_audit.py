@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.core import events as ev
-from broker.core import limits, views
+from broker.core import limits, operator_views
 from broker.core.machine import Broker
 
 KEY = {"request_id": "r", "key_id": "key_1", "secret_hash": "h", "role": "peer",
@@ -14,7 +14,7 @@ KEY = {"request_id": "r", "key_id": "key_1", "secret_hash": "h", "role": "peer",
 
 def entries(world):
     return [(each.by, each.action, each.subject, each.details, each.reason, bool(each.refusal))
-            for each in reversed(views.audit(world.broker, 100))]
+            for each in reversed(operator_views.audit(world.broker, 100))]
 
 
 def test_every_action_is_there_with_its_reason(world):
@@ -39,7 +39,7 @@ def test_every_action_is_there_with_its_reason(world):
 
 def test_what_was_refused_says_why(world):
     world.apply(ev.KeyRevoked, request_id="r", key_id="key_9", by="operator_1")
-    (entry,) = views.audit(world.broker, 1)
+    (entry,) = operator_views.audit(world.broker, 1)
     assert entry.refusal == "There is no key 'key_9'."
 
 
@@ -56,11 +56,11 @@ def test_the_newest_stay_and_a_replay_tells_the_same(world, monkeypatch):
     world.start()
     for number in range(5):
         world.apply(ev.KeyRevoked, request_id="r", key_id=f"key_{number}", by="operator_1")
-    assert [entry.number for entry in views.audit(world.broker, 10)] == [5, 4]
+    assert [entry.number for entry in operator_views.audit(world.broker, 10)] == [5, 4]
     again = Broker()
     for event in world.journal:
         again.apply(event)
-    assert views.audit(again, 10) == views.audit(world.broker, 10)
+    assert operator_views.audit(again, 10) == operator_views.audit(world.broker, 10)
 
 
 @pytest.mark.parametrize("kind", [ev.KeyCreated, ev.KeyRevoked])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.core import limits, views
+from broker.core import limits, operator_views
 from broker.core.commands import Note, Reject
 from broker.core.event_log import EventLog, LineFilter
 from broker.core.machine import Broker
@@ -58,7 +58,7 @@ def test_a_replay_tells_the_same(world):
     again = Broker()
     for event in world.journal:
         again.apply(event)
-    lines = views.newest_events(world.broker, LineFilter(), 1_000)
+    lines = operator_views.newest_events(world.broker, LineFilter(), 1_000)
     assert {"job_placed", "segment_vacant", "segment_moves"} <= {line.kind for line in lines}
-    assert views.newest_events(again, LineFilter(), 1_000) == lines
-    assert views.events_after(again, 1, LineFilter(), 1_000) == lines[-2::-1]
+    assert operator_views.newest_events(again, LineFilter(), 1_000) == lines
+    assert operator_views.events_after(again, 1, LineFilter(), 1_000) == lines[-2::-1]

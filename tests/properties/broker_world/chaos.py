@@ -129,6 +129,9 @@ class Chaos(Nonsense):
             for other in self.nodes.values():
                 other.session = ""
             return ev.BrokerStarted(at_ns=0, policy=self.policy)
+        if r.random() < 0.2:
+            return ev.MemberBanned(at_ns=0, request_id="r", member_id=node.name, by="operator_x",
+                                   undo=r.random() < 0.7)
         return ev.DrainRequested(at_ns=0, request_id="r", peer_id=node.name, by="operator_x",
                                  deadline_ms=r.choice([0, 100, 60_000]), undo=r.random() < 0.7)
 
@@ -145,6 +148,8 @@ class Chaos(Nonsense):
             self.take(ev.CancelRequested(at_ns=0, request_id="r", job_id=job_id, by="operator_x"))
         for node in self.nodes.values():
             node.availability = "open"
+            self.take(ev.MemberBanned(at_ns=0, request_id="r", member_id=node.name,
+                                      by="operator_x", undo=True))
             self.take(ev.AvailabilityChanged(at_ns=0, peer_id=node.name, availability="open",
                                              deadline_ms=0))
             self.take(ev.DrainRequested(at_ns=0, request_id="r", peer_id=node.name, by="operator_x",

@@ -1,0 +1,103 @@
+"""Read-only answers for operators: who is meant, who waits, why nothing runs, what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from broker.core.audit import AuditEntry
+from broker.core.event_log import LineFilter, LogLine
+from broker.core.machine import Broker
+from broker.core.state import JobState, PeerState
+from broker.core.timeline import Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewcomerView:
+    """A peer that has joined and waits to be admitted, and has never connected."""
+
+    peer_id: str
+    name: str
+    key_id: str
+    joined_at_ns: int
+
+
+def newcomers(broker: Broker) -> tuple[NewcomerView, ...]:
+    """Peers that wait to be admitted and have never connected, oldest first."""
+    return tuple(
+        NewcomerView(peer_id=each.identity, name=each.name, key_id=each.key_id,
+                     joined_at_ns=each.admitted_at_ns)
+        for each in broker.state.identities.values()
+        if each.is_pending and each.identity not in broker.state.peers)
+
+
+def matching_peers(broker: Broker, text: str) -> tuple[str, ...]:
+    """Ids of the peers that a person may mean: that id, else of that name, else that begin so."""
+    return _meant({peer_id: (peer.name, peer.operator_label)
+                   for peer_id, peer in broker.state.peers.items()}, text)
+
+
+def matching_members(broker: Broker, text: str) -> tuple[str, ...]:
+    """The same among all peers and submitters that have ever joined."""
+    names = {known.identity: (known.name,) for known in broker.state.identities.values()}
+    return _meant(names | {peer_id: (peer.name, peer.operator_label)
+                           for peer_id, peer in broker.state.peers.items()}, text)
+
+
+def _meant(names: Mapping[str, tuple[str, ...]], text: str) -> tuple[str, ...]:
+    if not text or text in names:
+        return (text,) * bool(text)
+    named = tuple(sorted(each for each, called in names.items() if text in called))
+    return named or tuple(sorted(each for each in names if each.startswith(text)))
+
+
+def is_banned(broker: Broker, identity: str) -> bool:
+    """Whether an operator has shut a member out."""
+    return identity in broker.state.banned
+
+
+def why_idle(broker: Broker, peer_id: str) -> tuple[str, ...]:
+    """Why a peer runs nothing, as sentences; empty for one that does. Cost: O(unfinished jobs)."""
+    state = broker.state
+    peer = state.peers.get(peer_id)
+    if peer is None or peer.leases:
+        return ()
+    if peer.state is not PeerState.LIVE:
+        return (f"It is {peer.state}: {peer.trouble}.",)
+    reasons = []
+    if peer.is_pending:
+        reasons.append("It waits for an operator to admit it.")
+    if peer.is_drained:
+        reasons.append("An operator drains it.")
+    if peer.availability != "open":
+        reasons.append(f"Its owner has it {peer.availability}.")
+    if not state.unfinished:
+        reasons.append("No job waits or runs.")
+    for job in state.unfinished.values():
+        idle = job.placement.idle if job.placement is not None else ()
+        reasons += [f"{job.job_id}: {each.text}" for each in idle if each.subject == peer_id]
+        if job.state is JobState.SUBMITTED and job.reason:
+            reasons.append(f"{job.job_id} {job.reason}.")
+    return tuple(reasons)
+
+
+def newest_events(broker: Broker, wanted: LineFilter, limit: int) -> tuple[LogLine, ...]:
+    """Lines of the event log, newest first. Cost: linear in what is kept."""
+    return broker.events.newest(wanted, limit)
+
+
+def events_after(
+    broker: Broker, number: int, wanted: LineFilter, limit: int
+) -> tuple[LogLine, ...]:
+    """Lines of the event log after a number, oldest first. Cost: linear in what is kept."""
+    return broker.events.after(number, wanted, limit)
+
+
+def audit(broker: Broker, limit: int) -> tuple[AuditEntry, ...]:
+    """What operators did, newest first."""
+    return broker.audit.newest(limit)
+
+
+def timeline(broker: Broker, job_id: str) -> tuple[Span, ...]:
+    """Who had which segment of a job and when, by segment, then in order of time."""
+    return broker.timelines.of(job_id)

@@ -1,0 +1,85 @@
+"""What operators decide about members: admitted, shut out, and what they call them."""
+
+from __future__ import annotations
+
+from broker.core import limits, membership
+from broker.core.commands import Reject, Reply
+from broker.core.events import MemberBanned, PeerAdmitted, PeerLabelled
+from broker.core.links import probe_newcomer
+from broker.core.state import BanRecord, State, Turn, cluster_changed
+from homespun.errors import Code
+
+
+def admitted(turn: Turn, event: PeerAdmitted) -> None:
+    """Let a pending peer take part, connected or not. An admitted one stays so."""
+    state = turn.state
+    peer, identity = state.peers.get(event.peer_id), state.identities.get(event.peer_id)
+    if peer is None and (identity is None or identity.role != "peer"):
+        _refuse(turn, event.request_id, Code.NOT_FOUND, f"There is no peer {event.peer_id[:80]!r}.")
+        return
+    if identity is not None:
+        identity.is_pending = False
+    if peer is not None and peer.is_pending:
+        peer.is_pending = False
+        cluster_changed(state)
+        if peer.is_present:
+            probe_newcomer(turn, peer)
+    turn.emit(Reply(request_id=event.request_id, value=event.peer_id))
+    turn.note(event.peer_id, "peer_admitted",
+              f"{_named(state, event.peer_id)} is admitted, says {_who(event)}")
+
+
+def banned(turn: Turn, event: MemberBanned) -> None:
+    """Shut a member out, at once and for as long as nobody takes it back."""
+    state = turn.state
+    if event.member_id not in state.peers and event.member_id not in state.identities:
+        _refuse(turn, event.request_id, Code.NOT_FOUND,
+                f"There is no member {event.member_id[:80]!r}.")
+        return
+    if event.undo:
+        state.banned.pop(event.member_id, None)
+    elif event.member_id not in state.banned and len(state.banned) >= limits.MAX_BANNED:
+        _refuse(turn, event.request_id, Code.LIMIT_EXCEEDED,
+                f"{limits.MAX_BANNED} members are shut out, the limit.")
+        return
+    else:
+        ban = BanRecord(
+            by=event.by, reason=event.reason[: limits.MAX_REASON], at_ns=turn.now_ns)
+        state.banned[event.member_id] = ban
+        if event.member_id in state.peers:
+            membership.banned(turn, state.peers[event.member_id], ban)
+    turn.emit(Reply(request_id=event.request_id, value=event.member_id))
+    what = "may come back" if event.undo else "is banned"
+    turn.note(event.member_id, "member_unbanned" if event.undo else "member_banned",
+              f"{_named(state, event.member_id)} {what}, says {_who(event)}")
+
+
+def labelled(turn: Turn, event: PeerLabelled) -> None:
+    """Call a peer something; its own name stays."""
+    peer = turn.state.peers.get(event.peer_id)
+    if peer is None:
+        _refuse(turn, event.request_id, Code.NOT_FOUND, f"There is no peer {event.peer_id[:80]!r}.")
+        return
+    if len(event.label) > limits.MAX_NAME or not event.label.isprintable():
+        _refuse(turn, event.request_id, Code.INVALID_ARGUMENT,
+                f"A label must have at most {limits.MAX_NAME} printable characters.")
+        return
+    peer.operator_label = event.label
+    turn.emit(Reply(request_id=event.request_id, value=event.peer_id))
+    turn.note(event.peer_id, "peer_labelled",
+              f"Peer {peer.label} is labelled {event.label!r}, says {_who(event)}")
+
+
+def _named(state: State, member_id: str) -> str:
+    peer, identity = state.peers.get(member_id), state.identities.get(member_id)
+    name = peer.name if peer is not None else identity.name if identity is not None else ""
+    return f"{name} ({member_id})"
+
+
+def _who(event: PeerAdmitted | MemberBanned | PeerLabelled) -> str:
+    why = f": {event.reason[: limits.MAX_REASON]}" if event.reason else "."
+    return f"{event.by}{why}"
+
+
+def _refuse(turn: Turn, request_id: str, code: Code, message: str) -> None:
+    turn.emit(Reject(request_id=request_id, code=code, message=message))

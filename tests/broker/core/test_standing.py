@@ -1,0 +1,189 @@
+"""Pending, admitted, banned, labelled: what operators decide about members."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.core import commands as do
+from broker.core import events as ev
+from broker.core import operator_views, views
+from homespun.errors import Code
+
+
+def join(world, name, **key):
+    """Enrol with a key of its own; the identity."""
+    fields = {"role": "peer", "reusable": False, "needs_admission": True,
+              "expires_at_ns": world.now_ns + 10**15} | key
+    world.apply(ev.KeyCreated, request_id="r", key_id=f"key_{name}", secret_hash=name, **fields)
+    (admitted,) = [each for each in world.apply(
+        ev.EnrolmentRequested, request_id="r", key_id=f"key_{name}", secret_hash=name, name=name,
+        new_id=name) if isinstance(each, do.AdmitIdentity)]
+    return admitted.identity
+
+
+def admit(world, peer):
+    return world.apply(ev.PeerAdmitted, request_id="r", peer_id=peer, by="operator_1", reason="ok")
+
+
+def ban(world, member, **changes):
+    return world.apply(ev.MemberBanned, request_id="r", member_id=member, by="operator_1",
+                       **({"reason": "left"} | changes))
+
+
+def standing(world, peer):
+    return views.peer(world.broker, peer).standing
+
+
+# --- pending -------------------------------------------------------------------------------------
+
+
+def test_a_pending_peer_is_seen_and_gets_nothing_until_it_is_admitted(world, only, events):
+    peer = join(world, "attic")
+    assert [(each.peer_id, each.name) for each in operator_views.newcomers(world.broker)] == [
+        (peer, "attic")]
+    assert events(world.connect(peer)) == ["peer_pending"]
+    assert operator_views.newcomers(world.broker) == ()
+    assert standing(world, peer) == "pending"
+    assert not only(world.submit(), do.SolvePlacement)
+    assert "no live peers" in world.reason("job_000001")
+    assert operator_views.why_idle(world.broker, peer)[0] == (
+        "It waits for an operator to admit it.")
+
+    (asked,) = only(admit(world, peer), do.SolvePlacement)
+    assert [each.peer_id for each in asked.cluster.peers] == [peer]
+    assert standing(world, peer) == "admitted"
+
+
+def test_a_pending_peer_is_no_backup_and_measures_nothing(world, only):
+    job = world.training("peer_a", "peer_b")
+    world.rank(job, {}, {})
+    commands = world.connect(join(world, "attic"))
+    assert not only(commands, do.RankBackups)
+    assert not only(commands, do.MeasureLink)
+    assert not world.backups(job, 0).get("peer_attic")
+    commands = admit(world, "peer_attic")
+    assert only(commands, do.RankBackups)
+    assert {each.to_peer for each in only(commands, do.MeasureLink)} >= {"peer_a", "peer_attic"}
+
+
+def test_who_is_admitted_before_it_connects_is_so_then(world, events):
+    peer = join(world, "attic")
+    admit(world, peer)
+    assert events(world.connect(peer)) == ["peer_live"]
+
+
+def test_admitting_again_changes_nothing(world, only):
+    peer = join(world, "attic")
+    world.connect(peer)
+    admit(world, peer)
+    version = world.broker.state.cluster_version
+    assert only(admit(world, peer), do.Reply)
+    assert world.broker.state.cluster_version == version
+
+
+def test_a_key_of_before_admits_at_once(world):
+    peer = join(world, "attic", needs_admission=False)
+    world.connect(peer)
+    assert standing(world, peer) == "admitted"
+
+
+def test_a_submitter_is_never_pending(world, only):
+    (no,) = only(world.apply(
+        ev.KeyCreated, request_id="r", key_id="key_1", secret_hash="h", role="submitter",
+        reusable=False, expires_at_ns=world.now_ns + 1, needs_admission=True), do.Reject)
+    assert no.code == Code.INVALID_ARGUMENT
+
+
+# --- banned --------------------------------------------------------------------------------------
+
+
+def test_a_banned_peer_loses_what_it_holds_and_cannot_come_back(world, only):
+    job = world.training_with_backups()
+    commands = ban(world, "peer_b")
+    (ended,) = only(commands, do.DisconnectPeer)
+    assert (ended.peer_id, ended.code) == ("peer_b", Code.NOT_ALLOWED)
+    assert ended.message == "An operator has shut this member out of the network: left"
+    (moved,) = only(commands, do.AssignSegment)
+    assert (moved.segment.index, moved.peer_id in ("peer_c", "peer_d")) == (1, True)
+    assert world.state_of(job) == "recovering"
+    view = views.peer(world.broker, "peer_b")
+    assert (view.standing, view.ban_reason, view.state) == ("banned", "left", "lost")
+    assert operator_views.is_banned(world.broker, "peer_b")
+
+    (refused,) = only(world.connect("peer_b"), do.DisconnectPeer)
+    assert refused.code == Code.NOT_ALLOWED
+    assert views.peer(world.broker, "peer_b").state == "lost"
+
+
+def test_a_banned_backup_stands_by_for_nothing(world):
+    job = world.training_with_backups()
+    ban(world, "peer_c")
+    assert all(backup.peer_id != "peer_c"
+               for backup in world.broker.state.jobs[job].standbys.values())
+
+
+def test_who_is_let_in_again_is_as_before(world):
+    world.connect("peer_a")
+    ban(world, "peer_a")
+    ban(world, "peer_a", undo=True)
+    assert standing(world, "peer_a") == "admitted"
+    world.connect("peer_a")
+    assert views.peer(world.broker, "peer_a").state == "live"
+
+
+def test_a_peer_that_is_away_or_never_came_can_be_banned(world, only):
+    peer = join(world, "attic")
+    ban(world, peer)
+    assert only(world.connect(peer), do.DisconnectPeer)
+    world.connect("peer_a")
+    world.disconnect("peer_a")
+    ban(world, "peer_a")
+    assert views.peer(world.broker, "peer_a").state == "lost"
+
+
+def test_a_banned_submitter_keeps_its_jobs(world):
+    client = join(world, "anna", role="submitter", needs_admission=False)
+    world.connect("peer_a")
+    world.submit(owner=client)
+    ban(world, client)
+    assert operator_views.is_banned(world.broker, client)
+    assert world.state_of("job_000001") == "planning"
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+
+def test_a_label_is_kept_beside_the_name_and_finds_the_peer(world):
+    world.connect("peer_a")
+    world.apply(ev.PeerLabelled, request_id="r", peer_id="peer_a", label="Anna's PC",
+                by="operator_1")
+    view = views.peer(world.broker, "peer_a")
+    assert (view.name, view.label) == ("PEER_A", "Anna's PC")
+    for text in ("Anna's PC", "PEER_A", "peer_", "peer_a"):
+        assert operator_views.matching_peers(world.broker, text) == ("peer_a",)
+    assert operator_views.matching_peers(world.broker, "") == ()
+    world.disconnect("peer_a")
+    world.connect("peer_a")
+    assert views.peer(world.broker, "peer_a").label == "Anna's PC"
+
+
+@pytest.mark.parametrize(("kind", "fields", "code"), [
+    (ev.PeerAdmitted, {"peer_id": "peer_x"}, Code.NOT_FOUND),
+    (ev.MemberBanned, {"member_id": "client_x"}, Code.NOT_FOUND),
+    (ev.PeerLabelled, {"peer_id": "peer_x", "label": "a"}, Code.NOT_FOUND),
+    (ev.PeerLabelled, {"peer_id": "peer_a", "label": "a" * 101}, Code.INVALID_ARGUMENT),
+    (ev.PeerLabelled, {"peer_id": "peer_a", "label": "a\n"}, Code.INVALID_ARGUMENT),
+])
+def test_what_cannot_be_is_refused(world, only, kind, fields, code):
+    world.connect("peer_a")
+    (no,) = only(world.apply(kind, request_id="r", by="operator_1", **fields), do.Reject)
+    assert no.code == code
+
+
+def test_members_are_found_whether_or_not_they_connected(world):
+    world.connect("peer_a")
+    join(world, "attic")
+    join(world, "anna", role="submitter", needs_admission=False)
+    for text, found in (("attic", "peer_attic"), ("anna", "client_anna"), ("client", "client_anna"),
+                        ("PEER_A", "peer_a")):
+        assert operator_views.matching_members(world.broker, text) == (found,)
