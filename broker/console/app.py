@@ -14,8 +14,19 @@ from starlette.routing import Route
 
 from broker.console.address import ConsoleAddress
 from broker.console.guard import SIGN_IN_PATH, Access, Guard
+from broker.console.metrics import CONTENT_TYPE_LATEST, Metrics
 from broker.console.page import ConsoleParts, does, shows
-from broker.console.pages import backups, door, events, jobs, keys, overview, peers
+from broker.console.pages import (
+    backups,
+    door,
+    events,
+    jobs,
+    keys,
+    overview,
+    peers,
+    placement,
+    settings,
+)
 
 ASSETS = Path(__file__).parent / "assets"
 ASSET_KINDS: Mapping[str, str] = {
@@ -54,6 +65,7 @@ def table(cookie_header: door.CookieHeader) -> tuple[Row, ...]:
         Row("POST", "/peers/{peer_id}/ban", operator, does(peers.ban)),
         Row("POST", "/peers/{peer_id}/drain", operator, does(peers.drain)),
         Row("POST", "/peers/{peer_id}/label", operator, does(peers.label)),
+        Row("GET", "/placement", viewer, shows(placement.placement)),
         Row("GET", "/jobs", viewer, shows(jobs.job_list)),
         Row("GET", "/jobs/{job_id}", viewer, shows(jobs.job)),
         Row("POST", "/jobs/{job_id}/cancel", operator, does(jobs.cancel)),
@@ -63,12 +75,14 @@ def table(cookie_header: door.CookieHeader) -> tuple[Row, ...]:
         Row("POST", "/keys", operator, does(keys.create)),
         Row("POST", "/keys/{key_id}/revoke", operator, does(keys.revoke)),
         Row("GET", "/audit", viewer, shows(events.audit)),
+        Row("GET", "/settings", viewer, shows(settings.settings)),
         Row("GET", SIGN_IN_PATH, anybody, shows(door.sign_in_page)),
         Row("POST", SIGN_IN_PATH, anybody, door.enters(cookie_header)),
         Row("POST", "/sign-out", viewer, does(door.leave)),
         Row("GET", "/assets/{name}", anybody, _asset),
         Row("GET", "/healthz", anybody, _health),
         Row("GET", "/readyz", anybody, _readiness),
+        Row("GET", "/metrics", anybody, _metrics),
     )
 
 
@@ -83,6 +97,7 @@ def build(parts: ConsoleParts, address: ConsoleAddress) -> Guard:
     routes = [Route(row.path, row.endpoint, methods=[row.method], name=row.name) for row in rows]
     pages = Starlette(routes=routes)
     pages.state.parts = parts
+    pages.state.metrics = Metrics(parts.driver)
     guard = Guard(
         pages, routes=routes, access={row.name: row.access for row in rows},
         origins=address.origins(), sign_in=parts.door.sign_in, port=address.port)
@@ -103,6 +118,12 @@ async def _asset(request: Request) -> Response:
 async def _health(request: Request) -> Response:
     """Whether the process serves at all."""
     return PlainTextResponse("ok\n")
+
+
+async def _metrics(request: Request) -> Response:
+    """What Prometheus wants to know."""
+    metrics: Metrics = request.app.state.metrics
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _readiness(request: Request) -> Response:

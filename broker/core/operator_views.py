@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from broker.core.audit import AuditEntry
 from broker.core.event_log import LineFilter, LogLine
 from broker.core.machine import Broker
-from broker.core.state import JobState, PeerState
+from broker.core.readiness import LEVELS
+from broker.core.state import JobState, PeerRecord, PeerState
 from broker.core.timeline import Span
+from broker.core.views import backup_view
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +23,51 @@ class NewcomerView:
     name: str
     key_id: str
     joined_at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How many there are of what, for metrics: each a tuple of (label values, number).
+
+    Attributes:
+        peers: by `pending`, `live`, `suspect`, `lost`, `banned`; all are there.
+        jobs: by kind and state.
+        standbys: by level reached; `none` for not yet.
+        segments: of started jobs, by whether nothing is lacking to take them over: `yes`, `no`.
+        takeovers: ever.
+        events: lines of the event log ever.
+    """
+
+    peers: tuple[tuple[tuple[str, ...], int], ...]
+    jobs: tuple[tuple[tuple[str, ...], int], ...]
+    standbys: tuple[tuple[tuple[str, ...], int], ...]
+    segments: tuple[tuple[tuple[str, ...], int], ...]
+    takeovers: int
+    events: int
+
+
+def counts(broker: Broker) -> Counts:
+    """Count everything. Cost: linear in peers, jobs and standbys."""
+    state = broker.state
+    peers = Counter(_shown_state(broker, peer) for peer in state.peers.values())
+    jobs = Counter((job.spec.kind, job.state.value) for job in state.jobs.values())
+    standbys = Counter(standby.level or "none" for job in state.unfinished.values()
+                       for standby in job.standbys.values())
+    covered = Counter(not one.gap for one in backup_view(state))
+    return Counts(
+        peers=tuple(((name,), peers[name])
+                    for name in ("pending", *map(str, PeerState), "banned")),
+        jobs=tuple(sorted(jobs.items())),
+        standbys=tuple(((name,), standbys[name]) for name in ("none", *LEVELS[1:])),
+        segments=((("yes",), covered[True]), (("no",), covered[False])),
+        takeovers=sum(job.takeovers for job in state.jobs.values()),
+        events=broker.events.last_number)
+
+
+def _shown_state(broker: Broker, peer: PeerRecord) -> str:
+    if peer.peer_id in broker.state.banned:
+        return "banned"
+    return "pending" if peer.is_pending else peer.state.value
 
 
 def newcomers(broker: Broker) -> tuple[NewcomerView, ...]:

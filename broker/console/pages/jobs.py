@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 
 from broker.console.chart import curve
+from broker.console.lanes import lanes
 from broker.console.page import ConsoleParts, Page, number
 from broker.core import operator_views, views
 from broker.core.event_log import LineFilter
@@ -42,6 +43,7 @@ def job(request: Request, parts: ConsoleParts) -> Page:
         raise HomespunError(Code.NOT_FOUND, "There is no such job: the list has all.")
     losses = views.metrics(parts.core, job_id)
     events = operator_views.newest_events(parts.core, LineFilter(subject=job_id), EVENTS_SHOWN)
+    names = {peer_id: peer.name for peer_id, peer in parts.core.state.peers.items()}
     recoveries = [line.at_ns for line in events if line.kind in RECOVERIES]
     return Page(
         template="job.html", title=f"Job {found.job_id}",
@@ -49,6 +51,8 @@ def job(request: Request, parts: ConsoleParts) -> Page:
             "job": found,
             "speed": _steps_per_s(losses),
             "chart": curve(losses, views.evaluations(parts.core, job_id), recoveries),
+            "lanes": lanes(operator_views.timeline(parts.core, job_id), names,
+                           found.submitted_at_ns, found.finished_at_ns or parts.driver.now_ns()),
             "results": views.result(parts.core, job_id),
             "events": events})
 
