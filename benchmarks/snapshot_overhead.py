@@ -62,6 +62,7 @@ from peer.executor.messages import (
     Message,
     Run,
     SnapshotWritten,
+    Started,
     TakeSnapshot,
     TensorFile,
     decode,
@@ -150,6 +151,7 @@ class Segment:
         self._folder, self._done = folder, 0
         self.written: list[SnapshotWritten] = []
         self._asked = 0
+        assert isinstance(self._next(), Started)
         self._ask(load)
         assert isinstance(self._next(), Loaded)
 

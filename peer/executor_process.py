@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from homespun.errors import Code, HomespunError
-from peer.executor.messages import Message, decode
+from peer.executor.messages import Message, Started, decode
 from peer.executor.pipe import PAYLOAD_BYTES_MAX, control_frame, header_bytes
 from peer.frames import FIXED_BYTES, Frame, Kind, decode_header, encode_header
 
@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 SEND_QUEUE_FRAMES = 64
 EXIT_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 600.0
+"""Longest that loading a framework may take; a busy machine with a cold disk needs minutes."""
 
 OnFrame = Callable[[Frame], Awaitable[None]]
 OnMessage = Callable[[Message], Awaitable[None]]
@@ -59,6 +61,8 @@ class ExecutorProcess:
         self._listener = listener
         self._queue: asyncio.Queue[Frame] = asyncio.Queue(SEND_QUEUE_FRAMES)
         self._tasks: list[asyncio.Task[None]] = []
+        self._started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._started.add_done_callback(_look_at)
         self._is_closing = False
         self._is_given_up = False
         self._reason = ""
@@ -102,6 +106,18 @@ class ExecutorProcess:
         """Tell somebody else from now on: a lease takes over what a standby has prepared."""
         self._listener = listener
 
+    async def started(self) -> None:
+        """Wait until the child has its framework loaded.
+
+        Raises:
+            HomespunError: why it could not be loaded; EXECUTOR_DIED, the child is gone; TIMED_OUT.
+        """
+        await asyncio.wait((self._started,), timeout=START_TIMEOUT_S)
+        if not self._started.done():
+            raise HomespunError(
+                Code.TIMED_OUT, f"the framework was not loaded within {START_TIMEOUT_S:.0f} s")
+        self._started.result()
+
     @property
     def pid(self) -> int:
         """Process id of the child."""
@@ -126,6 +142,7 @@ class ExecutorProcess:
     async def close(self) -> None:
         """End the child and wait until its memory is free, at most a few seconds."""
         self._is_closing = True
+        self._start_failed(Code.EXECUTOR_DIED, "its executor process was ended")
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
         with contextlib.suppress(TimeoutError):
@@ -158,7 +175,7 @@ class ExecutorProcess:
             while True:
                 frame, payload = await self._read_frame()
                 if frame.kind is Kind.CONTROL:
-                    await self._listener.on_message(decode(payload))
+                    await self._take(decode(payload))
                 else:
                     await self._listener.on_frame(dataclasses.replace(frame, payload=payload))
         except asyncio.IncompleteReadError:
@@ -169,9 +186,22 @@ class ExecutorProcess:
         except Exception as error:  # a defect must not become a silent stall
             log.exception("executor_output", pid=self.pid)
             self._give_up(f"reading from the executor failed: {error!r}")
+        self._start_failed(Code.EXECUTOR_DIED, self._reason)
         if not self._is_closing:
             log.error("executor_died", pid=self.pid, reason=self._reason)
             await self._listener.on_exit(self._reason)
+
+    async def _take(self, message: Message) -> None:
+        if not isinstance(message, Started):
+            await self._listener.on_message(message)
+        elif message.code:
+            self._start_failed(Code(message.code), message.message)
+        elif not self._started.done():
+            self._started.set_result(None)
+
+    def _start_failed(self, code: Code, reason: str) -> None:
+        if not self._started.done():
+            self._started.set_exception(HomespunError(code, reason))
 
     async def _status(self) -> int:
         """The exit status of a child that has closed its output."""
@@ -195,6 +225,12 @@ class ExecutorProcess:
         header = fixed + await stream.readexactly(header_bytes(fixed) - FIXED_BYTES)
         frame, _ = decode_header(header, PAYLOAD_BYTES_MAX)
         return frame, await stream.readexactly(frame.payload_bytes)
+
+
+def _look_at(future: asyncio.Future[None]) -> None:
+    """That nobody waited for a start is no reason for a warning."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _environment(threads: int) -> dict[str, str]:

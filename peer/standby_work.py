@@ -177,8 +177,22 @@ class Standbys:
         blobs = needed_blobs(command.spec, command.program)
         parts.cache.hold(_holder(key), blobs)
         await fetch(blobs, parts.cache, parts.broker_channel)
-        async with self._turn:
-            await self._fit_process()
+        await self._have_process()
+
+    async def _have_process(self) -> None:
+        """Have a process with its framework loaded; another one, if a lease takes it meanwhile."""
+        process = None
+        while process is None or process is not self._process:
+            async with self._turn:
+                await self._fit_process()
+                process = self._process
+            if process is None:
+                return  # nobody wants one any more
+            try:
+                await process.started()
+            except HomespunError:
+                if self._process in (None, process):
+                    raise
 
     async def _heat(self, key: Key, command: do.PrepareStandby) -> bool:
         """Compile the segment; False if another is compiled, or nothing is gained by it."""

@@ -8,7 +8,6 @@ daemon is gone, and so is this process, at once: it keeps nothing that the daemo
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import functools
 import gc
@@ -38,6 +37,7 @@ from peer.executor.messages import (
     Restore,
     Restored,
     Run,
+    Started,
     TakeSnapshot,
     Unload,
     decode,
@@ -136,8 +136,7 @@ class _Service:
 
         The framework is loaded first: that takes seconds, and who asks for a segment waits for it.
         """
-        with contextlib.suppress(Exception):  # it fails again, and is said, when a segment comes
-            self._executor = self._create()
+        self._start()
         while True:
             item = inbox.get()
             try:
@@ -146,6 +145,15 @@ class _Service:
                 code, message = code_and_message(error)
                 self._answer(Failed(
                     code=code, message=message, blamed_segment=blamed_segment(error)))
+
+    def _start(self) -> None:
+        try:
+            self._executor = self._create()
+        except Exception as error:  # tried again when a segment comes
+            code, message = code_and_message(error)
+            self._answer(Started(code=code, message=message))
+        else:
+            self._answer(Started())
 
     def _handle(self, item: Frame | Message) -> None:
         match item:

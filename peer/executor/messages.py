@@ -146,6 +146,18 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The framework is loaded, or not: the first message of every executor process.
+
+    Attributes:
+        code, message: why it could not be loaded; "" if it was. It is tried again with a segment.
+    """
+
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
     """The segment can run.
 
@@ -201,13 +213,13 @@ class Failed:
 
 
 Message = (
-    Load | Unload | Run | Export | Loaded | Done | Exported | Failed
+    Started | Load | Unload | Run | Export | Loaded | Done | Exported | Failed
     | Restore | Restored | TakeSnapshot | SnapshotWritten | SnapshotNotWritten
 )
 _CLASSES: dict[str, type] = {
     kind.__name__: kind
     for kind in (
-        Load, Unload, Run, Export, Loaded, Done, Exported, Failed,
+        Started, Load, Unload, Run, Export, Loaded, Done, Exported, Failed,
         Restore, Restored, TakeSnapshot, SnapshotWritten, SnapshotNotWritten,
     )
 }

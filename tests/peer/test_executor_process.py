@@ -12,6 +12,7 @@ import pytest
 
 from dag.cluster import PeerRates
 from homespun.blobs.store import BlobStore
+from homespun.errors import HomespunError
 from homespun.tensor_file import map_tensor
 from ir.segment import ResultTensor
 from peer.blob_cache import BlobCache
@@ -68,6 +69,34 @@ def request_for(tiny, tmp_path):
 def forward(microbatch=0):
     return Run(task=Task(
         kind=TaskKind.FORWARD, mode=Mode.TRAIN, step=0, microbatch=microbatch))
+
+
+def test_a_start_that_is_over_before_it_began_is_no_endless_wait():
+    async def scenario(process, owner):
+        await process.started()
+        await process.started()  # it stays so
+        psutil.Process(process.pid).suspend()
+        other = await ExecutorProcess.start("null", "cpu", 1, Listener(
+            on_frame=owner.take, on_message=owner.take, on_exit=owner.take))
+        waiting = asyncio.create_task(other.started())
+        psutil.Process(other.pid).kill()
+        with pytest.raises(HomespunError, match="ended with status"):
+            await waiting
+        await other.close()
+
+    with_process(scenario)
+
+
+def test_closing_ends_the_wait_for_a_start():
+    async def scenario(process, owner):
+        psutil.Process(process.pid).suspend()
+        waiting = asyncio.create_task(process.started())
+        await asyncio.sleep(0)
+        await process.close()
+        with pytest.raises(HomespunError, match="was ended"):
+            await waiting
+
+    with_process(scenario)
 
 
 def test_a_segment_is_loaded_run_and_written(request_for, tmp_path):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from peer.blob_cache import BlobCache
 from peer.core import commands as do
 from peer.core import events as ev
 from peer.core.events import StandbyLevel
+from peer.executor_process import ExecutorProcess
 from peer.snapshots.keeper import SnapshotKeeper
 from peer.standby_work import StandbyParts, Standbys, bytes_max
 
@@ -49,6 +51,10 @@ class World:
             do.PrepareStandby(
                 job_id="job_000001", segment=segment, token=token, spec=self.tiny.spec,
                 program=self.tiny.segments[segment], level=level, source="peer_b"), **changes)
+
+    def with_executor(self, name):
+        """From now on processes are asked for another executor."""
+        self.standbys._parts = dataclasses.replace(self.standbys._parts, executor=name)
 
     def prepare(self, *args, **changes):
         self.standbys.prepare(self.command(*args, **changes))
@@ -231,6 +237,64 @@ def test_a_bare_process_is_given_to_any_segment_and_that_is_told(world):
         assert prepared.loaded is None
         assert (await world.broke()).segment == 0
         await world.drop(0)
+        await prepared.process.close()
+
+    run(world, scenario())
+
+
+@pytest.fixture
+def loading(monkeypatch):
+    """Frameworks take until `end` is set; `begun` is set when somebody waits for one."""
+    events = SimpleNamespace(begun=asyncio.Event(), end=asyncio.Event())
+    started = ExecutorProcess.started
+
+    async def slowly(process):
+        events.begun.set()
+        await events.end.wait()
+        await started(process)
+
+    monkeypatch.setattr(ExecutorProcess, "started", slowly)
+    return events
+
+
+def test_nobody_is_warm_before_its_process_has_its_framework_loaded(world, loading):
+    """Loading takes seconds: the broker would choose it before one that could begin at once."""
+    async def scenario():
+        world.prepare(0, WARM)
+        assert await world.levels(1) == [(0, STORE)]
+        await loading.begun.wait()
+        world.prepare(1, WARM)
+        assert await world.levels(1) == [(1, STORE)]
+        assert world.events.empty()
+        loading.end.set()
+        assert sorted(await world.levels(2)) == [(0, WARM), (1, WARM)]
+        assert len(world.processes) == 1
+
+    run(world, scenario())
+
+
+def test_a_framework_that_cannot_be_loaded_is_told(world):
+    async def scenario():
+        world.with_executor("nonsense")
+        world.prepare(0, WARM)
+        assert await world.levels(1) == [(0, STORE)]
+        broke = await world.broke()
+        assert (broke.code, broke.segment) == (Code.BAD_CONFIGURATION, 0)
+        assert "nonsense" in broke.message
+
+    run(world, scenario())
+
+
+def test_who_waits_for_a_process_that_a_lease_takes_gets_another(world, loading):
+    async def scenario():
+        world.prepare(0, WARM)
+        await world.levels(1)
+        await loading.begun.wait()
+        prepared = await world.standbys.take("job_000001", 1)
+        loading.end.set()
+        assert await world.levels(1) == [(0, WARM)]
+        assert prepared.process.pid in world.processes
+        assert len(world.processes) == 2
         await prepared.process.close()
 
     run(world, scenario())

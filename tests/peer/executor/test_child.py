@@ -18,6 +18,7 @@ from peer.executor.messages import (
     Run,
     SnapshotNotWritten,
     SnapshotWritten,
+    Started,
     TakeSnapshot,
     decode,
 )
@@ -33,6 +34,7 @@ class Child:
                    "--device", "cpu", "--threads", "1"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.messages(1) == [Started()], "before anybody asks for anything"
 
     def ask(self, message):
         write_frame(self.process.stdin, control_frame(message))
