@@ -1,7 +1,7 @@
 """Goodput against churn: how much training is left when machines come and go.
 
     python benchmarks/churn.py [--json] [--minutes 5] [--every 60 30 15] [--peers 8] [--segments 3]
-                               [--seed 0]
+                               [--seed 0] [--pace 0.05]
 
 A job trains over some of eight peers; the others stand by. Every 60, 30 or 15 seconds one of the
 eight, drawn at random, is killed with SIGKILL, and one that was killed before starts again, as a
@@ -12,7 +12,9 @@ however often a part of it was computed again. The weights of a run are not comp
 chaos tests do that.
 
 All peers of one machine share its cores, and a peer that starts takes some of them from the others:
-on few cores that is part of what is measured, and real machines are spared it.
+on few cores that is part of what is measured, and real machines are spared it. With `--pace` each
+peer has a device of its own instead: tasks take as long as on one of that pace and use no core
+(`peer.executor.paced`); processes, links, snapshots and takeovers are as real as before.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ if not __package__:  # run as a file: our packages are found from the checkout
 from benchmarks import churn_job, commit_history
 from homespun.client import Client
 from homespun.local import LocalNetwork
+from peer.executor.installed import PACE_VARIABLE
 
 ENOUGH_STEPS = 1_000_000
 WARM_STEPS = 20
@@ -111,12 +114,21 @@ def _settle(network: LocalNetwork, options: argparse.Namespace) -> None:
         == options.peers, "all peers are live and free", START_TIMEOUT_S)
 
 
+def network_of(folder: Path, options: argparse.Namespace) -> LocalNetwork:
+    """Peers that compute on the machine's cores, or that have paced devices."""
+    if options.pace is None:
+        return LocalNetwork(folder, options.peers)
+    return LocalNetwork(
+        folder, options.peers, executors=("null",) * options.peers,
+        environment={PACE_VARIABLE: str(options.pace)})
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """An undisturbed run, then one for each rate of churn."""
     rows = []
     with (
         tempfile.TemporaryDirectory() as folder,
-        LocalNetwork(Path(folder), options.peers) as network, network.client() as client,
+        network_of(Path(folder), options) as network, network.client() as client,
     ):
         for every_s in (None, *options.every):
             _settle(network, options)
@@ -129,7 +141,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                     "platform": platform.platform()},
         "configuration": {
             "peers": options.peers, "segments": options.segments, "minutes": options.minutes,
-            "seed": options.seed, "threads": 1, "model": churn_job.MODEL,
+            "seed": options.seed, "threads": 1, "pace": options.pace, "model": churn_job.MODEL,
             "killed": "one of all peers, drawn at random; the one killed before starts again"},
         "rows": rows}
 
@@ -151,6 +163,8 @@ def main() -> None:
     parser.add_argument("--peers", type=int, default=8)
     parser.add_argument("--segments", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--pace", type=float, help="of a device for each peer, as a share of the null executor's")
     result = measure(parser.parse_args())
     if parser.parse_args().json:
         print(json.dumps(result))
