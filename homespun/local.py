@@ -36,6 +36,10 @@ COMMAND_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 45.0
 """Longer than a peer takes to hand over."""
 POLL_S = 0.1
+LENT_ALWAYS = tuple(
+    word for setting in ("on-battery=yes", "on-metered=yes", "free-disk=off")
+    for word in ("--set", setting))
+"""Who starts peers of one's own means them to run, on a laptop too."""
 
 
 _OWN_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
@@ -268,7 +272,7 @@ class LocalNetwork:
         self._checked(
             "peer", "join", self._dialled, "--key", "-", "--name", f"peer-{number}",
             "--device", "cpu", "--threads", str(self._threads), "--host", site.address,
-            *self._fronted(f"peer-{number}"), *memory, *flags,
+            *self._fronted(f"peer-{number}"), *memory, *LENT_ALWAYS, *flags,
             "--dir", str(self.peer_directory(number)), secret=self.join_key("peer"), at=site,
         )
 

@@ -20,7 +20,7 @@ class BlobCache:
     def __init__(self, store: BlobStore, limit_bytes: int) -> None:
         """Keep `store` below `limit_bytes` (>= 0), as far as leases allow."""
         self.store = store
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._held: dict[Hashable, frozenset[str]] = {}
 
     def hold(self, lease: Hashable, digests: Iterable[str]) -> None:
@@ -39,7 +39,7 @@ class BlobCache:
 
         Cost: O(blobs log blobs) when something must go.
         """
-        self._shrink(self._limit_bytes - wanted_bytes)
+        self._shrink(self.limit_bytes - wanted_bytes)
 
     def clear(self) -> None:
         """Remove everything that no lease holds."""

@@ -12,7 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -43,6 +43,8 @@ from peer.core.refinement import refined
 from peer.hardware import HardwareReport, remember
 from peer.lease_work import LeaseWork, Surroundings
 from peer.links import Link, LinkServer
+from peer.live_settings import LiveSettings
+from peer.owner.sensors.machine import Machine
 from peer.owner.watch import OwnerLeaves, OwnerWatch
 from peer.probes import Probes
 from peer.session import Session
@@ -60,7 +62,13 @@ from peer.session_codec import (
 from peer.settings import PeerDirectory, PeerSettings
 from peer.snapshots.keeper import SnapshotKeeper
 from peer.standby_work import StandbyParts, Standbys
-from peer.status_note import clear_results, remove_status, what_is_held, write_status
+from peer.status_note import (
+    clear_results,
+    remove_status,
+    what_is_allowed,
+    what_is_held,
+    write_status,
+)
 from peer.vitals import VitalsLog
 
 log = structlog.get_logger(__name__)
@@ -69,16 +77,26 @@ RENEW_RETRY_S = 60.0
 RENEW_LOOK_S = 60.0
 """How often to look at the clock on the wall: the loop's own stops while a laptop sleeps."""
 STATUS_INTERVAL_S = 2.0
+TOLD = ("name", "memory_bytes", "advertise")
+"""Settings that the broker is told when a stream begins."""
 SHUT_DOWN_TIMEOUT_S = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonParts:
-    """What a daemon is made of."""
+    """What a daemon is made of.
+
+    Attributes:
+        settings: that it starts with.
+        directory: its own.
+        hardware: as measured.
+        overrides: fields of the settings that hold whatever is set while it runs.
+    """
 
     settings: PeerSettings
     directory: PeerDirectory
     hardware: HardwareReport
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Daemon:
@@ -100,9 +118,14 @@ class Daemon:
         self._tensor_address = ""
         self._probes = Probes(self._peer_channel)
         self._is_connected = False
+        self._settings = LiveSettings(
+            parts.directory, parts.settings, parts.overrides, self._settings_changed)
+        self._machine = Machine(
+            parts.hardware.device, parts.directory.root, own_processes=self._executor_pids)
         self._owner = OwnerWatch(
-            parts.directory, parts.settings.grace_s, self._core.state, self._post,
-            is_connected=lambda: self._is_connected, is_working=lambda: bool(self._works))
+            parts.directory, self._settings, self._core.state, self._post,
+            is_connected=lambda: self._is_connected, is_working=lambda: bool(self._works),
+            sense=self._machine.read)
 
     def leave(self) -> None:
         """Hand over and end, within the grace: what the first signal asks for."""
@@ -118,11 +141,12 @@ class Daemon:
         with locked(self._parts.directory.root, "peer run"):
             clear_results(self._parts.directory)
             self._around = self._surroundings()
+            await self._owner.begin()
             try:
                 async with self._tensor_server(), asyncio.TaskGroup() as self._work:
                     for work in (
-                        self._drive(), self._owner.run(), self._session.run(),
-                        self._renew_forever(), self._keep_status(),
+                        self._drive(), self._owner.run(), self._owner.watch_machine(),
+                        self._session.run(), self._renew_forever(), self._keep_status(),
                     ):
                         self._work.create_task(work)
             except* OwnerLeaves:
@@ -234,10 +258,10 @@ class Daemon:
         return session_pb2.Register(
             protocol_version=PROTOCOL_VERSION,
             software_version=SOFTWARE_VERSION,
-            name=self._parts.settings.name,
+            name=self._settings.current.name,
             tensor_address=self._tensor_address,
             hardware=hardware_message(
-                hardware, self._parts.settings.memory_bytes or hardware.memory_bytes),
+                hardware, self._settings.current.memory_bytes or hardware.memory_bytes),
             leases=held_leases(self._core.state),
             standbys=held_standbys(self._core.state),
             snapshots=held_snapshots(self._around.keeper.held()),
@@ -279,12 +303,21 @@ class Daemon:
 
     # --- parts ---------------------------------------------------------------------------------
 
+    def _settings_changed(self, before: PeerSettings, after: PeerSettings) -> None:
+        """What the broker was told goes by a new stream; disk limits hold from now on."""
+        log.info("settings_changed")
+        self._cache.limit_bytes = after.cache_bytes
+        self._around.keeper.allow(after.snapshot_bytes)
+        if any(getattr(before, name) != getattr(after, name) for name in TOLD):
+            self._session.reconnect()
+
     def _post(self, event: ev.AnyEvent) -> None:
         self._events.put_nowait(event)
 
     def _surroundings(self) -> Surroundings:
         parts = self._parts
-        cache = BlobCache(BlobStore(parts.directory.blobs), parts.settings.cache_bytes)
+        cache = self._cache = BlobCache(
+            BlobStore(parts.directory.blobs), parts.settings.cache_bytes)
         keeper = SnapshotKeeper(
             parts.directory.snapshots, self._peer_channel,
             limit_bytes=parts.settings.snapshot_bytes)
@@ -306,7 +339,13 @@ class Daemon:
             standbys=Standbys(StandbyParts(**shared)),
             learn=self._learn,
             vitals=VitalsLog(parts.directory.root),
+            duty=lambda: self._owner.allowance.duty,
         )
+
+    def _executor_pids(self) -> list[int]:
+        """Ids of the processes that compute; asked for in a thread."""
+        pids = [work.pid for work in list(self._works.values())]
+        return [pid for pid in (*pids, self._around.standbys.pid) if pid]
 
     def _learn(
         self, predicted: tuple[WorkSeconds, ...], typical_s: Mapping[str, float]
@@ -359,7 +398,7 @@ class Daemon:
 
     def _reachable_address(self) -> str:
         """Where other peers reach this one; asked for each stream, as machines change networks."""
-        told = self._parts.settings.advertise
+        told = self._settings.current.advertise
         return with_port(
             told or outward_host(self._credentials.broker_address), self._tensor_port)
 
@@ -390,15 +429,16 @@ class Daemon:
             status = {
                 "pid": os.getpid(),
                 "updated_unix_ms": time.time_ns() // 1_000_000,
-                "name": self._parts.settings.name,
+                "name": self._settings.current.name,
+                "overrides": self._settings.overrides,
                 "device": self._hardware.device_name,
                 "executor": self._hardware.executor,
                 "peer_id": self._credentials.id,
                 "broker": self._credentials.broker_address,
                 "connected": self._is_connected,
                 "tensor_address": self._tensor_address,
-                "availability": self._owner.availability,
                 "wish_id": self._owner.wish_id,
+                **what_is_allowed(self._owner.allowance),
                 **what_is_held(
                     self._core.state, self._around.keeper.held(), self._clock.now_ns()),
             }

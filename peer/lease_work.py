@@ -65,6 +65,8 @@ UPLOAD_WAITS = frozenset({Code.UNREACHABLE, Code.TIMED_OUT, Code.OVERLOADED, Cod
 """What a trained result outlasts: the broker is away or busy, or its operator must make room."""
 NO_TENSORS = frozenset({Kind.ACKNOWLEDGE, Kind.NORMS, Kind.SCALE})
 """Frames that are the core's alone."""
+REST_MAX_S = 10.0
+"""Far below the time after which a neighbour calls a wait too long."""
 NO_EVENT_AT = 0
 """`at_ns` of an event that the daemon has yet to stamp."""
 
@@ -82,6 +84,7 @@ class Surroundings(StandbyParts):
         learn: takes what a microbatch should have taken by kind of work, and what it took by
             direction; gives the corrections that follow.
         vitals: of the machine, to diagnose failures by.
+        duty: share of the time that the device may work, above 0 to 1.
     """
 
     peer_id: str
@@ -89,6 +92,17 @@ class Surroundings(StandbyParts):
     standbys: Standbys
     learn: Callable[[tuple[WorkSeconds, ...], Mapping[str, float]], tuple[Correction, ...]]
     vitals: VitalsLog
+    duty: Callable[[], float]
+
+
+def rest_after(task_s: float, duty: float) -> float:
+    """Seconds to rest after a task, so that the device works a share of the time; 0 at full duty.
+
+    Args:
+        task_s: what the task took.
+        duty: the share, above 0 to 1.
+    """
+    return 0.0 if duty >= 1 else min(REST_MAX_S, task_s * (1 / duty - 1))
 
 
 class LeaseWork:
@@ -117,6 +131,8 @@ class LeaseWork:
         self._predicted: tuple[WorkSeconds, ...] = ()
         self._cpu_before_s = time.process_time()
         self._overdue: asyncio.TimerHandle | None = None
+        self._task_s = 0.0
+        self._rest: asyncio.TimerHandle | None = None
         self._is_closed = False
         self._orders: asyncio.Queue[Order] = asyncio.Queue()
         self._worker = asyncio.create_task(self._work(), name=f"lease {self.job_id}")
@@ -190,8 +206,17 @@ class LeaseWork:
             self._ending = asyncio.create_task(process.close())
 
     def run_task(self, command: do.RunTask) -> None:
-        """Hand a task to the executor; the answer comes as a message."""
-        self._order(self._run_task, command)
+        """Hand a task to the executor; the answer comes as a message.
+
+        Where the device may work only a part of the time, it rests first, in proportion to what the
+        last task took. What is to be sent meanwhile does not wait for that.
+        """
+        rest_s = rest_after(self._task_s, self._around.duty())
+        if rest_s == 0:
+            self._order(self._run_task, command)
+        else:
+            self._rest = asyncio.get_running_loop().call_later(
+                rest_s, self._order, self._run_task, command)
 
     def send_acknowledge(self, command: do.SendAcknowledge) -> None:
         """Tell a producer that its activation was used."""
@@ -227,6 +252,8 @@ class LeaseWork:
         """
         self._is_closed = True
         self._answered()
+        if self._rest is not None:
+            self._rest.cancel()
         self._worker.cancel()
         await asyncio.wait((self._worker,))
         self._log_summary()
@@ -461,9 +488,11 @@ class LeaseWork:
 
     def _count(self, done: Done) -> None:
         now_s = time.perf_counter()
+        self._task_s = done.compute_s
         if self._times.end(done.task.kind, done.compute_s, done.cpu_s, now_s):
             self._cpu_before_s = time.process_time()
-        pace_s = self._times.pace_s(now_s, is_training=self._spec.kind != INFER)
+        pace_s = self._times.pace_s(
+            now_s, is_training=self._spec.kind != INFER, duty=self._around.duty())
         if pace_s is not None:
             self._post(ev.PaceMeasured, microbatch_s=pace_s, microbatches=PACE_TASKS)
 

@@ -87,9 +87,14 @@ class Session:
         if self._call is None:
             return
         if self._outbox.qsize() >= OUTBOX_MESSAGES_MAX:
-            self._call.cancel()
+            self.reconnect()
             return
         self._outbox.put_nowait(message)
+
+    def reconnect(self) -> None:
+        """End the current stream: the next one tells the broker anew what this peer is."""
+        if self._call is not None:
+            self._call.cancel()
 
     async def run(self) -> None:
         """Connect again and again until cancelled.

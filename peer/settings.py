@@ -1,4 +1,4 @@
-"""What the owner of a peer decided: kept in the peer's directory, changed by `peer join`.
+"""What the owner of a peer decided: kept in the peer's directory, changed by `peer set`.
 
 Precedence: flag of `peer run`, then this file, then the default.
 """
@@ -6,12 +6,14 @@ Precedence: flag of `peer run`, then this file, then the default.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from homespun.errors import Code, HomespunError
+from homespun.identity.private_file import read_bounded, write_atomically
+from peer.owner.core.limits import OwnerLimits
 
 SETTINGS_BYTES_MAX = 64 * 1024
 DIRECTORY_VARIABLE = "HOMESPUN_PEER_DIR"
@@ -36,6 +38,7 @@ class PeerSettings:
         grace_s: how long a daemon that is told to stop may hand over what it holds, >= 0. The
             default fits into the 30 s and more that service managers wait; `docker stop` waits 10 s
             and wants `--time 30`.
+        limits: what the owner wants to be considered.
     """
 
     name: str
@@ -49,6 +52,7 @@ class PeerSettings:
     cache_bytes: int = 20 * 2**30
     snapshot_bytes: int = 20 * 2**30
     grace_s: float = 25.0
+    limits: OwnerLimits = field(default_factory=OwnerLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,11 @@ class PeerDirectory:
         return self.root / "hardware.json"
 
     @property
+    def settings(self) -> Path:
+        """What `peer join` and `peer set` were told."""
+        return self.root / "settings.json"
+
+    @property
     def status(self) -> Path:
         """What the running daemon last said of itself."""
         return self.root / "status.json"
@@ -106,22 +115,27 @@ class PeerDirectory:
         Raises:
             HomespunError: BAD_CONFIGURATION if there are none, or they cannot be read.
         """
-        path = self.root / "settings.json"
-        try:
-            with path.open("rb") as file:
-                return msgspec.json.decode(file.read(SETTINGS_BYTES_MAX), type=PeerSettings)
-        except FileNotFoundError:
+        path = self.settings
+        if not path.exists():
             raise HomespunError(
                 Code.BAD_CONFIGURATION,
-                f"{self.root} is not a peer's directory: run `peer join` first",
-            ) from None
-        except (OSError, msgspec.DecodeError) as error:
+                f"{self.root} is not a peer's directory: run `peer join` first")
+        try:
+            settings = msgspec.json.decode(
+                read_bounded(path, SETTINGS_BYTES_MAX), type=PeerSettings)
+        except msgspec.DecodeError as error:
             raise HomespunError(
-                Code.BAD_CONFIGURATION, f"{path} cannot be read: {error}"
+                Code.BAD_CONFIGURATION, f"{path} cannot be read: {error}", path=path) from error
+        try:
+            settings.limits.check()
+        except HomespunError as error:
+            raise HomespunError(
+                Code.BAD_CONFIGURATION, f"{path} cannot be used: {error.message}", path=path,
             ) from error
+        return settings
 
     def save_settings(self, settings: PeerSettings) -> None:
-        """Write the settings."""
+        """Write the settings in one step, as a daemon may be reading them."""
         self.root.mkdir(parents=True, exist_ok=True)
         encoded = msgspec.json.format(msgspec.json.encode(settings), indent=2)
-        (self.root / "settings.json").write_bytes(encoded)
+        write_atomically(self.settings, encoded)

@@ -95,6 +95,11 @@ class Standbys:
         self._turn = asyncio.Lock()
         """Of whoever starts, loads or ends the process."""
 
+    @property
+    def pid(self) -> int:
+        """Process id of the executor that is prepared; 0 while there is none."""
+        return 0 if self._process is None else self._process.pid
+
     def prepare(self, command: do.PrepareStandby) -> None:
         """Get ready, as far as the command says; answers are posted."""
         key = command.job_id, command.segment

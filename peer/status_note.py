@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import psutil
 
     from peer.core.state import LeaseRecord, PeerState, StandbyRecord
+    from peer.owner.core.allowance import Allowance
     from peer.snapshots.keeper import HeldSnapshot
 
 log = structlog.get_logger(__name__)
@@ -44,6 +46,17 @@ def what_is_held(
         "leases": [_lease(lease, now_ns) for lease in state.leases.values()],
         "standbys": [_standby(standby) for standby in state.standbys.values()],
         "snapshots": {"count": len(kept_bytes), "bytes": sum(kept_bytes)},
+    }
+
+
+def what_is_allowed(allowance: Allowance) -> dict[str, object]:
+    """The part of the note that says what the owner lets this peer do, and why not more."""
+    return {
+        "availability": allowance.availability,
+        "duty": allowance.duty,
+        "reasons": [asdict(reason) for reason in allowance.reasons],
+        "closes_unix_ms": allowance.closes_unix_ms,
+        "without_effect": list(allowance.without_effect),
     }
 
 

@@ -97,8 +97,14 @@ class TimeSheet:
                 medians[TaskKind.BACKWARD] + medians.get(TaskKind.ACCUMULATE, 0.0))
         return typical
 
-    def pace_s(self, now_s: float, *, is_training: bool) -> float | None:
-        """Seconds of one microbatch lately, all its tasks together, where there is news of it."""
+    def pace_s(self, now_s: float, *, is_training: bool, duty: float = 1.0) -> float | None:
+        """Seconds of one microbatch lately, all its tasks together, where there is news of it.
+
+        Args:
+            now_s: the time.
+            is_training: whether there are backwards.
+            duty: share of the time that the device works, above 0 to 1; it rests for the others.
+        """
         is_warm = self._first_step_s is not None or not is_training
         if not is_warm or now_s < self._pace_told_at_s + PACE_SPACING_S:
             return None
@@ -106,7 +112,7 @@ class TimeSheet:
         if any(len(self._recent_s.get(kind, ())) < TASKS_MIN for kind in needed):
             return None
         pace_s = sum(median(list(self._recent_s[kind])[-PACE_TASKS:])
-                     for kind in PACE_KINDS if kind in self._recent_s)
+                     for kind in PACE_KINDS if kind in self._recent_s) / duty
         if abs(pace_s - self._told_pace_s) <= PACE_CHANGE * self._told_pace_s:
             return None
         self._told_pace_s, self._pace_told_at_s = pace_s, now_s

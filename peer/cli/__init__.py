@@ -17,6 +17,8 @@ _COMMANDS = {
     "resume": "peer.cli.availability:resume",
     "finish": "peer.cli.availability:finish",
     "leave": "peer.cli.availability:leave",
+    "set": "peer.cli.settings:set_one",
+    "get": "peer.cli.settings:get",
     "rates": "peer.cli.rates:rates",
 }
 
@@ -32,11 +34,12 @@ def cli() -> None:
     Example:
       peer join 192.168.1.10:7700 --key hsk1_... --memory 6GiB
       peer run
-      peer pause
+      peer pause 30m
+      peer set schedule 22:00-07:00 daily
 
     Jobs are data, never code: a peer runs operators from a closed list and nothing else. Exit
-    codes: 0 ok, 1 failed, 2 usage, 4 denied, 5 unreachable or timed out, 9 incompatible version, 78
-    bad configuration.
+    codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 denied, 5 unreachable or timed out, 9
+    incompatible version, 78 bad configuration.
     """
 
 

@@ -26,26 +26,32 @@ def _deadline_option(command: Any) -> Any:
 
 
 @click.command()
+@click.argument("span", nargs=-1, metavar="[DURATION | until TIME]")
 @_deadline_option
 @directory_option
 @json_option
 @run_command
-def pause(deadline: str, directory: Path | None, as_json: bool) -> None:
+def pause(span: tuple[str, ...], deadline: str, directory: Path | None, as_json: bool) -> None:
     """Give this machine back to its owner: hand over what runs, free the device, stay joined.
 
     Returns when nothing is held and every process that computed has ended. A paused peer stays
-    paused, over restarts too, until `peer resume`.
+    paused, over restarts too, for as long as is said, or until `peer resume`.
 
     \b
-    Example:
+    Examples:
+      peer pause 30m
+      peer pause until 18:00
+      peer pause until Mon 08:00
       peer pause --deadline 30s
     """
     from peer.core.events import Availability
 
     asking, deadline_ms = _asking(directory), _duration_ms(deadline)
-    asking.tell(Availability.PAUSED, deadline_ms)
+    until_unix_ms, until = _end_of(span)
+    asking.tell(Availability.PAUSED, deadline_ms, until_unix_ms)
     answer = asking.wait(asking.is_free, "paused", deadline_ms / 1000 + HEARD_S)
-    _say(answer, "paused", f"{answer.name} is paused: it holds nothing{_ended(answer)}.", as_json)
+    _say(answer, "paused", f"{answer.name} is paused{until}: it holds nothing{_ended(answer)}.",
+         as_json, until_unix_ms=until_unix_ms)
 
 
 @click.command()
@@ -117,6 +123,20 @@ def _asking(directory: Path | None) -> Asking:
     return Asking(place, place.load_settings().name)
 
 
+def _end_of(span: tuple[str, ...]) -> tuple[int, str]:
+    """The moment that words name, and the words for it; 0 and none without words."""
+    import time
+    from datetime import datetime
+
+    from peer.owner.core.moments import parse_moment
+    from peer.owner.sensors.zone import SystemZone
+
+    if not span:
+        return 0, ""
+    end_s = parse_moment(" ".join(span), time.time(), SystemZone())
+    return round(end_s * 1000), f" until {datetime.fromtimestamp(end_s):%a %H:%M}"
+
+
 def _duration_ms(text: str) -> int:
     from homespun.errors import Code, HomespunError
     from homespun.units import parse_duration_ms
@@ -138,11 +158,13 @@ def _ended(answer: Answer) -> str:
 
 
 def _say(
-    answer: Answer, availability: str, text: str, as_json: bool, not_running: str = ""
+    answer: Answer, availability: str, text: str, as_json: bool, not_running: str = "",
+    until_unix_ms: int = 0,
 ) -> None:
     """Print what became of a wish; without a daemon, that it stands for the next start."""
     if as_json:
-        print_json("peer_availability", {**asdict(answer), "availability": availability})
+        print_json("peer_availability", {
+            **asdict(answer), "availability": availability, "until_unix_ms": until_unix_ms})
     elif answer.is_running:
         click.echo(text)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,10 @@ from homespun.cli.output import json_option, note, print_json, run_command
 from homespun.cli.secret_text import read_secret
 from peer.cli.place import directory_option, peer_directory
 from peer.executor.installed import NAMES, check_installed
+
+if TYPE_CHECKING:
+    from peer.owner.core.limits import OwnerLimits
+    from peer.settings import PeerDirectory
 
 
 @click.command()
@@ -33,6 +38,8 @@ from peer.executor.installed import NAMES, check_installed
 @click.option("--advertise", default="", metavar="HOST[:PORT]",
               help="What others dial, where a router forwards a port. [default: the address that "
               "reaches the broker]")
+@click.option("--set", "changes", multiple=True, metavar="NAME=VALUE",
+              help="Any setting of `peer set`; may be given again.")
 @click.option("--replace", is_flag=True, help="Give up an identity that is there already.")
 @directory_option
 @json_option
@@ -40,7 +47,7 @@ from peer.executor.installed import NAMES, check_installed
 def join(
     address: str | None, key: str, name: str | None, device: str, executor: str,
     memory: str | None, threads: int | None, listen_port: int, host: str, advertise: str,
-    replace: bool, directory: Path | None, as_json: bool,
+    changes: tuple[str, ...], replace: bool, directory: Path | None, as_json: bool,
 ) -> None:
     """Join the network of the broker at HOST:PORT; without it, of the one heard on the LAN.
 
@@ -54,13 +61,14 @@ def join(
     from homespun.identity.enrol import enrol
     from homespun.units import parse_size
     from peer.hardware import resolve_device
+    from peer.setting_list import with_changes
     from peer.settings import PeerSettings
 
     # A typing error, or something that is not installed, shows now and not at the first start.
     check_installed(executor)
     resolve_device(device, executor)
     place = peer_directory(directory)
-    settings = PeerSettings(
+    settings = with_changes(PeerSettings(
         name=name or platform.node()[:64] or "peer",
         device=device,
         executor=executor,
@@ -69,7 +77,8 @@ def join(
         listen_host=host,
         listen_port=listen_port,
         advertise=advertise,
-    )
+        limits=_limits_so_far(place),
+    ), changes)
     if advertise:
         split_address(with_port(advertise, 1))
     secret = read_secret(key)
@@ -82,7 +91,22 @@ def join(
             "directory": str(place.root), "expires_at": held.expires_at.isoformat()})
         return
     click.echo(f"Joined network {held.network_id} as {held.id}.")
+    note(f"Lends at: {settings.limits.schedule}; on battery: {_word(settings.limits.on_battery)}; "
+         f"over networks paid by the byte: {_word(settings.limits.on_metered)}; only while nobody "
+         f"uses it: {settings.limits.only_when_idle}. `peer get` shows all limits, `peer set` "
+         "changes one.")
     note("Next: peer run")
+
+
+def _word(is_so: bool) -> str:
+    return "yes" if is_so else "no"
+
+
+def _limits_so_far(place: PeerDirectory) -> OwnerLimits:
+    """What an owner has set once is kept when the machine joins anew."""
+    from peer.owner.core.limits import OwnerLimits
+
+    return place.load_settings().limits if place.settings.exists() else OwnerLimits()
 
 
 def _heard() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,15 +44,16 @@ def run(
     from peer.hardware import hardware_report
 
     place = peer_directory(directory)
-    settings = place.load_settings()
-    settings = replace(
-        settings,
-        device=device or settings.device,
-        memory_bytes=parse_size(memory) if memory else settings.memory_bytes,
-        threads=threads or settings.threads,
-        executor=executor or settings.executor,
-        grace_s=parse_duration_ms(grace) / 1000 if grace else settings.grace_s,
-    )
+    flags = {
+        "device": device,
+        "memory_bytes": parse_size(memory) if memory else None,
+        "threads": threads,
+        "executor": executor,
+        "grace_s": parse_duration_ms(grace) / 1000 if grace else None,
+    }
+    overrides: dict[str, Any] = {
+        name: value for name, value in flags.items() if value is not None}
+    settings = replace(place.load_settings(), **overrides)
     note("Measuring the hardware...")
     hardware = hardware_report(
         settings.device, settings.threads, place.hardware, settings.executor)
@@ -63,6 +65,7 @@ def run(
         f"{hardware.rates.attention_flops_per_s / 1e9:.0f} GFLOP/s attention, "
         f"{hardware.rates.memory_bytes_per_s / 1e9:.1f} GB/s; lends {format_size(memory_bytes)}."
     )
-    parts = DaemonParts(settings=settings, directory=place, hardware=hardware)
+    parts = DaemonParts(
+        settings=settings, directory=place, hardware=hardware, overrides=overrides)
     daemon = Daemon(parts)
     run_service(daemon.run(), daemon.leave)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from homespun.cli.output import json_option, print_json, print_table, run_command
 from peer.cli.place import directory_option, peer_directory
+
+if TYPE_CHECKING:
+    from peer.settings import PeerDirectory
 
 FRESH_MS = 10_000
 """A running daemon renews its note every two seconds."""
@@ -21,32 +24,43 @@ FRESH_MS = 10_000
 @json_option
 @run_command
 def status(directory: Path | None, as_json: bool) -> None:
-    """Show whether this machine's peer runs, what it may do, has and waits for."""
-    from peer.owner.wish import read_wish
-    from peer.status_note import daemon_of, read_status
-
-    place = peer_directory(directory)
-    settings = place.load_settings()
-    said: dict[str, Any] = {
-        "name": settings.name, "leases": [], "standbys": [],
-        "snapshots": {"count": 0, "bytes": 0}, **read_status(place)}
-    said["running"] = daemon_of(said) is not None
-    if not said["running"]:
-        said["availability"] = read_wish(place).availability
+    """Show whether this machine's peer runs, what it may do and why, has and waits for."""
+    said = current_status(peer_directory(directory))
     if as_json:
         print_json("peer_status", said)
         return
     if not said["running"]:
-        click.echo(f"{settings.name} is not running. Start it with: peer run")
+        click.echo(f"{said['name']} is not running. Start it with: peer run")
         if said["availability"] != "open":
             click.echo(f"It will be {said['availability']} then.")
         return
     _show(said)
 
 
+def current_status(place: PeerDirectory) -> dict[str, Any]:
+    """What a daemon last said of itself, with whether it runs; without one, what is known.
+
+    Raises:
+        HomespunError: BAD_CONFIGURATION when the directory is no peer's.
+    """
+    from peer.core.events import Availability
+    from peer.owner.wish_file import read_wish
+    from peer.status_note import daemon_of, read_status
+
+    said: dict[str, Any] = {
+        "name": place.load_settings().name, "leases": [], "standbys": [],
+        "snapshots": {"count": 0, "bytes": 0}, "reasons": [], "without_effect": [], "duty": 1.0,
+        "closes_unix_ms": 0, **read_status(place)}
+    said["running"] = daemon_of(said) is not None
+    if not said["running"]:
+        wish = read_wish(place)
+        said["availability"] = (
+            Availability.OPEN if wish.is_over(time.time()) else wish.availability)
+    return said
+
+
 def _show(said: Mapping[str, Any]) -> None:
-    from homespun.units import format_duration, format_size
-    from peer.owner.asking import wait_in_words
+    from homespun.units import format_duration
 
     state = "connected to" if said["connected"] else "cut off from"
     click.echo(f"{said['name']} ({said['peer_id']}) on {said['device']} with {said['executor']}, "
@@ -54,6 +68,17 @@ def _show(said: Mapping[str, Any]) -> None:
     age_ms = time.time_ns() // 1_000_000 - said["updated_unix_ms"]
     if age_ms > FRESH_MS:
         click.echo(f"Its daemon has said nothing for {format_duration(age_ms / 1000)}.")
+    for reason in said["reasons"]:
+        click.echo(f"Because {reason['text']}. What changes it: {reason['change']}")
+    if said["without_effect"]:
+        click.echo("Limits without effect here: " + "; ".join(said["without_effect"]))
+    _show_work(said)
+
+
+def _show_work(said: Mapping[str, Any]) -> None:
+    from homespun.units import format_size
+    from peer.owner.asking import wait_in_words
+
     if not said["leases"]:
         click.echo("No work at present.")
     else:

@@ -12,7 +12,8 @@ from homespun.errors import Code, HomespunError
 from homespun.units import format_duration
 from peer.core.events import Availability
 from peer.core.state import LeasePhase
-from peer.owner.wish import Wish, write_wish
+from peer.owner.core.wish import Wish
+from peer.owner.wish_file import write_wish
 from peer.settings import PeerDirectory
 from peer.status_note import daemon_of, read_status
 
@@ -59,15 +60,18 @@ class Asking:
         """Whether there is a daemon to tell."""
         return self._daemon is not None
 
-    def tell(self, availability: Availability, deadline_ms: int = 0) -> None:
-        """Leave the wish for the daemon, and for every later start.
+    def tell(
+        self, availability: Availability, deadline_ms: int = 0, until_unix_ms: int = 0
+    ) -> None:
+        """Leave the wish for the daemon, and for every later start; fields as of `Wish`.
 
         Raises:
             HomespunError: BAD_CONFIGURATION when it cannot be written.
         """
         self._wish_id = secrets.token_hex(8)
         write_wish(self._directory, Wish(
-            id=self._wish_id, availability=availability, deadline_ms=deadline_ms))
+            id=self._wish_id, availability=availability, deadline_ms=deadline_ms,
+            until_unix_ms=until_unix_ms))
 
     def is_heard(self) -> bool:
         """The daemon has taken the wish into account, or has ended since."""
@@ -119,7 +123,7 @@ class Asking:
             children = self._daemon.children(recursive=True)
         except psutil.Error:
             return  # it has just ended
-        self._executors.update({child.pid: child for child in children})
+        self._executors.update({child.pid: child for child in children if _computes(child)})
 
     def _is_alive(self) -> bool:
         return self._daemon is not None and _lives(self._daemon)
@@ -171,6 +175,16 @@ def wait_in_words(lease: Mapping[str, Any]) -> str:
         return ""
     owner = lease["waiting_from"] or "nobody yet"
     return f"{lease['waiting_for']} from {owner} for {format_duration(lease['waiting_s'])}"
+
+
+def _computes(child: psutil.Process) -> bool:
+    """Whether a daemon's child is an executor; it also asks small programs of the system."""
+    import psutil
+
+    try:
+        return child.name().lower().startswith("python")
+    except psutil.Error:
+        return False
 
 
 def _lives(process: psutil.Process) -> bool:

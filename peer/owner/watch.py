@@ -1,10 +1,12 @@
-"""The daemon's ear for its owner: wishes and signals become events; when it may go, it goes."""
+"""The daemon's ear for its owner: wishes, limits and signals become events; it says when to go."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
@@ -12,14 +14,24 @@ from homespun.errors import HomespunError
 from peer.core import events as ev
 from peer.core.events import Availability
 from peer.core.state import LeasePhase, PeerState
-from peer.owner.wish import NO_WISH, Wish, forget_wish, read_wish
+from peer.live_settings import LiveSettings
+from peer.owner.core.allowance import NOTHING, Allowance, decide
+from peer.owner.core.limits import OwnerLimits
+from peer.owner.core.readings import Readings
+from peer.owner.core.wish import NO_WISH, Wish
+from peer.owner.wish_file import forget_wish, read_wish
 from peer.settings import PeerDirectory
 
 log = structlog.get_logger(__name__)
 
 LOOK_S = 0.25
-"""How often to look at the owner's file, and whether what is held has become less."""
+"""How often to look at the owner's files, and whether what is held has become less."""
+SENSE_S = 5.0
+"""How often to read the machine."""
+NEARER_S = 1.0
+"""A deadline that comes nearer by less is no news."""
 NO_EVENT_AT = 0
+SIGNAL = "signal"
 GIVEN_UP = "its owner wants the device back, and nobody has taken the segment over in time"
 
 
@@ -31,38 +43,50 @@ class OwnerWatch:
     """What the owner wants, as the daemon knows it."""
 
     def __init__(
-        self, directory: PeerDirectory, grace_s: float, state: PeerState,
-        post: Callable[[ev.AnyEvent], None], is_connected: Callable[[], bool],
-        is_working: Callable[[], bool],
+        self, directory: PeerDirectory, settings: LiveSettings, state: PeerState,
+        post: Callable[[ev.AnyEvent], None], *, is_connected: Callable[[], bool],
+        is_working: Callable[[], bool], sense: Callable[[OwnerLimits], Readings],
     ) -> None:
-        """Prepare; `run` does the work.
+        """Prepare; `begin` and `run` do the work.
 
         Args:
             directory: where the wish is kept.
-            grace_s: how long a signal lets the daemon hand over.
+            settings: with the limits, and how long a signal lets the daemon hand over.
             state: of the core, to see what is held.
             post: queues an event for the core.
             is_connected: whether a broker is there to hand over to.
             is_working: whether something of a lease is left, such as its executor.
+            sense: reads the machine as far as limits need it; may block.
         """
         self._directory = directory
-        self._grace_s = grace_s
+        self._settings = settings
         self._state = state
         self._post = post
         self._is_connected = is_connected
         self._is_working = is_working
+        self._sense = sense
         self._wish = NO_WISH
+        self._signal: Wish | None = None
         self._seen: tuple[int, int] | None = None
-        self._availability = Availability.OPEN
-        self._deadline_s: float | None = None
-        self._is_signalled = False
+        self._readings: Readings | None = None
+        self._recollection = NOTHING
+        self._allowance = Allowance(availability=Availability.OPEN)
+        self._told_wish_id = ""
+        self._told_deadline_s: float | None = None
+        self._has_given_up = False
         self._held = 0
         self._news = asyncio.Event()
+        self._is_reread_wanted = asyncio.Event()
+
+    @property
+    def allowance(self) -> Allowance:
+        """What the peer may do at present, and why."""
+        return self._allowance
 
     @property
     def availability(self) -> Availability:
         """What the peer may do at present."""
-        return self._availability
+        return self._allowance.availability
 
     @property
     def wish_id(self) -> str:
@@ -71,32 +95,49 @@ class OwnerWatch:
 
     def remaining_ms(self) -> int:
         """Until the deadline, at least 1; 0 without one."""
-        if self._deadline_s is None:
+        if self._allowance.deadline_s is None:
             return 0
-        return max(1, round((self._deadline_s - _now_s()) * 1000))
+        return max(1, round((self._allowance.deadline_s - time.monotonic()) * 1000))
 
     def leave(self) -> None:
         """A signal: hand over and go, within the grace. Called in the loop's own thread."""
-        self._is_signalled = True
-        self._become(Availability.LEAVING, round(self._grace_s * 1000))
+        grace_ms = max(1, round(self._settings.current.grace_s * 1000))
+        self._signal = Wish(id=SIGNAL, availability=Availability.LEAVING, deadline_ms=grace_ms)
+        self._look()
+
+    async def begin(self) -> None:
+        """Read the machine, so that nothing is lent before it is known to be allowed."""
+        if self._newest_wish().availability is Availability.LEAVING:
+            forget_wish(self._directory)  # it was meant for a daemon that is gone
+        self._seen = None
+        await self._read()
+        self._look()
 
     async def run(self) -> None:
-        """Watch until the daemon may go.
+        """Watch until the daemon may go; after `begin`.
 
         Raises:
             OwnerLeaves: it may go now.
         """
-        self._forget_stale()
         while not self._may_go():
             self._look()
             self._give_up_late()
             await asyncio.sleep(LOOK_S)
-        if not self._is_signalled:
+        if self._signal is None:
             forget_wish(self._directory)
         raise OwnerLeaves
 
+    async def watch_machine(self) -> None:
+        """Read the machine again and again, and at once when other limits are set."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SENSE_S):
+                    await self._is_reread_wanted.wait()
+            self._is_reread_wanted.clear()
+            await self._read()
+
     async def news(self, at_most_s: float) -> None:
-        """Wait until the owner wants something else or less is held, or so long."""
+        """Wait until something else is allowed, or less is held, or so long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(at_most_s):
                 await self._news.wait()
@@ -104,17 +145,19 @@ class OwnerWatch:
 
     # --- parts ---------------------------------------------------------------------------------
 
-    def _forget_stale(self) -> None:
-        """A wish to leave was meant for a daemon that is gone."""
-        if self._newest_wish().availability is Availability.LEAVING:
-            forget_wish(self._directory)
-        self._seen = None
+    async def _read(self) -> None:
+        self._readings = await asyncio.to_thread(self._sense, self._settings.current.limits)
 
     def _look(self) -> None:
-        wish = self._newest_wish()
-        if wish.id != self._wish.id and not self._is_signalled:
-            self._wish = wish
-            self._become(wish.availability, wish.deadline_ms)
+        if self._readings is None:
+            return  # `begin` looks when it has read
+        if self._settings.look():
+            self._is_reread_wanted.set()
+            self._news.set()
+        if self._signal is None:
+            self._wish = self._newest_wish()
+            self._forget_if_over()
+        self._decide(self._signal or self._wish, self._readings)
         if (held := self._count()) != self._held:
             self._held = held
             self._news.set()
@@ -133,25 +176,49 @@ class OwnerWatch:
             log.warning("wish_not_read", reason=error.message)
             return self._wish
 
-    def _become(self, availability: Availability, deadline_ms: int) -> None:
-        log.info("availability", now=str(availability), deadline_ms=deadline_ms)
-        self._availability = availability
-        self._deadline_s = _now_s() + deadline_ms / 1000 if deadline_ms else None
+    def _forget_if_over(self) -> None:
+        if self._wish.is_over(time.time()) and self._directory.wish.exists():
+            forget_wish(self._directory)
+
+    def _decide(self, wish: Wish, readings: Readings) -> None:
+        now = replace(readings, now_s=time.monotonic(), unix_s=time.time())
+        before = self._allowance
+        self._allowance, self._recollection = decide(
+            self._settings.current.limits, wish, now, self._recollection)
+        deadline_s, told_s = self._allowance.deadline_s, self._told_deadline_s
+        is_nearer = deadline_s is not None and (
+            told_s is None or deadline_s < told_s - NEARER_S)
+        is_other = self._allowance.availability is not before.availability
+        if is_other or is_nearer or wish.id != self._told_wish_id:
+            self._told_wish_id = wish.id
+            self._announce(now.now_s)
+        if _kinds(before) != _kinds(self._allowance):
+            self._news.set()
+
+    def _announce(self, now_s: float) -> None:
+        allowance = self._allowance
+        self._told_deadline_s = allowance.deadline_s
+        self._has_given_up = False
+        deadline_ms = 0 if allowance.deadline_s is None else max(
+            1, round((allowance.deadline_s - now_s) * 1000))
+        log.info("availability", now=str(allowance.availability), deadline_ms=deadline_ms,
+                 reasons=[each.text for each in allowance.reasons])
         self._post(ev.AvailabilityChanged(
-            at_ns=NO_EVENT_AT, availability=availability, deadline_ms=deadline_ms))
+            at_ns=NO_EVENT_AT, availability=allowance.availability, deadline_ms=deadline_ms))
         self._news.set()
 
     def _may_go(self) -> bool:
-        if self._availability is not Availability.LEAVING:
+        if self.availability is not Availability.LEAVING:
             return False
         if self._is_late() or not self._count():
             return True
-        return self._is_signalled and not self._is_connected()
+        return self._signal is not None and not self._is_connected()
 
     def _give_up_late(self) -> None:
         """The owner's deadline goes before everything: what takes memory of the device ends."""
-        if self._availability is Availability.PAUSED and self._is_late():
-            self._deadline_s = None
+        is_due = self.availability is Availability.PAUSED and self._is_late()
+        if is_due and not self._has_given_up:
+            self._has_given_up = True
             for job_id, segment, token in self._occupying():
                 self._post(ev.RevokeReceived(
                     at_ns=NO_EVENT_AT, job_id=job_id, segment=segment, token=token,
@@ -166,7 +233,8 @@ class OwnerWatch:
             for standby in self._state.standbys.values()]
 
     def _is_late(self) -> bool:
-        return self._deadline_s is not None and _now_s() >= self._deadline_s
+        deadline_s = self._allowance.deadline_s
+        return deadline_s is not None and time.monotonic() >= deadline_s
 
     def _count(self) -> int:
         """How much is held: leases, standbys, and what is left of them outside the core."""
@@ -174,5 +242,5 @@ class OwnerWatch:
         return len(state.leases) + len(state.standbys) + self._is_working()
 
 
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()
+def _kinds(allowance: Allowance) -> list[str]:
+    return [each.kind for each in allowance.reasons]

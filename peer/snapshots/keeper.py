@@ -86,6 +86,10 @@ class SnapshotKeeper:
         self.server = SnapshotServer(self._store, timeout_s)
         self.client = SnapshotClient(self._store, open_channel, timeout_s)
 
+    def allow(self, limit_bytes: int) -> None:
+        """Other peers may put so much here from now on, >= 0; what is here already stays."""
+        self._store.allow(limit_bytes)
+
     def path_for(self, job_id: str, segment: int, position: int) -> Path:
         """Where an executor writes a snapshot before `keep` takes it."""
         return self._store.staging(SnapshotKey(job_id, segment, position))

@@ -59,6 +59,10 @@ class SnapshotStore:
         except OSError as error:
             raise _unusable(root, error) from error
 
+    def allow(self, limit_bytes: int) -> None:
+        """Other peers may put so much here from now on, >= 0; what is here already stays."""
+        self._catalogue.limit_bytes = limit_bytes
+
     # --- what is here ---------------------------------------------------------------------------
 
     def path(self, key: SnapshotKey) -> Path:

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from peer.cli import availability
 from peer.cli import cli as peer
 from peer.core.events import Availability
-from peer.owner.wish import NO_WISH, Wish, read_wish, write_wish
+from peer.owner.core.wish import NO_WISH, Wish
+from peer.owner.wish_file import read_wish, write_wish
 from peer.settings import PeerDirectory, PeerSettings
 from peer.status_note import daemon_of, read_status
 
@@ -23,9 +24,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from peer.core.state import PeerState
+from datetime import UTC
+
+from peer.live_settings import LiveSettings
+from peer.owner.core.readings import Readings
 from peer.owner.watch import OwnerLeaves, OwnerWatch
 from peer.settings import PeerDirectory
-from peer.status_note import write_status
+from peer.status_note import what_is_allowed, write_status
 
 place = PeerDirectory(Path(sys.argv[1]))
 lease = SimpleNamespace(
@@ -44,7 +49,9 @@ def hand_over(event):
         state.leases.clear()
 
 watch = OwnerWatch(
-    place, 25.0, state, hand_over, is_connected=lambda: True, is_working=lambda: bool(executors))
+    place, LiveSettings(place, place.load_settings(), {}), state, hand_over,
+    is_connected=lambda: True, is_working=lambda: bool(executors),
+    sense=lambda limits: Readings(now_s=0.0, unix_s=0.0, zone=UTC))
 
 async def tell():
     while True:
@@ -52,7 +59,7 @@ async def tell():
             "pid": os.getpid(), "updated_unix_ms": time.time_ns() // 1_000_000,
             "name": "attic", "peer_id": "peer_1", "device": "cpu", "executor": "null",
             "broker": "host:1", "connected": True, "tensor_address": "",
-            "availability": watch.availability, "wish_id": watch.wish_id,
+            "wish_id": watch.wish_id, **what_is_allowed(watch.allowance),
             "leases": [{"job_id": each.job_id, "segment": each.segment, "phase": "running",
                         "steps_done": 3, "waiting_for": "a tensor", "waiting_from": "peer_2",
                         "waiting_s": 4.0} for each in state.leases.values()],
@@ -60,6 +67,7 @@ async def tell():
         await watch.news(0.2)
 
 async def main():
+    await watch.begin()
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(watch.run())
@@ -130,7 +138,7 @@ def test_pause_as_json(place, start):
     assert value.pop("seconds") > 0
     assert value == {
         "schema": "peer_availability", "schema_version": 1, "name": "attic", "is_running": True,
-        "availability": "paused", "held": [], "ended": [executor.pid]}
+        "availability": "paused", "held": [], "ended": [executor.pid], "until_unix_ms": 0}
 
 
 @pytest.mark.parametrize("command", ["pause", "leave"])
@@ -171,6 +179,25 @@ def test_leave_ends_the_daemon(place, start):
     assert daemon.wait(DEADLINE_S) == 0
     assert not executor.is_running()
     assert read_wish(place) == NO_WISH, "the next start takes part again"
+
+
+def test_a_pause_for_a_while_says_its_end_and_ends(place, start):
+    start()
+    said = say(place, "pause", "30m")
+    assert said.startswith("attic is paused until ")
+    status = say(place, "status")
+    assert "Because its owner has paused it, until " in status
+    assert "What changes it: peer resume" in status
+    shown = json.loads(say(place, "status", "--json"))
+    assert shown["reasons"][0]["until_unix_ms"] > time.time() * 1000 + 29 * 60_000
+    say(place, "resume")
+    assert json.loads(say(place, "status", "--json"))["reasons"] == []
+
+
+def test_a_pause_that_is_over_is_no_pause_for_the_next_start(place):
+    write_wish(place, Wish(id="a", availability=Availability.PAUSED, until_unix_ms=1))
+    assert json.loads(say(place, "status", "--json"))["availability"] == "open"
+    assert "names no moment" in say(place, "pause", "until", "noon", exit_code=2)
 
 
 def test_without_a_daemon_a_wish_waits_for_the_next_start(place, start):

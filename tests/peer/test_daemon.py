@@ -24,7 +24,8 @@ from ir.operators import OPERATORS, OPSETS
 from peer.core.events import Availability
 from peer.daemon import Daemon, DaemonParts
 from peer.hardware import HardwareReport
-from peer.owner.wish import Wish, write_wish
+from peer.owner.core.wish import Wish
+from peer.owner.wish_file import write_wish
 from peer.settings import PeerDirectory, PeerSettings
 
 DEADLINE_S = 200

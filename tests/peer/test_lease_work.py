@@ -38,6 +38,7 @@ class World:
         self.tiny = tiny
         self.events = asyncio.Queue()
         self.learnt = []
+        self.duty = 1.0
         store = BlobStore(tmp_path / "blobs")
         for data in tiny.blobs.values() if filled else ():
             store.put(data)
@@ -53,7 +54,8 @@ class World:
             "post": self.events.put_nowait, "rates": lambda: RATES}
         self.around = Surroundings(
             **shared, peer_id="peer_a", peer_channel=peer_channel, learn=self.learn,
-            standbys=Standbys(StandbyParts(**shared)), vitals=VitalsLog(tmp_path))
+            standbys=Standbys(StandbyParts(**shared)), vitals=VitalsLog(tmp_path),
+            duty=lambda: self.duty)
 
     def learn(self, predicted, typical_s):
         self.learnt.append((predicted, typical_s))
@@ -389,5 +391,27 @@ def test_a_lease_goes_on_with_what_a_standby_has_compiled(world):
             await one_step(world, work)
         assert not psutil.pid_exists(pid)
         assert world.around.cache._held == {}
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("task_s", "duty", "rest_s"), [
+    (4.0, 1.0, 0.0), (4.0, 0.5, 4.0), (4.0, 0.8, 1.0), (0.0, 0.1, 0.0), (4.0, 0.1, 10.0)])
+def test_a_device_works_a_share_of_the_time(task_s, duty, rest_s):
+    assert lease_work_module.rest_after(task_s, duty) == pytest.approx(rest_s)
+
+
+def test_a_task_that_rests_comes_later_and_sends_do_not_wait_for_it(world):
+    async def scenario():
+        async with world.lease() as work:
+            work.load()
+            await world.next(ev.SegmentLoaded)
+            work._task_s, world.duty = 9.0, 0.5
+            work.run_task(do.RunTask(**LEASE, token=1, task=FORWARD))
+            assert work._orders.empty()
+            assert work._rest.when() > asyncio.get_running_loop().time() + 8.0
+            work._task_s = 0.0
+            await task(world, work, ev.TaskKind.FORWARD)
+        assert work._rest.cancelled()
 
     asyncio.run(scenario())

@@ -93,3 +93,9 @@ def test_the_pace_of_inference_is_a_forward():
     now_s, _ = play(sheet, [(FORWARD, 0.0, 1.5, 0.0)] * 4, 0.0)
     assert sheet.pace_s(now_s, is_training=True) is None
     assert sheet.pace_s(now_s, is_training=False) == 1.5
+
+
+def test_a_device_that_rests_half_of_the_time_has_half_the_pace():
+    sheet = TimeSheet()
+    now_s, _ = play(sheet, [(FORWARD, 0.0, 1.5, 0.0)] * 4, 0.0)
+    assert sheet.pace_s(now_s, is_training=False, duty=0.5) == 3.0

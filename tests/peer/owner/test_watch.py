@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import time
+from dataclasses import replace
+from datetime import UTC
 from types import SimpleNamespace
 
 import pytest
@@ -9,9 +12,12 @@ import pytest
 from peer.core import events as ev
 from peer.core.events import Availability
 from peer.core.state import LeasePhase, PeerState
+from peer.live_settings import LiveSettings
+from peer.owner.core.readings import Reading, Readings
+from peer.owner.core.wish import NO_WISH, Wish
 from peer.owner.watch import OwnerLeaves, OwnerWatch
-from peer.owner.wish import NO_WISH, Wish, read_wish, write_wish
-from peer.settings import PeerDirectory
+from peer.owner.wish_file import read_wish, write_wish
+from peer.settings import PeerDirectory, PeerSettings
 
 DEADLINE_S = 20
 GRACE_S = 5.0
@@ -28,12 +34,19 @@ class Daemon:
         self.state = PeerState()
         self.posted = asyncio.Queue()
         self.is_connected = self.is_working = True
+        self.machine, self.asked = {}, []
+        self.settings = PeerSettings(name="attic", grace_s=GRACE_S)
         self.start()
 
-    def start(self, grace_s=GRACE_S):
+    def start(self):
         self.watch = OwnerWatch(
-            self.place, grace_s, self.state, self.posted.put_nowait,
-            is_connected=lambda: self.is_connected, is_working=lambda: self.is_working)
+            self.place, LiveSettings(self.place, self.settings, {}), self.state,
+            self.posted.put_nowait, is_connected=lambda: self.is_connected,
+            is_working=lambda: self.is_working, sense=self.sense)
+
+    def sense(self, limits):
+        self.asked.append(limits)
+        return Readings(now_s=0.0, unix_s=0.0, zone=UTC, **self.machine)
 
     def wish(self, name, availability, deadline_ms=0):
         write_wish(self.place, Wish(id=name, availability=availability, deadline_ms=deadline_ms))
@@ -52,8 +65,8 @@ def play(tmp_path):
         async def run():
             daemon = Daemon(tmp_path)
             async with asyncio.timeout(DEADLINE_S):
+                await daemon.watch.begin()
                 running = asyncio.create_task(daemon.watch.run())
-                await asyncio.sleep(0)  # it has begun
                 await scenario(daemon)
                 if not ends:
                     assert not running.done()
@@ -207,3 +220,62 @@ def test_an_idle_daemon_goes_at_once(tmp_path, play):
 
     play(scenario, ends=True)
     assert read_wish(PeerDirectory(tmp_path)) == NO_WISH
+
+
+# --- limits --------------------------------------------------------------------------------------
+
+
+def limit(daemon, **limits):
+    daemon.place.save_settings(replace(
+        daemon.settings, limits=replace(daemon.settings.limits, **limits)))
+
+
+def test_what_stands_against_lending_is_known_before_anything_is_told(play):
+    async def scenario(daemon):
+        daemon.machine = {"is_on_battery": Reading(True, "test")}
+        daemon.start()
+        await daemon.watch.begin()
+        assert daemon.watch.availability is Availability.PAUSED
+        told = await daemon.posted.get()
+        assert told.availability is Availability.PAUSED
+        assert told.deadline_ms == round(daemon.settings.limits.handover_s * 1000)
+        assert [each.kind for each in daemon.watch.allowance.reasons] == ["on_battery"]
+
+    play(scenario, ends=False)
+
+
+def test_a_limit_that_is_changed_holds_at_once(play):
+    async def scenario(daemon):
+        watching = asyncio.create_task(daemon.watch.watch_machine())
+        daemon.machine = {"free_memory_bytes": Reading(5, "test")}
+        limit(daemon, free_memory_bytes=10)
+        told = await daemon.posted.get()
+        assert told.availability is Availability.PAUSED
+        assert daemon.asked[-1].free_memory_bytes == 10
+        watching.cancel()
+
+    play(scenario, ends=False)
+
+
+def test_settings_that_cannot_be_read_change_nothing(play):
+    async def scenario(daemon):
+        limit(daemon, on_battery=True)
+        await daemon.watch.news(1.0)
+        daemon.place.settings.write_bytes(b"nonsense")
+        await daemon.watch.news(0.6)
+        assert daemon.watch.availability is Availability.OPEN
+
+    play(scenario, ends=False)
+
+
+def test_a_pause_for_a_while_ends_by_itself_and_is_forgotten(play):
+    async def scenario(daemon):
+        write_wish(daemon.place, Wish(
+            id="a", availability=Availability.PAUSED,
+            until_unix_ms=round(time.time() * 1000) + 700))
+        assert (await daemon.posted.get()).availability is Availability.PAUSED
+        assert daemon.watch.allowance.reasons[0].until_unix_ms > 0
+        assert (await daemon.posted.get()).availability is Availability.OPEN
+        assert read_wish(daemon.place) == NO_WISH
+
+    play(scenario, ends=False)

@@ -4,7 +4,8 @@ import pytest
 
 from homespun.errors import Code, HomespunError
 from peer.core.events import Availability
-from peer.owner.wish import NO_WISH, WISH_BYTES_MAX, Wish, forget_wish, read_wish, write_wish
+from peer.owner.core.wish import NO_WISH, Wish
+from peer.owner.wish_file import WISH_BYTES_MAX, forget_wish, read_wish, write_wish
 from peer.settings import PeerDirectory
 
 PAUSE = Wish(id="a", availability=Availability.PAUSED, deadline_ms=30_000)

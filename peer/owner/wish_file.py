@@ -9,34 +9,15 @@ paused when the daemon or the machine starts anew.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 
 import msgspec
 
 from homespun.errors import Code, HomespunError
 from homespun.identity.private_file import read_bounded, write_atomically
-from peer.core.events import Availability
+from peer.owner.core.wish import NO_WISH, Wish
 from peer.settings import PeerDirectory
 
 WISH_BYTES_MAX = 4_096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """One wish of the owner.
-
-    Attributes:
-        id: names it in the daemon's answer; "" for the one that nobody made.
-        availability: what the peer may do.
-        deadline_ms: from when the daemon reads it; what is held then is given up. 0: no hurry.
-    """
-
-    id: str
-    availability: Availability
-    deadline_ms: int = 0
-
-
-NO_WISH = Wish(id="", availability=Availability.OPEN)
 
 
 def read_wish(directory: PeerDirectory) -> Wish:
