@@ -12,7 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -35,6 +35,7 @@ from homespun.ids import JobId, PeerId
 from homespun.v1 import session_pb2
 from homespun.version import PROTOCOL_VERSION, SOFTWARE_VERSION
 from peer.blob_cache import BlobCache
+from peer.bookkeeping import Bookkeeping
 from peer.clock import MonotonicClock
 from peer.core import commands as do
 from peer.core import events as ev
@@ -42,9 +43,13 @@ from peer.core.machine import Peer
 from peer.core.refinement import refined
 from peer.hardware import HardwareReport, remember
 from peer.lease_work import LeaseWork, Surroundings
+from peer.ledger import Ledger
 from peer.links import Link, LinkServer
 from peer.live_settings import LiveSettings
+from peer.memory_watch import MemoryLimits, over_limit, private_bytes
+from peer.metering import Meter, Rates
 from peer.owner.sensors.machine import Machine
+from peer.owner.sensors.zone import SystemZone
 from peer.owner.watch import OwnerLeaves, OwnerWatch
 from peer.probes import Probes
 from peer.session import Session
@@ -116,12 +121,18 @@ class Daemon:
         self._session = Session(self, self._broker_channel)
         self._tensor_port = 0
         self._tensor_address = ""
-        self._probes = Probes(self._peer_channel)
+        self._meter = Meter(self._rates)
+        self._probes = Probes(self._peer_channel, self._meter)
         self._is_connected = False
+        self._reached_by: set[str] = set()
         self._settings = LiveSettings(
             parts.directory, parts.settings, parts.overrides, self._settings_changed)
         self._machine = Machine(
-            parts.hardware.device, parts.directory.root, own_processes=self._executor_pids)
+            parts.hardware.device, parts.directory.root, own_processes=self._executor_pids,
+            moved_bytes=lambda: self._books.month_bytes())
+        self._books = Bookkeeping(
+            Ledger(parts.directory.ledger), self._meter, SystemZone(), time.time,
+            self._machine.energy_j, lambda: self._settings.current.limits.reset_day)
         self._owner = OwnerWatch(
             parts.directory, self._settings, self._core.state, self._post,
             is_connected=lambda: self._is_connected, is_working=lambda: bool(self._works),
@@ -141,12 +152,14 @@ class Daemon:
         with locked(self._parts.directory.root, "peer run"):
             clear_results(self._parts.directory)
             self._around = self._surroundings()
+            await self._books.begin()
             await self._owner.begin()
             try:
                 async with self._tensor_server(), asyncio.TaskGroup() as self._work:
                     for work in (
                         self._drive(), self._owner.run(), self._owner.watch_machine(),
                         self._session.run(), self._renew_forever(), self._keep_status(),
+                        self._books.run(),
                     ):
                         self._work.create_task(work)
             except* OwnerLeaves:
@@ -160,6 +173,7 @@ class Daemon:
         ends.append(asyncio.create_task(self._around.standbys.close()))
         await asyncio.wait(ends, timeout=SHUT_DOWN_TIMEOUT_S)
         await self._keep_learnt()
+        await self._books.write()
         remove_status(self._parts.directory)
 
     # --- the loop ------------------------------------------------------------------------------
@@ -260,8 +274,7 @@ class Daemon:
             software_version=SOFTWARE_VERSION,
             name=self._settings.current.name,
             tensor_address=self._tensor_address,
-            hardware=hardware_message(
-                hardware, self._settings.current.memory_bytes or hardware.memory_bytes),
+            hardware=hardware_message(hardware, self._lent_bytes()),
             leases=held_leases(self._core.state),
             standbys=held_standbys(self._core.state),
             snapshots=held_snapshots(self._around.keeper.held()),
@@ -320,7 +333,7 @@ class Daemon:
             BlobStore(parts.directory.blobs), parts.settings.cache_bytes)
         keeper = SnapshotKeeper(
             parts.directory.snapshots, self._peer_channel,
-            limit_bytes=parts.settings.snapshot_bytes)
+            limit_bytes=parts.settings.snapshot_bytes, meter=self._meter)
         shared: dict[str, Any] = {
             "executor": parts.settings.executor,
             "device": self._hardware.device,
@@ -331,6 +344,9 @@ class Daemon:
             "broker_channel": self._broker_channel,
             "post": self._post,
             "rates": lambda: self._hardware.rates,
+            "lent_bytes": self._lent_bytes,
+            "broker_route": lambda job_id: self._meter.route(
+                self._credentials.broker_address, job_id),
         }
         return Surroundings(
             **shared,
@@ -340,7 +356,30 @@ class Daemon:
             learn=self._learn,
             vitals=VitalsLog(parts.directory.root),
             duty=lambda: self._owner.allowance.duty,
+            meter=self._meter,
+            book=self._books.task_done,
         )
+
+    def _lent_bytes(self) -> int:
+        """Memory of the device that the owner lends."""
+        return self._settings.current.memory_bytes or self._hardware.memory_bytes
+
+    def _watch_memory(self) -> None:
+        """End the lease whose process takes more of the machine's memory than is lent."""
+        limits = MemoryLimits(
+            lease_bytes=self._lent_bytes() if self._hardware.device == "cpu" else 0,
+            ram_bytes=self._settings.current.ram_bytes)
+        works = {work.pid: work for work in self._works.values() if work.pid}
+        own = private_bytes([os.getpid()])
+        found = over_limit(sum(own.values()), private_bytes(works), limits)
+        if found is not None:
+            pid, error = found
+            works[pid].give_up(error)
+
+    def _rates(self) -> Rates:
+        """The owner's, for traffic beyond the local network."""
+        limits = self._settings.current.limits
+        return Rates(limits.upload_bytes_per_s, limits.download_bytes_per_s)
 
     def _executor_pids(self) -> list[int]:
         """Ids of the processes that compute; asked for in a thread."""
@@ -375,7 +414,7 @@ class Daemon:
         """Listen for other peers."""
         guard = Guard(PEER_PERMISSIONS, self._credentials.network_id)
         server = grpc.aio.server(interceptors=(guard,), options=SERVER_OPTIONS)
-        links = LinkServer(self._link_of, self._probes.may)
+        links = LinkServer(self._link_of, self._may_probe, self._meter)
         server.add_generic_rpc_handlers((links.handler(),))
         self._around.keeper.server.add_to(server)
         host, port = self._parts.settings.listen_host, self._parts.settings.listen_port
@@ -402,10 +441,15 @@ class Daemon:
         return with_port(
             told or outward_host(self._credentials.broker_address), self._tensor_port)
 
+    def _may_probe(self, peer_id: PeerId) -> bool:
+        self._reached_by.add(peer_id)
+        return self._probes.may(peer_id)
+
     def _link_of(self, job_id: JobId, peer_id: PeerId, token: int) -> Link | None:
         """The link of the newest lease, as an older one of the same job may still be closing."""
         for work in reversed(self._works.values()):
             if work.job_id == job_id and (link := work.link_with(peer_id, token)) is not None:
+                self._reached_by.add(peer_id)
                 return link
         return None
 
@@ -437,8 +481,11 @@ class Daemon:
                 "broker": self._credentials.broker_address,
                 "connected": self._is_connected,
                 "tensor_address": self._tensor_address,
+                "reached_by": sorted(self._reached_by),
                 "wish_id": self._owner.wish_id,
-                **what_is_allowed(self._owner.allowance),
+                **what_is_allowed(self._owner.allowance, self._owner.readings),
+                "traffic": {
+                    **asdict(self._meter.total), "month_bytes": self._books.month_bytes()},
                 **what_is_held(
                     self._core.state, self._around.keeper.held(), self._clock.now_ns()),
             }
@@ -447,4 +494,5 @@ class Daemon:
             )
             await self._keep_learnt()
             self._around.vitals.sample()
+            self._watch_memory()
             await self._owner.news(STATUS_INTERVAL_S)

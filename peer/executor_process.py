@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from homespun.errors import Code, HomespunError
+from peer.devices import device_memory_bytes
 from peer.executor.messages import Message, Started, decode
 from peer.executor.pipe import PAYLOAD_BYTES_MAX, control_frame, header_bytes
 from peer.frames import FIXED_BYTES, Frame, Kind, decode_header, encode_header
@@ -74,8 +75,17 @@ class ExecutorProcess:
         device: str,
         threads: int,
         listener: Listener,
+        memory_bytes: int = 0,
     ) -> ExecutorProcess:
         """Start a child and its reader and writer.
+
+        Args:
+            executor: a name of `peer.executor.installed.NAMES`.
+            device: `cpu` or `cuda:N`.
+            threads: for computing.
+            listener: takes what it says.
+            memory_bytes: of a GPU that it may take at most, kept by the framework's allocator; 0
+                for all of it.
 
         Raises:
             HomespunError: EXECUTOR_DIED, the system starts no process.
@@ -84,13 +94,14 @@ class ExecutorProcess:
             # -P: the folder that the daemon was started in must not hide our packages.
             sys.executable, "-P", "-m", "peer.executor.child",
             "--executor", executor, "--device", device, "--threads", str(threads),
+            "--memory-bytes", str(memory_bytes),
         ]
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env=_environment(threads),
+                env=_environment(executor, device, threads, memory_bytes),
             )
         except OSError as error:
             raise HomespunError(
@@ -233,7 +244,18 @@ def _look_at(future: asyncio.Future[None]) -> None:
         future.exception()
 
 
-def _environment(threads: int) -> dict[str, str]:
-    """The child's environment: thread pools are sized before the frameworks load."""
+def _environment(
+    executor: str, device: str, threads: int, memory_bytes: int
+) -> dict[str, str]:
+    """The child's environment: thread pools are sized before the frameworks load.
+
+    So is the share of a GPU that JAX takes, which it takes at once unless it is told otherwise.
+    """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**os.environ, **dict.fromkeys(names, str(threads))}
+    environment = {**os.environ, **dict.fromkeys(names, str(threads))}
+    if executor == "jax" and memory_bytes and device.startswith("cuda:"):
+        total_bytes = device_memory_bytes(device)
+        if total_bytes:
+            environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = (
+                f"{min(1.0, memory_bytes / total_bytes):.4f}")
+    return environment

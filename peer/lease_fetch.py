@@ -17,6 +17,7 @@ from homespun.v1 import blobs_pb2_grpc
 from ir.segment import BoundaryKind, Segment
 from peer.blob_cache import BlobCache
 from peer.executor.messages import Column, Load, TensorFile
+from peer.metering import UNMETERED, Route
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +62,8 @@ def needed_blobs(spec: JobSpec, segment: Segment) -> Mapping[str, int]:
 
 
 async def fetch(
-    blobs: Mapping[str, int], cache: BlobCache, open_channel: Callable[[], grpc.aio.Channel]
+    blobs: Mapping[str, int], cache: BlobCache, open_channel: Callable[[], grpc.aio.Channel],
+    route: Route = UNMETERED,
 ) -> None:
     """Download what the cache lacks; a full disk first gives up what no lease holds.
 
@@ -69,23 +71,25 @@ async def fetch(
         blobs: digest to size in bytes; held in the cache by the caller.
         cache: where to.
         open_channel: opens an mTLS channel to the broker.
+        route: meters what comes.
 
     Raises:
         HomespunError: DISK_FULL when the disk is too small all the same; what the transfer raises.
     """
     await asyncio.to_thread(cache.make_room, _missing_bytes(blobs, cache))
     try:
-        await _download(blobs, cache, open_channel)
+        await _download(blobs, cache, open_channel, route)
     except HomespunError as error:
         if error.code is not Code.DISK_FULL:
             raise
         log.warning("cache_emptied", reason=error.message)
         await asyncio.to_thread(cache.clear)
-        await _download(blobs, cache, open_channel)
+        await _download(blobs, cache, open_channel, route)
 
 
 async def _download(
-    blobs: Mapping[str, int], cache: BlobCache, open_channel: Callable[[], grpc.aio.Channel]
+    blobs: Mapping[str, int], cache: BlobCache, open_channel: Callable[[], grpc.aio.Channel],
+    route: Route,
 ) -> None:
     gate = asyncio.Semaphore(FETCHES_AT_ONCE)
     async with open_channel() as channel:
@@ -93,7 +97,7 @@ async def _download(
 
         async def fetch_one(digest: str, size_bytes: int) -> None:
             async with gate:
-                await download_aio(stub, digest, size_bytes, cache.store)
+                await download_aio(stub, digest, size_bytes, cache.store, pace=route.received)
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -30,6 +30,7 @@ from ir.segment import LEAD
 from peer.boundary_log import BoundaryLog
 from peer.core import commands as do
 from peer.core import events as ev
+from peer.core.events import TaskKind
 from peer.diagnosis import diagnose
 from peer.executor.messages import (
     Done,
@@ -49,6 +50,7 @@ from peer.executor_process import ExecutorProcess, Listener
 from peer.frames import Frame, Kind, opaque_frame
 from peer.lease_fetch import fetch, load_request, needed_blobs
 from peer.links import Link, Traffic
+from peer.metering import Meter
 from peer.neighbours import Neighbours
 from peer.snapshot_work import SnapshotWork
 from peer.snapshots.keeper import Kept
@@ -85,6 +87,8 @@ class Surroundings(StandbyParts):
             direction; gives the corrections that follow.
         vitals: of the machine, to diagnose failures by.
         duty: share of the time that the device may work, above 0 to 1.
+        meter: counts and holds what goes between peers.
+        book: takes job, operations and seconds of each task that has ended.
     """
 
     peer_id: str
@@ -93,6 +97,8 @@ class Surroundings(StandbyParts):
     learn: Callable[[tuple[WorkSeconds, ...], Mapping[str, float]], tuple[Correction, ...]]
     vitals: VitalsLog
     duty: Callable[[], float]
+    meter: Meter
+    book: Callable[[str, int, float], None]
 
 
 def rest_after(task_s: float, duty: float) -> float:
@@ -129,6 +135,7 @@ class LeaseWork:
         self._arrived = 0
         self._times = TimeSheet()
         self._predicted: tuple[WorkSeconds, ...] = ()
+        self._flops: Mapping[TaskKind, int] = {}
         self._cpu_before_s = time.process_time()
         self._overdue: asyncio.TimerHandle | None = None
         self._task_s = 0.0
@@ -204,6 +211,10 @@ class LeaseWork:
         process, self._process = self._process, None
         if process is not None:
             self._ending = asyncio.create_task(process.close())
+
+    def give_up(self, error: HomespunError) -> None:
+        """The daemon ends the lease: its process broke a limit."""
+        self._break(error)
 
     def run_task(self, command: do.RunTask) -> None:
         """Hand a task to the executor; the answer comes as a message.
@@ -296,10 +307,11 @@ class LeaseWork:
         prepared = await around.standbys.take(self.job_id, self._program.index)
         around.standbys.release(self.job_id, self._program.index)
         self._process = await self._executor(prepared)
+        route = await around.broker_route(self.job_id)
         try:
             async with asyncio.TaskGroup() as group:
                 snapshot = group.create_task(self._fetch_snapshot())
-                group.create_task(fetch(blobs, around.cache, around.broker_channel))
+                group.create_task(fetch(blobs, around.cache, around.broker_channel, route))
         except* HomespunError as failures:
             raise failures.exceptions[0] from None
         self._snapshot_path = snapshot.result()
@@ -322,7 +334,7 @@ class LeaseWork:
             return prepared.process
         around = self._around
         return await ExecutorProcess.start(
-            around.executor, around.device, around.threads, listener)
+            around.executor, around.device, around.threads, listener, around.lent_bytes())
 
     async def _fetch_snapshot(self) -> Path | None:
         """Have the snapshot that the lease begins with on this disk."""
@@ -338,6 +350,8 @@ class LeaseWork:
     async def _loaded(self, message: Loaded) -> None:
         """The segment is compiled; at a later position its state comes from the snapshot."""
         self._predicted = message.predicted
+        self._flops = {
+            TaskKind.FORWARD: message.forward_flops, TaskKind.BACKWARD: message.backward_flops}
         if self._snapshot_path is None:
             self._post(ev.SegmentLoaded)
             return
@@ -365,10 +379,12 @@ class LeaseWork:
         """Put the result into the broker's store; hours of training wait for a broker's return."""
         path = self._result_path
         digest = await asyncio.to_thread(digest_of, path)
+        route = await self._around.broker_route(self.job_id)
         while True:
             try:
                 async with self._around.broker_channel() as channel:
-                    await upload_aio(blobs_pb2_grpc.BlobServiceStub(channel), digest, path)
+                    stub = blobs_pb2_grpc.BlobServiceStub(channel)
+                    await upload_aio(stub, digest, path, pace=route.sent)
                 break
             except HomespunError as error:
                 if error.code not in UPLOAD_WAITS:
@@ -489,6 +505,7 @@ class LeaseWork:
     def _count(self, done: Done) -> None:
         now_s = time.perf_counter()
         self._task_s = done.compute_s
+        self._around.book(self.job_id, self._flops.get(done.task.kind, 0), done.compute_s)
         if self._times.end(done.task.kind, done.compute_s, done.cpu_s, now_s):
             self._cpu_before_s = time.process_time()
         pace_s = self._times.pace_s(
@@ -546,6 +563,7 @@ class LeaseWork:
             on_lost=self._on_lost,
             on_broken=self._on_broken,
             log=BoundaryLog(self._around.scratch / f"{self._name}.log", self._position),
+            meter=self._around.meter,
         )
 
     def _blamed(self, message: Failed) -> str:

@@ -21,6 +21,7 @@ from peer.boundary_log import BoundaryLog
 from peer.core.events import Member
 from peer.frames import Frame
 from peer.links import Link, LinkSettings, Traffic, dial
+from peer.metering import UNMETERED, Meter, Route
 from peer.routes import Routes
 
 log = structlog.get_logger(__name__)
@@ -87,6 +88,7 @@ class Neighbours:
         on_lost: Callable[[Member, HomespunError], None],
         on_broken: Callable[[str, HomespunError], None],
         log: BoundaryLog,
+        meter: Meter | None = None,
     ) -> None:
         """Prepare; `set_members` makes links.
 
@@ -101,7 +103,9 @@ class Neighbours:
             on_lost: told when a member cannot be reached, or not be served.
             on_broken: told when a member did what no correct one does.
             log: of what is sent.
+            meter: counts and holds what goes and comes; None for neither.
         """
+        self._meter = meter
         self._job_id, self._local_id = job_id, local_id
         self._segment, self._token, self._with_lead = segment, token, with_lead
         self._open_channel = open_channel
@@ -162,8 +166,11 @@ class Neighbours:
             tokens=(self._token, member.token),
         )
         if self._local_id < peer_id:
-            dial(link, lambda: self._open_channel(address, peer_id))
+            dial(link, lambda: self._open_channel(address, peer_id), lambda: self._route(address))
         return link
+
+    async def _route(self, address: str) -> Route:
+        return UNMETERED if self._meter is None else await self._meter.route(address, self._job_id)
 
     async def _take(self, member: Member, link: Link, frame: Frame) -> None:
         """Take a frame, unless its sender has been replaced: then its link is being closed."""

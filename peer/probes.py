@@ -14,6 +14,7 @@ from homespun.errors import Code, HomespunError
 from homespun.ids import PeerId
 from homespun.v1 import session_pb2
 from peer.links import Measurement, measure
+from peer.metering import Meter
 
 log = structlog.get_logger(__name__)
 
@@ -27,9 +28,12 @@ _AGAIN = frozenset({Code.OVERLOADED, Code.NOT_ALLOWED, Code.UNREACHABLE})
 class Probes:
     """A daemon's probes, both ways."""
 
-    def __init__(self, open_channel: Callable[[str, str], grpc.aio.Channel]) -> None:
-        """Probe over channels to (address, peer id)."""
+    def __init__(
+        self, open_channel: Callable[[str, str], grpc.aio.Channel], meter: Meter
+    ) -> None:
+        """Probe over channels to (address, peer id), and have it metered."""
         self._open_channel = open_channel
+        self._meter = meter
         self._turn = asyncio.Lock()
         self._probed_at_s: dict[str, float] = {}
 
@@ -79,4 +83,5 @@ class Probes:
             self._turn,
             self._open_channel(request.tensor_address, request.to_peer) as channel,
         ):
-            return await measure(channel, request.to_peer, request.probe_bytes)
+            route = await self._meter.route(request.tensor_address)
+            return await measure(channel, request.to_peer, request.probe_bytes, route=route)

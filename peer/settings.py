@@ -27,6 +27,7 @@ class PeerSettings:
         name: what people call this machine.
         device: `auto`, `cpu` or `cuda:N`.
         memory_bytes: device memory offered; 0 for the default (half of RAM, 90 % of a GPU).
+        ram_bytes: of the machine's memory for all of this peer's processes; 0 for no limit.
         threads: CPU threads for computing; 0 for the default.
         listen_host, listen_port: where other peers reach this one; port 0 takes a free one.
         advertise: host that is told to others, with a port where a router forwards another one; ""
@@ -44,6 +45,7 @@ class PeerSettings:
     name: str
     device: str = "auto"
     memory_bytes: int = 0
+    ram_bytes: int = 0
     threads: int = 0
     listen_host: str = "0.0.0.0"
     listen_port: int = 0
@@ -103,6 +105,11 @@ class PeerDirectory:
     def status(self) -> Path:
         """What the running daemon last said of itself."""
         return self.root / "status.json"
+
+    @property
+    def ledger(self) -> Path:
+        """What this peer has given."""
+        return self.root / "ledger.db"
 
     @property
     def wish(self) -> Path:

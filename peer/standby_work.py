@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from peer.executor.messages import Failed, Loaded, Message, Unload
 from peer.executor_process import ExecutorProcess, Listener
 from peer.frames import Frame
 from peer.lease_fetch import fetch, load_request, needed_blobs
+from peer.metering import Route
 from peer.snapshots.keeper import SnapshotKeeper
 
 log = structlog.get_logger(__name__)
@@ -51,6 +52,8 @@ class StandbyParts:
         broker_channel: opens an mTLS channel to the broker.
         post: queues an event for the core.
         rates: the device's, as known now.
+        lent_bytes: of the device's memory, to each process that computes.
+        broker_route: the way to the broker for a job's bytes, metered.
     """
 
     executor: str
@@ -62,6 +65,8 @@ class StandbyParts:
     broker_channel: Callable[[], grpc.aio.Channel]
     post: Callable[[ev.AnyEvent], None]
     rates: Callable[[], PeerRates]
+    lent_bytes: Callable[[], int]
+    broker_route: Callable[[str], Awaitable[Route]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +186,8 @@ class Standbys:
         parts = self._parts
         blobs = needed_blobs(command.spec, command.program)
         parts.cache.hold(_holder(key), blobs)
-        await fetch(blobs, parts.cache, parts.broker_channel)
+        route = await parts.broker_route(command.job_id)
+        await fetch(blobs, parts.cache, parts.broker_channel, route)
         await self._have_process()
 
     async def _have_process(self) -> None:
@@ -276,7 +282,8 @@ class Standbys:
             parts = self._parts
             self._process = await ExecutorProcess.start(
                 parts.executor, parts.device, parts.threads, Listener(
-                    on_frame=_no_frame, on_message=self._on_message, on_exit=self._on_exit))
+                    on_frame=_no_frame, on_message=self._on_message, on_exit=self._on_exit),
+                parts.lent_bytes())
 
     async def _end_process(self) -> None:
         process, self._process = self._process, None

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
     from peer.core.state import LeaseRecord, PeerState, StandbyRecord
     from peer.owner.core.allowance import Allowance
+    from peer.owner.core.readings import Readings
     from peer.snapshots.keeper import HeldSnapshot
 
 log = structlog.get_logger(__name__)
 
 STATUS_BYTES_MAX = 1 << 20
+SHOWN_READINGS = (
+    "idle_s", "is_on_battery", "is_metered", "temperature_c", "power_w", "others_share",
+    "free_disk_bytes", "free_memory_bytes")
 START_SLACK_S = 60.0
 """A process that began so long after the note was written is not the one that wrote it."""
 
@@ -49,9 +53,13 @@ def what_is_held(
     }
 
 
-def what_is_allowed(allowance: Allowance) -> dict[str, object]:
+def what_is_allowed(allowance: Allowance, readings: Readings | None) -> dict[str, object]:
     """The part of the note that says what the owner lets this peer do, and why not more."""
+    shown = {} if readings is None else {
+        name: {"value": read.value, "source": read.source, "problem": read.problem}
+        for name in SHOWN_READINGS for read in (getattr(readings, name),)}
     return {
+        "readings": shown,
         "availability": allowance.availability,
         "duty": allowance.duty,
         "reasons": [asdict(reason) for reason in allowance.reasons],

@@ -33,6 +33,8 @@ LONGEST_BACKOFF_S = 5.0
 
 Progress = Callable[[int, int], None]
 """Called with (bytes there, bytes in total) after each chunk."""
+Pace = Callable[[int], Awaitable[None]]
+"""Holds a transfer to a rate: awaited with a number of bytes."""
 
 PASSING = frozenset({
     Code.UNREACHABLE, Code.TIMED_OUT, Code.OVERLOADED, Code.CONFLICT, Code.INTERNAL,
@@ -107,9 +109,10 @@ def upload(
 
 
 async def upload_aio(
-    stub: Any, digest: str, source: Path | bytes, progress: Progress | None = None
+    stub: Any, digest: str, source: Path | bytes, progress: Progress | None = None,
+    pace: Pace | None = None,
 ) -> None:
-    """`upload` for a `grpc.aio` stub."""
+    """`upload` for a `grpc.aio` stub; `pace` is awaited with the size of each chunk before it."""
     size = await asyncio.to_thread(_source_bytes, source)
     attempts = Attempts()
     request = blobs_pb2.StatBlobRequest(digests=[digest])
@@ -120,7 +123,7 @@ async def upload_aio(
             if state.complete:
                 return _report(progress, size, size)
             chunks = _requests(digest, size, source, min(state.stored_bytes, size), progress)
-            answer = await stub.Upload(_in_thread(chunks), timeout=CALL_TIMEOUT_S)
+            answer = await stub.Upload(_in_thread(chunks, pace), timeout=CALL_TIMEOUT_S)
             if answer.complete:
                 return _report(progress, size, size)
             raise _ended_early(digest, answer.stored_bytes, size)
@@ -169,9 +172,10 @@ def download(
 
 
 async def download_aio(
-    stub: Any, digest: str, size_bytes: int, store: BlobStore, progress: Progress | None = None
+    stub: Any, digest: str, size_bytes: int, store: BlobStore, progress: Progress | None = None,
+    pace: Pace | None = None,
 ) -> Path:
-    """`download` for a `grpc.aio` stub."""
+    """`download` for a `grpc.aio` stub; `pace` is awaited with the size of each chunk after it."""
     attempts = Attempts()
     while True:
         state = await asyncio.to_thread(store.stat, digest)
@@ -191,6 +195,8 @@ async def download_aio(
                     offset = await asyncio.to_thread(
                         _store, store, digest, size_bytes, offset, response)
                     attempts.reached(offset)
+                    if pace is not None:
+                        await pace(len(response.data))
                     _report(progress, offset, size_bytes)
             if offset < size_bytes:
                 raise _ended_early(digest, offset, size_bytes)
@@ -244,10 +250,12 @@ def _chunks(source: Path | bytes, offset: int, size: int) -> Iterator[bytes]:
 
 
 async def _in_thread(
-    requests: Iterator[blobs_pb2.UploadBlobRequest],
+    requests: Iterator[blobs_pb2.UploadBlobRequest], pace: Pace | None,
 ) -> AsyncIterator[blobs_pb2.UploadBlobRequest]:
     step: Callable[[], Awaitable[Any]] = lambda: asyncio.to_thread(next, requests, None)  # noqa: E731
     while (request := await step()) is not None:
+        if pace is not None:
+            await pace(len(request.data))
         yield request
 
 

@@ -50,7 +50,7 @@ def current_status(place: PeerDirectory) -> dict[str, Any]:
     said: dict[str, Any] = {
         "name": place.load_settings().name, "leases": [], "standbys": [],
         "snapshots": {"count": 0, "bytes": 0}, "reasons": [], "without_effect": [], "duty": 1.0,
-        "closes_unix_ms": 0, **read_status(place)}
+        "closes_unix_ms": 0, "readings": {}, **read_status(place)}
     said["running"] = daemon_of(said) is not None
     if not said["running"]:
         wish = read_wish(place)

@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--executor", required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--memory-bytes", type=int, default=0)
     arguments = parser.parse_args()
     _ignore_signals()
     replies = _take_standard_output()
@@ -67,7 +68,9 @@ def main() -> None:
     outbox: queue.Queue[Frame] = queue.Queue(WRITE_BEHIND_FRAMES)
     threading.Thread(target=_read, args=(sys.stdin.buffer, inbox), daemon=True).start()
     threading.Thread(target=_write, args=(replies, outbox), daemon=True).start()
-    _Service(outbox, arguments.executor, arguments.device, arguments.threads).serve(inbox)
+    make = functools.partial(
+        create, arguments.executor, arguments.device, arguments.threads, arguments.memory_bytes)
+    _Service(outbox, make).serve(inbox)
 
 
 def _take_standard_output() -> BinaryIO:
@@ -122,11 +125,9 @@ def _write(stream: BinaryIO, outbox: queue.Queue[Frame]) -> None:
 class _Service:
     """Carries out what the daemon asks for: one segment at a time, in one thread."""
 
-    def __init__(
-        self, outbox: queue.Queue[Frame], executor: str, device: str, threads: int
-    ) -> None:
+    def __init__(self, outbox: queue.Queue[Frame], make: Callable[[], Executor]) -> None:
         self._outbox = outbox
-        self._create = functools.partial(create, executor, device, threads)
+        self._create = make
         self._executor: Executor | None = None
         self._work: SegmentWork | None = None
         self._snapshots = SnapshotWriter(self._answer)
@@ -187,8 +188,10 @@ class _Service:
         self._unload()
         self._executor = self._executor or self._create()
         self._work = SegmentWork(request, self._executor)
+        forward_flops, backward_flops = self._work.flops
         self._answer(Loaded(
-            numeric_class=self._executor.numeric_class, predicted=self._work.predicted))
+            numeric_class=self._executor.numeric_class, predicted=self._work.predicted,
+            forward_flops=forward_flops, backward_flops=backward_flops))
 
     def _unload(self) -> None:
         self._snapshots.wait()

@@ -164,10 +164,14 @@ class Loaded:
     Attributes:
         numeric_class: of the executor.
         predicted: what one microbatch should take, by kind of work.
+        forward_flops, backward_flops: operations of one microbatch, as the operators' costs say;
+            what is computed again for backward does not count.
     """
 
     numeric_class: str
     predicted: tuple[WorkSeconds, ...]
+    forward_flops: int = 0
+    backward_flops: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

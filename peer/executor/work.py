@@ -47,6 +47,7 @@ class SegmentWork:
     Attributes:
         owner: whose its snapshots are.
         predicted: what one microbatch should take, by kind of work.
+        flops: of one microbatch's forward, and of its backward.
     """
 
     def __init__(self, request: Load, executor: Executor) -> None:
@@ -76,6 +77,9 @@ class SegmentWork:
         self._check = BoundaryCheck(graph, program.trainable, request.segment.index)
         costs = graph_costs(graph, program.trainable, program.kind)
         self.predicted = work_seconds(costs, program.segment, request.rates, program.training)
+        self.flops = (
+            sum(costs.forward[node].flops for node in program.segment.nodes),
+            sum(costs.backward[node].flops for node in program.segment.nodes))
         self._loaded = executor.load(program, parameters)
         self._position = 0
         self._results = ResultFile(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import grpc
 
@@ -19,28 +19,42 @@ from peer.links.messages import (
     open_stream,
 )
 from peer.links.settings import PROTOCOL_VERSION
+from peer.metering import UNMETERED, Route
+
+RouteOf = Callable[[], Awaitable[Route]]
 
 
-def dial(link: Link, open_channel: Callable[[], grpc.aio.Channel]) -> None:
+async def unmetered() -> Route:
+    """A route that is neither counted nor held."""
+    return UNMETERED
+
+
+def dial(
+    link: Link, open_channel: Callable[[], grpc.aio.Channel], route: RouteOf = unmetered
+) -> None:
     """Dial the other side of `link` until the link ends; returns at once.
 
     Args:
         link: whose remote peer to dial. One side of a link dials, the other accepts.
         open_channel: opens a fresh channel to that peer, verifying who answers. Each attempt has
             its own, so that gRPC's backoff does not add to ours and a renewed certificate is used.
+        route: meters what goes and comes.
     """
+    name = f"link {link.local_id} -> {link.remote_id}: dial"
     link.keep_dialer(asyncio.get_running_loop().create_task(
-        _keep_up(link, open_channel), name=f"link {link.local_id} -> {link.remote_id}: dial"))
+        _keep_up(link, open_channel, route), name=name))
 
 
-async def _keep_up(link: Link, open_channel: Callable[[], grpc.aio.Channel]) -> None:
+async def _keep_up(
+    link: Link, open_channel: Callable[[], grpc.aio.Channel], route: RouteOf
+) -> None:
     settings = link.settings
     now = asyncio.get_running_loop().time
     longest_s = settings.backoff_min_s
     while not link.ended.is_set():
         began_at = now()
         try:
-            await _one_stream(link, open_channel)
+            await _one_stream(link, open_channel, route)
         except HomespunError as error:
             link.stream_ended(error)
         if now() - began_at > settings.backoff_reset_s:
@@ -50,13 +64,16 @@ async def _keep_up(link: Link, open_channel: Callable[[], grpc.aio.Channel]) -> 
         longest_s = min(2 * longest_s, settings.backoff_max_s)
 
 
-async def _one_stream(link: Link, open_channel: Callable[[], grpc.aio.Channel]) -> None:
+async def _one_stream(
+    link: Link, open_channel: Callable[[], grpc.aio.Channel], route: RouteOf
+) -> None:
+    metered = await route()
     channel = open_channel()
     try:
         call = open_stream(channel, EXCHANGE, (
             (JOB_METADATA, link.job_id), (PROTOCOL_METADATA, str(PROTOCOL_VERSION)),
             (LEASE_METADATA, f"{link.tokens[0]}:{link.tokens[1]}")))
-        await link.run(Messages(call, link.remote_id))
+        await link.run(Messages(call, link.remote_id, metered))
         call.cancel()
     finally:
         await channel.close(None)

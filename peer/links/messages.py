@@ -9,6 +9,7 @@ import grpc
 
 from homespun.errors import Code, HomespunError
 from homespun.rpc_errors import error_of
+from peer.metering import UNMETERED, Route
 
 SERVICE = "homespun.v1.TensorService"
 EXCHANGE = f"/{SERVICE}/Exchange"
@@ -52,9 +53,10 @@ def open_stream(
 class Messages:
     """One bidirectional stream of raw messages."""
 
-    def __init__(self, stream: GrpcStream, remote: str) -> None:
+    def __init__(self, stream: GrpcStream, remote: str, route: Route = UNMETERED) -> None:
         self._stream = stream
         self._remote = remote
+        self._route = route
 
     async def read(self) -> bytes | None:
         """The next message, or None when the other side has ended the stream.
@@ -69,14 +71,18 @@ class Messages:
             raise self._broken(error) from error
         except Exception as error:
             raise self._failure(error) from error
-        return message if isinstance(message, bytes) else None
+        if not isinstance(message, bytes):
+            return None
+        await self._route.received(len(message))
+        return message
 
     async def write(self, message: bytes) -> None:
-        """Send one message; waits while the transport is full.
+        """Send one message; waits while the transport is full, or the owner's rate is used up.
 
         Raises:
             HomespunError: UNREACHABLE when the stream broke.
         """
+        await self._route.sent(len(message))
         try:
             await self._stream.write(message)
         except asyncio.CancelledError as error:

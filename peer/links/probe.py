@@ -20,6 +20,7 @@ from peer.frames import Frame, Kind, encode_header, opaque_frame, with_digest
 from peer.links.chunks import Assembler, whole_message
 from peer.links.messages import PROBE, PROTOCOL_METADATA, Messages, open_stream
 from peer.links.settings import PROTOCOL_VERSION
+from peer.metering import UNMETERED, Route
 
 MAX_PROBE_BYTES = 256 << 20
 """Payload that a server takes in one probe."""
@@ -52,7 +53,7 @@ class Measurement:
 
 async def measure(
     channel: grpc.aio.Channel, remote: str, probe_bytes: int = 32 << 20,
-    timeout_s: float = PROBE_TIMEOUT_S,
+    timeout_s: float = PROBE_TIMEOUT_S, route: Route = UNMETERED,
 ) -> Measurement:
     """Measure the path to a peer that runs a `LinkServer`.
 
@@ -64,12 +65,13 @@ async def measure(
         remote: the peer's id, for messages.
         probe_bytes: most payload to send, >= 1; at most `MAX_PROBE_BYTES` is used.
         timeout_s: for everything.
+        route: meters it, so that what is measured is what the owner's rate leaves.
 
     Raises:
         HomespunError: UNREACHABLE, TIMED_OUT, or NOT_ALLOWED when the peer refuses.
     """
     call = open_stream(channel, PROBE, ((PROTOCOL_METADATA, str(PROTOCOL_VERSION)),))
-    burst = _Bursts(Messages(call, remote), remote)
+    burst = _Bursts(Messages(call, remote, route), remote)
     try:
         async with asyncio.timeout(timeout_s):
             await burst.run(0)  # opens the connection

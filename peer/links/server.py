@@ -22,6 +22,7 @@ from peer.links.messages import (
 )
 from peer.links.probe import ProbeServer
 from peer.links.settings import PROTOCOL_VERSION
+from peer.metering import UNMETERED, Meter, Route
 
 TOKENS_LENGTH_MAX = 41
 """Two 64-bit numbers and a colon."""
@@ -36,6 +37,7 @@ class LinkServer:
         self,
         accept: Callable[[JobId, PeerId, int], Link | None],
         accept_probe: Callable[[PeerId], bool] = lambda peer_id: True,
+        meter: Meter | None = None,
     ) -> None:
         """Make the service.
 
@@ -44,8 +46,10 @@ class LinkServer:
                 the job is unknown or that lease is no neighbour in it: the caller is refused, and
                 not told which.
             accept_probe: whether a peer may measure its path to this one.
+            meter: counts and holds what goes and comes; None for neither.
         """
         self._accept = accept
+        self._meter = meter
         self._probes = ProbeServer(accept_probe)
 
     def handler(self) -> grpc.GenericRpcHandler[bytes, bytes]:
@@ -61,14 +65,21 @@ class LinkServer:
             link = self._link(context, peer_id)
         except HomespunError as error:
             await abort(context, error)
-        await link.run(Messages(context, peer_id))
+        route = await self._route(context, link.job_id)
+        await link.run(Messages(context, peer_id, route))
 
     async def _probe(self, requests: object, context: Context) -> None:
         try:
             peer_id = _calling_peer(context)
-            await self._probes.serve(Messages(context, peer_id), peer_id)
+            messages = Messages(context, peer_id, await self._route(context))
+            await self._probes.serve(messages, peer_id)
         except HomespunError as error:
             await abort(context, error)
+
+    async def _route(self, context: Context, job_id: str = "") -> Route:
+        if self._meter is None:
+            return UNMETERED
+        return await self._meter.route(context.peer(), job_id)
 
     def _link(self, context: Context, peer_id: PeerId) -> Link:
         metadata = {key: value for key, value in context.invocation_metadata() or ()}

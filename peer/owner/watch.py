@@ -84,6 +84,11 @@ class OwnerWatch:
         return self._allowance
 
     @property
+    def readings(self) -> Readings | None:
+        """Of the machine, the newest; None before the first."""
+        return self._readings
+
+    @property
     def availability(self) -> Availability:
         """What the peer may do at present."""
         return self._allowance.availability

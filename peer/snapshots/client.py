@@ -13,6 +13,7 @@ from homespun.errors import Code, HomespunError
 from homespun.v1 import snapshots_pb2 as pb
 from homespun.v1 import snapshots_pb2_grpc
 from peer.core.events import Holder
+from peer.metering import UNMETERED, Meter, Route
 from peer.snapshots.line import PROGRESS_TIMEOUT_S, Line
 from peer.snapshots.record import SnapshotKey, SnapshotRecord
 from peer.snapshots.store import SnapshotStore
@@ -34,9 +35,13 @@ class SnapshotClient:
 
     def __init__(
         self, store: SnapshotStore, open_channel: OpenChannel,
-        timeout_s: float = PROGRESS_TIMEOUT_S,
+        timeout_s: float = PROGRESS_TIMEOUT_S, meter: Meter | None = None,
     ) -> None:
-        """Use a store's files; a call that does not move for `timeout_s` ends."""
+        """Use a store's files; a call that does not move for `timeout_s` ends.
+
+        A meter counts and holds what goes and comes.
+        """
+        self._meter = meter
         self.tally = Tally()
         self._store = store
         self._open_channel = open_channel
@@ -81,7 +86,8 @@ class SnapshotClient:
 
         async with self._stub(holder) as stub:
             line: Line[pb.FromSnapshotSender, pb.FromSnapshotReceiver]
-            line = Line(stub.Get(), holder.peer_id, self._timeout_s)
+            route = await self._route(holder, key.job_id)
+            line = Line(stub.Get(), holder.peer_id, self._timeout_s, route)
             request = pb.SnapshotRequest(key=key_message(key), digest=digest)
             await line.write(pb.FromSnapshotReceiver(request=request))
             await receive(line, self._store, expected, "", tally)
@@ -89,8 +95,12 @@ class SnapshotClient:
     async def _put_once(self, record: SnapshotRecord, holder: Holder, tally: Tally) -> None:
         async with self._stub(holder) as stub:
             line: Line[pb.FromSnapshotReceiver, pb.FromSnapshotSender]
-            line = Line(stub.Put(), holder.peer_id, self._timeout_s)
+            route = await self._route(holder, record.key.job_id)
+            line = Line(stub.Put(), holder.peer_id, self._timeout_s, route)
             await send(line, self._store, record, tally)
+
+    async def _route(self, holder: Holder, job_id: str) -> Route:
+        return UNMETERED if self._meter is None else await self._meter.route(holder.address, job_id)
 
     @contextlib.asynccontextmanager
     async def _stub(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from homespun.errors import Code, HomespunError
 from peer.core.events import Holder, SnapshotSource
+from peer.metering import Meter
 from peer.snapshots.client import OpenChannel, SnapshotClient
 from peer.snapshots.erasure import write_shard
 from peer.snapshots.gathering import Gathering
@@ -69,6 +70,7 @@ class SnapshotKeeper:
     def __init__(
         self, root: Path, open_channel: OpenChannel, *, limit_bytes: int = LIMIT_BYTES,
         clock: Callable[[], float] = time.time, timeout_s: float = PROGRESS_TIMEOUT_S,
+        meter: Meter | None = None,
     ) -> None:
         """Read what is on disk (blocking, a few small files for each snapshot).
 
@@ -78,13 +80,14 @@ class SnapshotKeeper:
             limit_bytes: what other peers may put here, all together.
             clock: seconds since the epoch.
             timeout_s: a transfer that does not move for so long ends.
+            meter: counts and holds what goes and comes; None for neither.
 
         Raises:
             HomespunError: BAD_CONFIGURATION if the directory cannot be used.
         """
         self._store = SnapshotStore(root, limit_bytes, clock)
-        self.server = SnapshotServer(self._store, timeout_s)
-        self.client = SnapshotClient(self._store, open_channel, timeout_s)
+        self.server = SnapshotServer(self._store, timeout_s, meter)
+        self.client = SnapshotClient(self._store, open_channel, timeout_s, meter)
 
     def allow(self, limit_bytes: int) -> None:
         """Other peers may put so much here from now on, >= 0; what is here already stays."""

@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError, Message
 
 from homespun.errors import Code, HomespunError
 from homespun.rpc_errors import error_of
+from peer.metering import UNMETERED, Route
 
 PROGRESS_TIMEOUT_S = 20.0
 """A transfer ends when nothing has moved for so long."""
@@ -41,14 +42,18 @@ class Line(Generic[In, Out]):
 
     def __init__(
         self, stream: Stream, remote: str, timeout_s: float = PROGRESS_TIMEOUT_S,
+        route: Route = UNMETERED,
     ) -> None:
         """Wrap a stream.
 
         Args:
             stream: a client's call or a servicer's context.
             remote: the other peer, for messages.
-            timeout_s: the longest that one message may take, > 0.
+            timeout_s: the longest that one message may take, > 0; waiting for the owner's rate
+                comes on top.
+            route: meters what goes and comes.
         """
+        self._route = route
         self.remote = remote
         self._stream = stream
         self._timeout_s = timeout_s
@@ -66,6 +71,7 @@ class Line(Generic[In, Out]):
         if not isinstance(message, Message):
             raise HomespunError(
                 Code.UNREACHABLE, f"{self.remote} ended the transfer early.", peer=self.remote)
+        await self._route.received(message.ByteSize())
         return cast(In, message)
 
     async def write(self, message: Out) -> None:
@@ -74,6 +80,7 @@ class Line(Generic[In, Out]):
         Raises:
             HomespunError: as `read`.
         """
+        await self._route.sent(cast(Message, message).ByteSize())
         await self._moved(self._stream.write(message))
 
     async def _moved(self, step: Awaitable[Moved]) -> Moved:

@@ -59,7 +59,7 @@ async def tell():
             "pid": os.getpid(), "updated_unix_ms": time.time_ns() // 1_000_000,
             "name": "attic", "peer_id": "peer_1", "device": "cpu", "executor": "null",
             "broker": "host:1", "connected": True, "tensor_address": "",
-            "wish_id": watch.wish_id, **what_is_allowed(watch.allowance),
+            "wish_id": watch.wish_id, **what_is_allowed(watch.allowance, watch.readings),
             "leases": [{"job_id": each.job_id, "segment": each.segment, "phase": "running",
                         "steps_done": 3, "waiting_for": "a tensor", "waiting_from": "peer_2",
                         "waiting_s": 4.0} for each in state.leases.values()],

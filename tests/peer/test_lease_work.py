@@ -20,6 +20,8 @@ from peer.core import events as ev
 from peer.core.phases import Mode
 from peer.frames import Kind, opaque_frame, tensor_frame
 from peer.lease_work import LeaseWork, Surroundings
+from peer.links import dialer
+from peer.metering import Meter
 from peer.snapshots.keeper import SnapshotKeeper
 from peer.standby_work import StandbyParts, Standbys
 from peer.vitals import VitalsLog
@@ -39,6 +41,7 @@ class World:
         self.events = asyncio.Queue()
         self.learnt = []
         self.duty = 1.0
+        self.booked = []
         store = BlobStore(tmp_path / "blobs")
         for data in tiny.blobs.values() if filled else ():
             store.put(data)
@@ -51,11 +54,15 @@ class World:
             "cache": BlobCache(store, 1 << 30), "scratch": tmp_path / "results",
             "keeper": SnapshotKeeper(tmp_path / "snapshots", peer_channel),
             "broker_channel": lambda: open_aio_channel(credentials, "127.0.0.1:1"),
-            "post": self.events.put_nowait, "rates": lambda: RATES}
+            "post": self.events.put_nowait, "rates": lambda: RATES,
+            "lent_bytes": lambda: 0, "broker_route": lambda job_id: dialer.unmetered()}
         self.around = Surroundings(
             **shared, peer_id="peer_a", peer_channel=peer_channel, learn=self.learn,
             standbys=Standbys(StandbyParts(**shared)), vitals=VitalsLog(tmp_path),
-            duty=lambda: self.duty)
+            duty=lambda: self.duty, meter=Meter(), book=self.book)
+
+    def book(self, *given):
+        self.booked.append(given)
 
     def learn(self, predicted, typical_s):
         self.learnt.append((predicted, typical_s))
@@ -182,7 +189,7 @@ def test_a_full_disk_gives_up_what_no_lease_holds_and_is_said_so(
         world = World(tmp_path, tiny, peer_network, filled=False)
         unused = world.around.cache.store.put(b"of an older job")
 
-        async def download(stub, digest, size_bytes, store):
+        async def download(stub, digest, size_bytes, store, pace):
             store.append(digest, size_bytes, 0, tiny.blobs[digest])
 
         def full(handle, data):

@@ -17,6 +17,7 @@ from peer.core import commands as do
 from peer.core import events as ev
 from peer.core.events import StandbyLevel
 from peer.executor_process import ExecutorProcess
+from peer.links.dialer import unmetered
 from peer.snapshots.keeper import SnapshotKeeper
 from peer.standby_work import StandbyParts, Standbys, bytes_max
 
@@ -44,7 +45,8 @@ class World:
             executor="null", device="cpu", threads=1, cache=self.cache, scratch=self.scratch,
             keeper=self.keeper,
             broker_channel=lambda: open_aio_channel(credentials, "127.0.0.1:1"),
-            post=self.events.put_nowait, rates=lambda: RATES))
+            post=self.events.put_nowait, rates=lambda: RATES,
+            lent_bytes=lambda: 0, broker_route=lambda job_id: unmetered()))
 
     def command(self, segment, level, token=7, **changes):
         return dataclasses.replace(

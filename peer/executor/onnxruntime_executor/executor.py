@@ -21,12 +21,13 @@ from peer.executor.overheads import measured_overheads
 class OnnxRuntimeExecutor:
     """ONNX Runtime on one device of this process; inference only (docs/adr/0014)."""
 
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, memory_bytes: int = 0) -> None:
         """Choose the device.
 
         Args:
             device: `cpu`, `cuda` or `cuda:<index>`.
             threads: threads of one operator, >= 1.
+            memory_bytes: of a GPU that a session may take at most; 0 for all of it.
 
         Raises:
             HomespunError: BAD_CONFIGURATION if the device is unknown, or this build of the runtime
@@ -34,7 +35,7 @@ class OnnxRuntimeExecutor:
         """
         if threads < 1:
             raise _bad(f"An executor needs at least 1 thread, not {threads}.", threads=threads)
-        self._place = Place(_checked(device), threads)
+        self._place = Place(_checked(device), threads, memory_bytes)
         ort.disable_telemetry_events()
 
     @property

@@ -22,18 +22,22 @@ class Place:
     Attributes:
         device: `cpu` or `cuda:N`.
         threads: threads of one operator, >= 1.
+        memory_bytes: of a GPU that a session may take at most; 0 for all of it.
     """
 
     device: str
     threads: int
+    memory_bytes: int = 0
 
     def providers(self) -> list[str | tuple[str, dict[str, str]]]:
         """Execution providers, the device's own first."""
         if self.device == "cpu":
             return ["CPUExecutionProvider"]
         number = self.device.partition(":")[2]
-        return [("CUDAExecutionProvider", {"device_id": number, "use_tf32": "0"}),
-                "CPUExecutionProvider"]
+        options = {"device_id": number, "use_tf32": "0"}
+        if self.memory_bytes:
+            options["gpu_mem_limit"] = str(self.memory_bytes)
+        return [("CUDAExecutionProvider", options), "CPUExecutionProvider"]
 
     def options(self) -> ort.SessionOptions:
         """Options of a session: reproducible, and quiet when it waits."""

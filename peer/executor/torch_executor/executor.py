@@ -25,12 +25,13 @@ from peer.executor.torch_executor.segment import TorchSegment
 class TorchExecutor:
     """PyTorch on one device of this process."""
 
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, memory_bytes: int = 0) -> None:
         """Set the process up for reproducible work on the device.
 
         Args:
             device: `cpu`, `cuda` or `cuda:<index>`.
             threads: compute threads of the process, >= 1.
+            memory_bytes: of a GPU that torch may take at most; 0 for all of it.
 
         Raises:
             HomespunError: BAD_CONFIGURATION if the device is unknown or absent, or `threads` < 1.
@@ -42,6 +43,7 @@ class TorchExecutor:
         torch.backends.opt_einsum.enabled = False  # its choice of path depends on what is installed
         if self._device.type == "cuda":
             _be_deterministic()
+            _bound_memory(self._device, memory_bytes)
 
     @property
     def numeric_class(self) -> str:
@@ -67,6 +69,13 @@ class TorchExecutor:
         """Compile a segment and place its parameters; see the protocol."""
         with failures(f"Loading segment {program.segment.index}", self._device):
             return TorchSegment(program, parameters, self._device)
+
+
+def _bound_memory(device: torch.device, memory_bytes: int) -> None:
+    """From now on torch's allocator is out of memory at so many bytes."""
+    total_bytes = torch.cuda.get_device_properties(device).total_memory
+    if 0 < memory_bytes < total_bytes:
+        torch.cuda.set_per_process_memory_fraction(memory_bytes / total_bytes, device)
 
 
 def _opened(name: str) -> torch.device:

@@ -43,7 +43,7 @@ class Machine:
         self._directory = directory
         self._moved_bytes = moved_bytes
         self._is_gpu = device.startswith("cuda")
-        self.graphics = GraphicsSensor(device, own_processes) if self._is_gpu else None
+        self._graphics_sensor = GraphicsSensor(device, own_processes) if self._is_gpu else None
         self._metered: tuple[float, Reading[bool]] | None = None
 
     def read(self, limits: OwnerLimits) -> Readings:
@@ -62,12 +62,16 @@ class Machine:
             free_disk_bytes=_if(limits.free_disk_bytes > 0, self._free_disk),
             free_memory_bytes=_if(limits.free_memory_bytes > 0, _free_memory))
 
+    def energy_j(self) -> float | None:
+        """Energy of the device since some moment; None where it cannot be measured."""
+        return None if self._graphics_sensor is None else self._graphics_sensor.energy_j()
+
     def _graphics(self, limits: OwnerLimits) -> GraphicsReadings:
         is_asked = limits.temperature_c > 0 or limits.power_w > 0 or limits.others_percent > 0
-        if self.graphics is not None and is_asked:
-            return self.graphics.read()
+        if self._graphics_sensor is not None and is_asked:
+            return self._graphics_sensor.read()
         nothing: Reading[float] = unread(
-            "it is not read for a processor" if self.graphics is None else NOT_ASKED)
+            "it is not read for a processor" if self._graphics_sensor is None else NOT_ASKED)
         return GraphicsReadings(nothing, nothing, nothing)
 
     def _is_metered(self) -> Reading[bool]:
