@@ -36,10 +36,10 @@ def make_place(network, *, console="", **policy):
 
 
 @contextlib.asynccontextmanager
-async def serving(place):
+async def serving(place, deadline_s=DEADLINE_S):
     """The broker of a directory, running."""
     broker = BrokerServer.open(place)
-    async with asyncio.timeout(DEADLINE_S):
+    async with asyncio.timeout(deadline_s):
         task = asyncio.create_task(broker.serve())
         try:
             while broker.driver.changes == 0:

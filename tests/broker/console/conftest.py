@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from tests.broker.console.browser import Browser
-from tests.broker.live_broker import free_ports, make_place, serving, until
+from tests.broker.live_broker import DEADLINE_S, free_ports, make_place, serving, until
 
 
 @contextlib.asynccontextmanager
-async def console_of(place):
+async def console_of(place, deadline_s=DEADLINE_S):
     """The broker of a directory with its console, which has come up."""
-    async with serving(place) as broker:
+    async with serving(place, deadline_s) as broker:
         await until(lambda: broker.console._door is not None)
         origin = broker.console.door().origin
 
