@@ -19,7 +19,13 @@ _COMMANDS = {
     "leave": "peer.cli.availability:leave",
     "set": "peer.cli.settings:set_one",
     "get": "peer.cli.settings:get",
+    "check": "peer.cli.check:check",
+    "netcheck": "peer.cli.check:netcheck",
     "rates": "peer.cli.rates:rates",
+    "top": "peer.cli.top:top",
+    "bundle": "peer.cli.bundle:bundle",
+    "earnings": "peer.cli.earnings:earnings",
+    "service": "peer.cli.service:service",
 }
 
 

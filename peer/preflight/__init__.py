@@ -1,0 +1,1 @@
+"""Looking before lending: what a machine has, what is required, and what to do about it."""

@@ -1,0 +1,131 @@
+"""Services: the text each system is told, what systemd says of it, and that nothing is left."""
+
+import plistlib
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import pytest
+
+from homespun.errors import Code, HomespunError
+from peer.service import installation
+from peer.service.definition import LABEL, NAME, Definition, launchd_path, systemd_path
+from peer.service.installation import Ran
+from peer.service.texts import launchd_plist, systemd_unit, windows_task
+
+GOLDEN = Path(__file__).parent / "golden"
+HOME = PurePosixPath("/home/ada")
+
+
+def linux(is_system=False, **changes):
+    fields = {
+        "python": HOME / "venv/bin/python", "directory": HOME / "peer", "is_system": is_system,
+        "user": "ada", **changes}
+    return Definition(**fields)
+
+
+def windows(is_system=False):
+    return Definition(
+        python=PureWindowsPath(r"C:\Program Files\Python\python.exe"),
+        directory=PureWindowsPath(r"C:\Users\Ada Byron\peer"), is_system=is_system,
+        user=r"ATTIC\ada")
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("user.service", systemd_unit(linux())), ("system.service", systemd_unit(linux(True))),
+    ("user.plist", launchd_plist(linux())), ("system.plist", launchd_plist(linux(True))),
+    ("user.xml", windows_task(windows())), ("system.xml", windows_task(windows(True)))])
+def test_the_text_is_the_one_that_was_looked_at(name, text, request):
+    assert (GOLDEN / name).read_text(encoding="utf-8") == text
+
+
+def test_names_with_spaces_and_signs_stay_one_word():
+    odd = linux(directory=PurePosixPath('/data/my "peer" 100% $HOME'), user="")
+    line = next(line for line in systemd_unit(odd).splitlines() if line.startswith("ExecStart="))
+    assert line.endswith(r'"/data/my \"peer\" 100%% $$HOME"')
+    plist = plistlib.loads(launchd_plist(linux(directory=PurePosixPath("/a & <b>"))).encode())
+    assert plist["ProgramArguments"][-1] == "/a & <b>"
+    task = ElementTree.fromstring(windows_task(windows()).partition("\n")[2])
+    namespace = {"t": "http://schemas.microsoft.com/windows/2004/02/mit/task"}
+    assert task.find(".//t:Arguments", namespace).text.endswith(r'--dir "C:\Users\Ada Byron\peer"')
+
+
+@pytest.mark.parametrize("is_system", [False, True])
+def test_launchd_reads_its_list(is_system):
+    plist = plistlib.loads(launchd_plist(linux(is_system)).encode())
+    assert plist["Label"] == LABEL
+    assert plist["ProgramArguments"][0] == "/home/ada/venv/bin/python"
+    assert plist["ExitTimeOut"] == 45
+    assert plist.get("UserName") == ("ada" if is_system else None)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+@pytest.mark.parametrize("is_system", [False, True])
+def test_systemd_finds_nothing_wrong(tmp_path, is_system):
+    definition = Definition(
+        python=Path(sys.executable), directory=tmp_path / "my peer", is_system=is_system,
+        user="root")
+    unit = tmp_path / f"{NAME}.service"
+    unit.write_text(systemd_unit(definition), encoding="utf-8")
+    mode = "--system" if is_system else "--user"
+    done = subprocess.run(
+        ["systemd-analyze", mode, "verify", "--man=no", str(unit)], capture_output=True,
+        text=True, timeout=60, check=False,
+        env={"XDG_RUNTIME_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"})
+    assert [line for line in done.stderr.splitlines() if NAME in line] == []
+
+
+def test_paths():
+    assert str(systemd_path(HOME, "", False)) == (
+        "/home/ada/.config/systemd/user/homespun-peer.service")
+    assert str(systemd_path(HOME, "/cfg", False)) == "/cfg/systemd/user/homespun-peer.service"
+    assert str(systemd_path(HOME, "/cfg", True)) == "/etc/systemd/system/homespun-peer.service"
+    assert str(launchd_path(HOME, False)) == (
+        "/home/ada/Library/LaunchAgents/org.homespun.peer.plist")
+
+
+class System:
+    """Commands that are run, and how they end."""
+
+    def __init__(self, failing=""):
+        self.commands, self.failing = [], failing
+
+    def run(self, command):
+        self.commands.append(command)
+        return Ran(1, "no") if self.failing and self.failing in command else Ran(0, "")
+
+
+@pytest.mark.parametrize("system", ["linux", "darwin", "win32"])
+def test_install_and_uninstall_leave_nothing(tmp_path, monkeypatch, system):
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr(installation, "task_path", lambda directory: tmp_path / "task.xml")
+    definition = linux()
+    plan = installation.plan_for(definition, system, tmp_path, 1000)
+    calls = System()
+    installation.install(plan, calls.run)
+    assert plan.path.read_text(encoding=plan.encoding) == plan.text
+    assert calls.commands == list(plan.install)
+    installation.install(plan, calls.run)  # again changes nothing
+    assert installation.uninstall(plan, calls.run)
+    assert calls.commands[-len(plan.uninstall):] == list(plan.uninstall)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not installation.uninstall(plan, calls.run)
+
+
+def test_a_manager_that_refuses_is_quoted_and_nothing_stays(tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    plan = installation.plan_for(linux(), "linux", tmp_path, 1000)
+    with pytest.raises(HomespunError) as caught:
+        installation.install(plan, System("enable").run)
+    assert caught.value.code is Code.CONFLICT
+    assert "enable --now homespun-peer.service` ended with 1: no" in caught.value.message
+    assert not plan.path.exists()
+
+
+def test_a_system_that_is_not_known_and_commands_that_are_not_there():
+    with pytest.raises(HomespunError, match="plan9"):
+        installation.plan_for(linux(), "plan9", Path("/"), 0)
+    assert installation.run_command(("homespun-has-no-such-program",)).exit_code == 127
+    assert installation.run_command((sys.executable, "-c", "print('hello')")) == Ran(0, "hello")
