@@ -37,6 +37,17 @@ def test_errors_page_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     assert written == errors_doc.errors_page(), "run: make docs"
 
 
+def test_schemas_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import schemas_doc
+
+    fresh = {f"{name}.json": schemas_doc.text_of(schema)
+             for name, schema in schemas_doc.schemas().items()}
+    committed = {path.name: path.read_text(encoding="utf-8")
+                 for path in (ROOT / "docs" / "schemas").iterdir()}
+    assert committed == fresh, "run: make docs"
+
+
 def test_every_error_code_has_a_row() -> None:
     from homespun.errors import CATALOG, Code
 

@@ -1,0 +1,104 @@
+"""What `--json` prints is what docs/schemas says, of every command that has it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from jsonschema import Draft202012Validator
+from structlog.testing import capture_logs
+
+from broker.cli import cli
+from broker.core import views
+from homespun.v1 import session_pb2
+from tests.broker.live_broker import free_ports, make_place, serving, until
+from tests.broker.test_operator_service import first_to_hear, peers, submit
+
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+COMMANDS = {
+    "init": ["init", "{new}"],
+    "peers": ["peers"],
+    "drain": ["drain", "peer_a", "--deadline", "10m"],
+    "backups": ["backups"],
+    "jobs": ["jobs"],
+    "job": ["job", "{job}"],
+    "timeline": ["timeline", "{job}"],
+    "events": ["events"],
+    "audit": ["audit"],
+    "keys create": ["keys", "create"],
+    "keys list": ["keys", "list"],
+    "console link": ["console", "link"],
+}
+"""Every command with `--json` -> how it is called."""
+
+
+def strict(schema):
+    """The same schema, by which a field that it does not name is wrong."""
+    if isinstance(schema, dict):
+        closed = {"additionalProperties": False} if "properties" in schema else {}
+        return {key: strict(value) for key, value in schema.items()} | closed
+    return [strict(each) for each in schema] if isinstance(schema, list) else schema
+
+
+def problems(text):
+    """What is wrong with a document, by the committed schema of the name that it gives."""
+    document = json.loads(text)
+    schema = json.loads((SCHEMAS / f"{document['schema']}.json").read_text(encoding="utf-8"))
+    found = Draft202012Validator(strict(schema)).iter_errors(document)
+    return [f"{error.json_path}: {error.message}" for error in found]
+
+
+def test_every_command_with_json_is_tried():
+    found = set()
+
+    def walk(command, path):
+        if isinstance(command, click.Group):
+            for name in command.list_commands(click.Context(command)):
+                walk(command.get_command(click.Context(command), name), [*path, name])
+        elif any(parameter.name == "as_json" for parameter in command.params):
+            found.add(" ".join(path))
+
+    walk(cli, [])
+    assert found == set(COMMANDS)
+
+
+def test_what_is_printed_is_what_the_schema_says(network, tmp_path):
+    (port,) = free_ports(1)
+    place = make_place(
+        network, console=f"127.0.0.1:{port}", reconnect_grace_ms=100, lease_ttl_ms=600_000)
+
+    async def scenario():
+        async with serving(place) as broker, peers(network, broker, "a", "b") as both:
+            job_id = await submit(broker)
+            holder, _, assigned = await first_to_hear("assign", *both)
+            await holder.reports(job_id, assigned.token, ready=session_pb2.SegmentReady())
+            await until(lambda: views.job(broker.driver.core, job_id).state == "running")
+            await until(lambda: views.backup_view(broker.driver.core.state)[0].standbys)
+            for name, arguments in COMMANDS.items():
+                filled = [each.format(job=job_id, new=tmp_path / "new") for each in arguments]
+                where = [] if name == "init" else ["--dir", str(place.root)]
+                done = await asyncio.to_thread(
+                    CliRunner().invoke, cli, [*filled, "--json", *where], catch_exceptions=False)
+                assert done.exit_code == 0, (name, done.output)
+                lines = done.stdout.splitlines()
+                assert lines, name
+                assert [problems(line) for line in lines] == [[]] * len(lines), name
+
+    with capture_logs():  # the broker's own lines are not the commands'
+        asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ({"entries": None}, "$.entries"),
+    ({"extra": 1}, "extra"),
+    ({"schema_version": 2}, "$.schema_version"),
+])
+def test_a_document_that_is_another_is_seen(change, told):
+    document = {"schema": "audit", "schema_version": 1, "entries": []}
+    assert problems(json.dumps(document)) == []
+    (problem,) = problems(json.dumps(document | change))
+    assert told in problem
