@@ -15,6 +15,7 @@ import structlog
 
 from broker.core import commands as do
 from broker.core.events import AvailabilityChanged
+from broker.core.no_work import NoWorkReason
 from broker.rpc.command_codec import PeerCommand, message_of
 from homespun.errors import Code, HomespunError
 from homespun.v1 import session_pb2
@@ -34,6 +35,7 @@ class Session:
         probes: peers to which this one was asked to measure its link, and has not yet.
         transfers_at_s: neighbour -> when this one last told how fast its transfers were.
         availability: what its owner said last on this stream; None for nothing yet.
+        no_work: why it runs nothing, as it was told last.
     """
 
     def __init__(self, peer_id: str, session_id: str) -> None:
@@ -42,6 +44,7 @@ class Session:
         self.probes: set[str] = set()
         self.transfers_at_s: dict[str, float] = {}
         self.availability: AvailabilityChanged | None = None
+        self.no_work: tuple[NoWorkReason, ...] = ()
         self._outbox: deque[session_pb2.BrokerMessage] = deque()
         self._wake = asyncio.Event()
 

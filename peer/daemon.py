@@ -60,6 +60,7 @@ from peer.session_codec import (
     held_leases,
     held_snapshots,
     held_standbys,
+    no_work_of,
     progress_of,
     report_message,
     traffic_message,
@@ -125,6 +126,7 @@ class Daemon:
         self._probes = Probes(self._peer_channel, self._meter)
         self._is_connected = False
         self._reached_by: set[str] = set()
+        self._no_work: list[dict[str, object]] = []
         self._settings = LiveSettings(
             parts.directory, parts.settings, parts.overrides, self._settings_changed)
         self._machine = Machine(
@@ -299,6 +301,9 @@ class Daemon:
         if message.WhichOneof("body") == "measure_link":
             self._work.create_task(self._probes.measure(message.measure_link, self._session.send))
             return
+        if message.WhichOneof("body") == "no_work":
+            self._no_work = no_work_of(message.no_work)
+            return
         event = event_of(message, at_ns=0)
         if event is not None:
             self._post(event)
@@ -311,6 +316,7 @@ class Daemon:
     def on_disconnected(self, reason: str) -> None:
         """The stream has ended."""
         self._is_connected = False
+        self._no_work = []
         log.warning("disconnected", reason=reason)
         self._post(ev.BrokerDisconnected(at_ns=0))
 
@@ -482,6 +488,7 @@ class Daemon:
                 "connected": self._is_connected,
                 "tensor_address": self._tensor_address,
                 "reached_by": sorted(self._reached_by),
+                "no_work": self._no_work,
                 "wish_id": self._owner.wish_id,
                 **what_is_allowed(self._owner.allowance, self._owner.readings),
                 "traffic": {

@@ -21,6 +21,8 @@ HELD_SNAPSHOTS_MAX = 1_024
 """Snapshots that a registration names."""
 HOLDERS_MAX = 255
 """Of one snapshot: so many different shards there can be."""
+NO_WORK_REASONS_MAX = 16
+NO_WORK_CHARACTERS_MAX = 500
 
 
 def event_of(message: session_pb2.BrokerMessage, at_ns: int) -> ev.AnyEvent | None:
@@ -62,6 +64,14 @@ def event_of(message: session_pb2.BrokerMessage, at_ns: int) -> ev.AnyEvent | No
                 position=complete.position,
             )
     return None
+
+
+def no_work_of(said: session_pb2.NoWork) -> list[dict[str, object]]:
+    """Why this peer runs nothing, as the broker says it; bounded, as it is kept and shown."""
+    return [
+        {"rule": each.rule[:NO_WORK_CHARACTERS_MAX], "jobs": max(0, each.jobs),
+         "text": each.text[:NO_WORK_CHARACTERS_MAX], "change": each.change[:NO_WORK_CHARACTERS_MAX]}
+        for each in said.reasons[:NO_WORK_REASONS_MAX]]
 
 
 def _stand_by(asked: session_pb2.StandBy, at_ns: int) -> ev.StandByReceived:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from broker.core.audit import AuditEntry
 from broker.core.event_log import LineFilter, LogLine
 from broker.core.machine import Broker
+from broker.core.no_work import standing_reasons
 from broker.core.readiness import LEVELS
 from broker.core.state import JobState, PeerRecord, PeerState
 from broker.core.timeline import Span
@@ -112,13 +113,7 @@ def why_idle(broker: Broker, peer_id: str) -> tuple[str, ...]:
         return ()
     if peer.state is not PeerState.LIVE:
         return (f"It is {peer.state}: {peer.trouble}.",)
-    reasons = []
-    if peer.is_pending:
-        reasons.append("It waits for an operator to admit it.")
-    if peer.is_drained:
-        reasons.append("An operator drains it.")
-    if peer.availability != "open":
-        reasons.append(f"Its owner has it {peer.availability}.")
+    reasons = [each.text for each in standing_reasons(peer)]
     if not state.unfinished:
         reasons.append("No job waits or runs.")
     for job in state.unfinished.values():

@@ -15,6 +15,7 @@ from broker.core import views
 from broker.core.limits import MAX_HELD_LEASES
 from broker.driver import Driver
 from broker.rpc.bounds import shown
+from broker.rpc.no_work_desk import NoWorkDesk, no_work_message
 from broker.rpc.report_codec import report_event
 from broker.rpc.session_codec import (
     availability_changed,
@@ -48,6 +49,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         self._driver = driver
         self._sessions = sessions
         self._telemetry = telemetry
+        self._desk = NoWorkDesk(lambda: driver.core.state)
 
     async def Connect(  # noqa: N802 - the name is the schema's
         self, request_iterator: AsyncIterator[session_pb2.PeerMessage], context: Context
@@ -113,6 +115,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
             match message.WhichOneof("body"):
                 case "heartbeat":
                     self._heartbeat(peer_id, message.heartbeat)
+                    self._tell_no_work(session)
                     for transfers in fresh_transfers(session, message.heartbeat):
                         await self._driver.post(transfers)
                 case "report":
@@ -141,6 +144,12 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
         if event != session.availability:
             session.availability = event
             await self._driver.post(event)
+
+    def _tell_no_work(self, session: Session) -> None:
+        news = self._desk.news_for(session.peer_id, session.no_work)
+        if news is not None:
+            session.no_work = news
+            session.put(no_work_message(news))
 
     def _heartbeat(self, peer_id: str, beat: session_pb2.Heartbeat) -> None:
         held = self._driver.held_by(peer_id)

@@ -370,7 +370,7 @@ class SegmentReleased(_message.Message):
     def __init__(self) -> None: ...
 
 class BrokerMessage(_message.Message):
-    __slots__ = ("welcome", "reports_durable", "assign", "start", "revoke", "measure_link", "goodbye", "stand_by", "snapshot_plan", "snapshot_complete")
+    __slots__ = ("welcome", "reports_durable", "assign", "start", "revoke", "measure_link", "goodbye", "stand_by", "snapshot_plan", "snapshot_complete", "no_work")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     REPORTS_DURABLE_FIELD_NUMBER: _ClassVar[int]
     ASSIGN_FIELD_NUMBER: _ClassVar[int]
@@ -381,6 +381,7 @@ class BrokerMessage(_message.Message):
     STAND_BY_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_PLAN_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    NO_WORK_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     reports_durable: ReportsDurable
     assign: AssignSegment
@@ -391,7 +392,8 @@ class BrokerMessage(_message.Message):
     stand_by: StandBy
     snapshot_plan: SnapshotPlan
     snapshot_complete: SnapshotComplete
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., reports_durable: _Optional[_Union[ReportsDurable, _Mapping]] = ..., assign: _Optional[_Union[AssignSegment, _Mapping]] = ..., start: _Optional[_Union[StartJob, _Mapping]] = ..., revoke: _Optional[_Union[RevokeSegment, _Mapping]] = ..., measure_link: _Optional[_Union[MeasureLink, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., stand_by: _Optional[_Union[StandBy, _Mapping]] = ..., snapshot_plan: _Optional[_Union[SnapshotPlan, _Mapping]] = ..., snapshot_complete: _Optional[_Union[SnapshotComplete, _Mapping]] = ...) -> None: ...
+    no_work: NoWork
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., reports_durable: _Optional[_Union[ReportsDurable, _Mapping]] = ..., assign: _Optional[_Union[AssignSegment, _Mapping]] = ..., start: _Optional[_Union[StartJob, _Mapping]] = ..., revoke: _Optional[_Union[RevokeSegment, _Mapping]] = ..., measure_link: _Optional[_Union[MeasureLink, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., stand_by: _Optional[_Union[StandBy, _Mapping]] = ..., snapshot_plan: _Optional[_Union[SnapshotPlan, _Mapping]] = ..., snapshot_complete: _Optional[_Union[SnapshotComplete, _Mapping]] = ..., no_work: _Optional[_Union[NoWork, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol_version", "software_version", "heartbeat_interval_ms", "last_report")
@@ -552,6 +554,24 @@ class MeasureLink(_message.Message):
     tensor_address: str
     probe_bytes: int
     def __init__(self, to_peer: _Optional[str] = ..., tensor_address: _Optional[str] = ..., probe_bytes: _Optional[int] = ...) -> None: ...
+
+class NoWork(_message.Message):
+    __slots__ = ("reasons",)
+    REASONS_FIELD_NUMBER: _ClassVar[int]
+    reasons: _containers.RepeatedCompositeFieldContainer[NoWorkReason]
+    def __init__(self, reasons: _Optional[_Iterable[_Union[NoWorkReason, _Mapping]]] = ...) -> None: ...
+
+class NoWorkReason(_message.Message):
+    __slots__ = ("rule", "jobs", "text", "change")
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    rule: str
+    jobs: int
+    text: str
+    change: str
+    def __init__(self, rule: _Optional[str] = ..., jobs: _Optional[int] = ..., text: _Optional[str] = ..., change: _Optional[str] = ...) -> None: ...
 
 class Goodbye(_message.Message):
     __slots__ = ("code", "message")

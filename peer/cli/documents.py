@@ -70,6 +70,15 @@ class Reading(Part):
     problem: str
 
 
+class NoWork(Part):
+    """Why the broker gives the peer nothing; `jobs` it is about, 0 for none in particular."""
+
+    rule: str
+    jobs: int
+    text: str
+    change: str
+
+
 class Traffic(Part):
     """Bytes since the start of the daemon, and those of the month beyond the local network."""
 
@@ -102,6 +111,7 @@ class PeerStatus(Document):
     connected: bool = False
     tensor_address: str = ""
     reached_by: list[str] = []
+    no_work: list[NoWork] = []
     overrides: dict[str, str | int | float] = {}
     wish_id: str = ""
     traffic: Traffic | None = None

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from homespun.cli.output import json_option, print_json, print_table, run_command
+from homespun.cli.output import (
+    json_option,
+    print_json,
+    print_table,
+    printable,
+    run_command,
+)
 from peer.cli.place import directory_option, peer_directory
 
 if TYPE_CHECKING:
@@ -81,6 +87,8 @@ def _show_work(said: Mapping[str, Any]) -> None:
 
     if not said["leases"]:
         click.echo("No work at present.")
+        for why in said.get("no_work", ()):
+            click.echo(f"  {_no_work(why)}")
     else:
         print_table(
             ("job", "segment", "phase", "steps", "waits for"),
@@ -94,6 +102,14 @@ def _show_work(said: Mapping[str, Any]) -> None:
     if kept := said["snapshots"]["count"]:
         click.echo(f"Keeps {kept} snapshot{'s' if kept > 1 else ''}, "
                    f"{format_size(said['snapshots']['bytes'])}.")
+
+
+def _no_work(why: Mapping[str, Any]) -> str:
+    """Why the broker gives this peer nothing, and what would change that."""
+    count = why["jobs"]
+    jobs = f"{count} job{'s' if count > 1 else ''}, {why['rule']}: " if count else ""
+    change = f" What would help: {why['change']}." if why["change"] else ""
+    return printable(f"{jobs}{why['text']}{change}")
 
 
 def _level(standby: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """A whole broker in this process: real journal, real mTLS on loopback, clients that misbehave."""
 
 import asyncio
+import contextlib
 import socket
 
 import grpc
@@ -342,5 +343,29 @@ def test_first_contact_works_without_a_certificate_and_nothing_else_does(place, 
                 assert root.network_id == broker.authority.network_id
                 call = session_pb2_grpc.SessionServiceStub(channel).Connect()
                 assert await failure(call) is not None
+
+    asyncio.run(scenario())
+
+
+def test_a_peer_without_work_hears_why_and_not_again(place, network):
+    beat = session_pb2.PeerMessage(heartbeat=session_pb2.Heartbeat())
+    goodbye = session_pb2.PeerMessage(availability=session_pb2.Availability(availability="asleep"))
+
+    async def scenario():
+        async with serving(place) as broker, stream(network, broker) as call:
+            await call.read()
+            for _ in range(3):
+                await call.write(beat)
+            first = await call.read()
+            while first.WhichOneof("body") != "no_work":
+                first = await call.read()
+            assert [(each.rule, each.jobs) for each in first.no_work.reasons] == [("no_jobs", 0)]
+            assert first.no_work.reasons[0].change
+            await call.write(goodbye)
+            later = []
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                while (message := await call.read()) is not grpc.aio.EOF:
+                    later.append(message.WhichOneof("body"))
+            assert "no_work" not in later
 
     asyncio.run(scenario())

@@ -24,6 +24,8 @@ from ir.operators import OPERATORS, OPSETS
 from peer.core.events import Availability
 from peer.daemon import Daemon, DaemonParts
 from peer.hardware import HardwareReport
+from peer.ledger import Ledger
+from peer.owner.core.limits import NO_LIMITS
 from peer.owner.core.wish import Wish
 from peer.owner.wish_file import write_wish
 from peer.settings import PeerDirectory, PeerSettings
@@ -75,7 +77,8 @@ class World:
             identity_directory.save(
                 directory.identity, self.network.member("peer", name, self.address))
         settings = PeerSettings(
-            name=name, device="cpu", threads=1, listen_host="127.0.0.1", executor="null")
+            name=name, device="cpu", threads=1, listen_host="127.0.0.1", executor="null",
+            limits=NO_LIMITS)
         parts = DaemonParts(settings=settings, directory=directory, hardware=HARDWARE)
         return Daemon(parts)
 
@@ -146,6 +149,12 @@ def test_two_daemons_train_a_job_and_leave_nothing_behind(world):
             assert not directory.status.exists()
             assert list(directory.results.glob("*")) == []
             assert '"corrections": [{' in directory.hardware.read_text(encoding="utf-8")
+            given = {one.job_id: one for one in Ledger(directory.ledger).since("")}[job_id]
+            assert given.tasks >= 12, "two microbatches, there and back, of three steps"
+            assert given.flops > 0
+            assert given.sent_bytes > 0
+            assert given.received_bytes > 0
+            assert given.far_bytes == 0, "loopback is near"
 
     asyncio.run(scenario())
     assert children() == []
@@ -239,6 +248,34 @@ def test_the_broker_is_told_what_the_owner_wants(world):
             await until(lambda: availability() == "paused", served, ran)
             write_wish(place, Wish(id="b", availability=Availability.OPEN))
             await until(lambda: availability() == "open", served, ran)
+
+    asyncio.run(scenario())
+
+
+def test_a_limit_that_is_set_while_it_runs_pauses_it_and_the_broker_says_so(world):
+    async def scenario():
+        broker = BrokerServer.open(world.place)
+        daemon = world.daemon("peer_a")
+        place = PeerDirectory(world.folder / "peer_a")
+        settings = daemon._parts.settings
+
+        def note():
+            return msgspec.json.decode(place.status.read_bytes()) if place.status.exists() else {}
+
+        def rules():
+            return [each["rule"] for each in note().get("no_work", ())]
+
+        async with (
+            asyncio.timeout(DEADLINE_S), running(broker.serve()) as served,
+            running(daemon.run()) as ran,
+        ):
+            await until(lambda: rules() == ["no_jobs"], served, ran)
+            assert (note()["availability"], note()["reasons"]) == ("open", [])
+            place.save_settings(replace(
+                settings, limits=replace(settings.limits, free_memory_bytes=1 << 60)))
+            await until(lambda: rules() == ["unavailable", "no_jobs"], served, ran)
+            assert [each["kind"] for each in note()["reasons"]] == ["memory_short"]
+            assert views.peer(broker.driver.core, "peer_a").availability == "paused"
 
     asyncio.run(scenario())
 

@@ -9,6 +9,7 @@ from broker.core import events as broker_ev
 from broker.rpc.command_codec import message_of
 from broker.rpc.report_codec import report_event
 from homespun.errors import Code, HomespunError
+from homespun.v1 import session_pb2
 from peer.core import commands as do
 from peer.core import events as ev
 from peer.session_codec import (
@@ -16,6 +17,7 @@ from peer.session_codec import (
     availability_message,
     event_of,
     held_snapshots,
+    no_work_of,
     report_message,
 )
 from peer.snapshots.keeper import HeldSnapshot
@@ -139,3 +141,12 @@ def test_a_registration_names_the_newest_snapshots():
 def test_an_owners_wish_is_told():
     told = availability_message(ev.Availability.PAUSED, 7)
     assert (told.availability, told.deadline_ms) == ("paused", 7)
+
+
+def test_why_there_is_no_work_is_bounded():
+    said = session_pb2.NoWork(reasons=[session_pb2.NoWorkReason(
+        rule="memory", jobs=-1, text="x" * 10_000, change="lend more")] * 100)
+    found = no_work_of(said)
+    assert len(found) == 16
+    assert found[0] == {
+        "rule": "memory", "jobs": 0, "text": "x" * 500, "change": "lend more"}

@@ -84,3 +84,21 @@ def test_a_note_that_is_none_says_nothing(tmp_path, content):
     assert read_status(place) == {}
     place.status.write_bytes(content)
     assert read_status(place) == {}
+
+
+def test_the_command_shows_why_there_is_no_work(tmp_path):
+    place = PeerDirectory(tmp_path)
+    place.save_settings(PeerSettings(name="attic"))
+    write_status(place, json.dumps({
+        "pid": os.getpid(), "updated_unix_ms": time.time_ns() // 1_000_000, "name": "attic",
+        "peer_id": "peer_1", "device": "cpu", "executor": "null", "broker": "host:1",
+        "connected": True, "availability": "open", "no_work": [
+            {"rule": "memory", "jobs": 2, "text": "job_000007: 3 too few.",
+             "change": "lend more: peer set memory"},
+            {"rule": "no_such", "jobs": 0, "text": "Nobody\x1b[31m knows.", "change": ""}],
+    }).encode())
+    shown = CliRunner().invoke(peer_command, ["status", "--dir", str(tmp_path)])
+    assert shown.exit_code == 0, shown.output
+    assert ("  2 jobs, memory: job_000007: 3 too few. What would help: lend more: peer set memory."
+            in shown.stdout)
+    assert "  Nobody?[31m knows.\n" in shown.stdout

@@ -17,6 +17,7 @@ from peer.owner.core.schedule import DAY_NAMES, is_open_at, next_change, parse_s
 from peer.owner.core.wish import Wish
 
 DAY_S = 86_400
+_DEFAULTS = OwnerLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,15 +165,22 @@ _RULES: tuple[Callable[[OwnerLimits, Readings], Iterator[Reason]], ...] = (
 
 
 def _without_effect(limits: OwnerLimits, readings: Readings) -> Iterator[str]:
-    """Limits that are set and cannot be kept here. One that nothing can come of is not named."""
+    """Limits that are set and cannot be kept here.
+
+    Those of a GPU that nobody has set are not named for a processor.
+    """
     asked: tuple[tuple[str, bool, Reading[Any]], ...] = (
         ("only-when-idle", _asks_idle(limits, readings)
          and limits.only_when_idle is IdleRule.AUTO, readings.idle_s),
         ("on-battery", not limits.on_battery, readings.is_on_battery),
         ("on-metered", not limits.on_metered, readings.is_metered),
-        ("temperature", limits.temperature_c > 0, readings.temperature_c),
+        ("temperature", limits.temperature_c > 0 and (
+            readings.is_gpu or limits.temperature_c != _DEFAULTS.temperature_c),
+         readings.temperature_c),
         ("power", limits.power_w > 0, readings.power_w),
-        ("others-percent", limits.others_percent > 0, readings.others_share),
+        ("others-percent", limits.others_percent > 0 and (
+            readings.is_gpu or limits.others_percent != _DEFAULTS.others_percent),
+         readings.others_share),
         ("programs", bool(limits.programs), readings.programs),
         ("free-disk", limits.free_disk_bytes > 0, readings.free_disk_bytes),
         ("free-memory", limits.free_memory_bytes > 0, readings.free_memory_bytes))

@@ -92,4 +92,10 @@ def _free_memory() -> Reading[int]:
 
 
 def _if(is_asked: bool, ask: Callable[[], Reading[T]]) -> Reading[T]:
-    return ask() if is_asked else unread(NOT_ASKED)
+    """Ask, if a limit needs it; whatever fails below has a limit less, and the daemon goes on."""
+    if not is_asked:
+        return unread(NOT_ASKED)
+    try:
+        return ask()
+    except Exception as error:
+        return unread(f"reading it failed: {error!r:.120}")

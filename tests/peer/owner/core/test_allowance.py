@@ -89,6 +89,17 @@ def test_a_limit_that_cannot_be_kept_is_named_with_why():
         "only-when-idle: busctl is not on this system", "temperature: there is no NVIDIA driver")
 
 
+def test_limits_of_a_gpu_are_named_for_a_processor_only_if_somebody_set_them():
+    def named(**limits):
+        return [each.partition(":")[0] for each in allowed(
+            replace(OwnerLimits(), on_battery=True, on_metered=True, free_disk_bytes=0, **limits)
+        ).without_effect]
+
+    assert named() == []
+    assert named(temperature_c=70.0, power_w=200.0, others_percent=5.0) == [
+        "temperature", "power", "others-percent"]
+
+
 def test_the_owners_word_and_the_limits_are_both_named():
     wish = Wish(id="a", availability=PAUSED, until_unix_ms=round((NOON + 6_000) * 1000))
     allowance = allowed(replace(NO_LIMITS, on_battery=False), wish, is_on_battery=True)

@@ -41,6 +41,15 @@ def test_what_limits_need_is_asked(machine):
         assert (each.value is None) is bool(each.problem)
 
 
+def test_a_reader_that_breaks_costs_no_more_than_its_limit(machine, monkeypatch):
+    def breaks():
+        raise RuntimeError("no such counter")
+
+    monkeypatch.setattr(machines, "running_programs", breaks)
+    read = machine.read(replace(NO_LIMITS, programs=("x",)))
+    assert "no such counter" in read.programs.problem
+
+
 def test_a_directory_that_is_gone_says_so(tmp_path):
     gone = Machine("cpu", tmp_path / "gone", list)
     assert gone.read(replace(NO_LIMITS, free_disk_bytes=1)).free_disk_bytes.problem
