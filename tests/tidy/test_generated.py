@@ -39,10 +39,12 @@ def test_errors_page_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_schemas_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import peer_schemas_doc
     import schemas_doc
 
     fresh = {f"{name}.json": schemas_doc.text_of(schema)
              for name, schema in schemas_doc.schemas().items()}
+    fresh |= peer_schemas_doc.peer_schemas()
     committed = {path.name: path.read_text(encoding="utf-8")
                  for path in (ROOT / "docs" / "schemas").iterdir()}
     assert committed == fresh, "run: make docs"
