@@ -16,6 +16,8 @@ from homespun.job import Job
 from homespun.status import JobStatus
 
 VOCAB, LENGTH, ROWS = 64, 32, 96
+OUTAGE_S = 3_600.0
+"""Longest that a watch waits for a broker that is away."""
 MODEL = "decoder-only transformer, 4 layers of width 32, context 32, dropout 0.1, AdamW, clipping"
 
 
@@ -67,7 +69,7 @@ class JobWatch:
     def _watch(self) -> None:
         error = None
         try:
-            for update in self._job.updates():
+            for update in self._job.updates(reconnect_s=OUTAGE_S):
                 with self._told:
                     self.status = update.status
                     self.seen += [metric.step for metric in update.steps]

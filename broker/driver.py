@@ -89,9 +89,9 @@ class Driver:
         Raises:
             HomespunError: DISK_FULL when the journal cannot grow: nothing unjournalled was applied.
         """
-        self.post(BrokerStarted(at_ns=0, policy=policy))
         self.is_running = True
         try:
+            await self._start(policy)
             while True:
                 batch = await self._next_batch()
                 await self._take(batch)
@@ -104,6 +104,11 @@ class Driver:
             self.is_running = False
             self._disk.shutdown()
             self._journal.close()
+
+    async def _start(self, policy: Policy) -> None:
+        """Before any deadline that passed while the broker was away: the core excuses those."""
+        done = asyncio.get_running_loop().create_future()
+        await self._take([(BrokerStarted(at_ns=0, policy=policy), done)])
 
     def post(self, event: AnyEvent, *, is_own: bool = False) -> asyncio.Future[None]:
         """Queue an event; the future ends when it is durable and applied.

@@ -16,8 +16,8 @@ from homespun.v1 import jobs_pb2
 from homespun.wire import from_message
 from ir.graph import INFER
 
-RECONNECT_S = 600.0
-"""A running job outlives a broker outage of ten minutes, so whoever watches it waits as long."""
+RECONNECT_S = 900.0
+"""A running job outlives a broker outage of ten minutes; whoever watches it waits longer."""
 
 Notice = Callable[[str], None]
 

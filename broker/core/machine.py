@@ -102,8 +102,9 @@ class Broker:
             # Not in the journal, so it must leave no trace that a replay would miss: no time, even.
             membership.heartbeats(self.state, event)
             return ()
-        self.state.now_ns = max(self.state.now_ns, event.at_ns)
-        turn = Turn(self.state)
+        last_ns = self.state.now_ns
+        self.state.now_ns = max(last_ns, event.at_ns)
+        turn = Turn(self.state, self.state.now_ns - last_ns)
         try:
             _dispatch(turn, event)
             takeover.retry_waiting(turn)

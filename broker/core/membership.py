@@ -10,7 +10,7 @@ most peers at once: the brake. Both are more likely the broker's own doing.
 
 from __future__ import annotations
 
-from broker.core import drain, limits, losses, pool, snapshots, takeover
+from broker.core import drain, limits, losses, pool, restart, snapshots, takeover
 from broker.core.commands import AcknowledgeReports, DisconnectPeer, RevokeSegment
 from broker.core.events import (
     BrokerStarted,
@@ -59,6 +59,7 @@ def broker_started(turn: Turn, event: BrokerStarted) -> None:
     if not state.is_started:
         state.is_started = True
         return
+    restart.excuse(state, turn.since_last_ns)
     grace_ns = state.policy.restart_grace_ms * NS_PER_MS
     for _, peer in sorted(state.peers.items()):
         peer.session_id = ""

@@ -404,9 +404,10 @@ class State:
 
 @dataclass(slots=True)
 class Turn:
-    """One event being applied: the state, and what to do about it so far."""
+    """One event being applied: the state, what to do about it so far, the time since the last."""
 
     state: State
+    since_last_ns: int = 0
     commands: list[AnyCommand] = field(default_factory=list)
 
     @property

@@ -1,6 +1,7 @@
 """The driver with a real core and a real journal on disk."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -182,3 +183,22 @@ def test_the_first_event_is_the_start(tmp_path):
     first = next(iter(journal.replay()))[1]
     journal.close()
     assert isinstance(first, BrokerStarted)
+
+
+def test_a_start_comes_before_deadlines_that_passed_while_nobody_was_there(tmp_path):
+    """A peer left just before the broker did; its time to come back is over long since."""
+    journal = Journal.open(tmp_path / "journal")
+    journal.append([
+        BrokerStarted(at_ns=1, policy=POLICY), replace(connected(), at_ns=2),
+        PeerDisconnected(at_ns=3, peer_id="peer_a", session_id="s1")])
+    journal.close()
+
+    async def look(driver):
+        await driver.post(key(1))
+        assert driver.core.state.peers["peer_a"].state == "suspect"
+
+    running(tmp_path / "journal", look)
+    journal = Journal.open(tmp_path / "journal")
+    kinds = [type(event) for _, event in journal.replay()]
+    journal.close()
+    assert kinds == [BrokerStarted, PeerConnected, PeerDisconnected, BrokerStarted, KeyCreated]
