@@ -26,6 +26,8 @@ from homespun.errors import CATALOG, Code, HomespunError
 
 UPDATE_INTERVAL_S = 1.0
 """A page that is looked at is made again at most so often..."""
+UPDATE_SHARE = 0.1
+"""...takes at most so much of the time..."""
 UPDATE_KEEPALIVE_S = 10.0
 """...and its browser hears from the broker at least so often."""
 STREAM_LIFE_S = 600.0
@@ -165,13 +167,14 @@ async def _updates(
     sent, ends_at = b"", time.monotonic() + STREAM_LIFE_S
     parts.streams += 1
     try:
-        while time.monotonic() < ends_at and _is_signed_in(request, parts):
+        while (began_at := time.monotonic()) < ends_at and _is_signed_in(request, parts):
             seen = parts.driver.changes
             html = await _html(request, parts, make(request, parts), "bare.html")
             digest = blake2b(html.encode()).digest()
             yield ":\n\n" if digest == sent else f"data: {json.dumps(html)}\n\n"
             sent = digest
-            await asyncio.sleep(UPDATE_INTERVAL_S)
+            took_s = time.monotonic() - began_at
+            await asyncio.sleep(max(UPDATE_INTERVAL_S, took_s / UPDATE_SHARE))
             await parts.driver.wait_change(seen, UPDATE_KEEPALIVE_S)
     finally:
         parts.streams -= 1

@@ -161,6 +161,27 @@ def test_health_is_told_to_everybody(console):
     console(scenario)
 
 
+def test_prometheus_is_told_counts_and_no_names(console, network):
+    async def scenario(there):
+        broker, nobody = there.broker, Browser(there.origin)
+        async with peers(network, broker, "a", "b") as both:
+            job_id = await submit(broker)
+            await first_to_hear("assign", *both)
+            answer = await nobody.get("/metrics")
+        assert answer.status == 200
+        assert answer.headers["content-type"].startswith("text/plain")
+        lines = answer.text.splitlines()
+        assert 'broker_peers{state="live"} 2.0' in lines
+        assert 'broker_peers{state="pending"} 0.0' in lines
+        assert 'broker_jobs{kind="train",state="preparing"} 1.0' in lines
+        assert "broker_replacements_total 0.0" in lines
+        assert any(line.startswith("broker_event_log_records_total ") for line in lines)
+        for name in (job_id, "peer_a", "box-a", "client_1"):
+            assert name not in answer.text
+
+    console(scenario)
+
+
 def test_what_an_operator_did_is_known_after_a_restart(console):
     async def first(there):
         browser = await there.signed_in()
