@@ -9,22 +9,27 @@ from starlette.requests import Request
 from broker.console.page import ConsoleParts, Page, number
 from broker.core import operator_views, views
 from broker.core.event_log import LineFilter
-from broker.core.limits import DRAIN_MAX_MS
+from broker.core.limits import DRAIN_MAX_MS, MAX_PEERS
 from broker.core.views import PeerView
 from broker.operator_actions import Actor
 from homespun.errors import Code, HomespunError
 
 EVENTS_SHOWN = 50
+PEERS_PER_PAGE = 250
+"""Rows that a browser lays out in half a second."""
 _ORDER = ("pending", "suspect", "live", "lost", "banned")
 
 
 def peer_list(request: Request, parts: ConsoleParts) -> Page:
-    """All peers, those that need somebody first."""
+    """All peers, those that need somebody first, in pages."""
+    first = number(request.query_params, "from", MAX_PEERS)
     found = sorted(
         views.peers(parts.core), key=lambda peer: (_ORDER.index(shown_state(peer)), peer.name))
     return Page(
         template="peers.html", title="Peers", command="broker peers", values={
-            "peers": [(peer, shown_state(peer)) for peer in found],
+            "peers": [(peer, shown_state(peer)) for peer in found[first:first + PEERS_PER_PAGE]],
+            "following": first + PEERS_PER_PAGE if len(found) > first + PEERS_PER_PAGE else 0,
+            "previous": max(0, first - PEERS_PER_PAGE) if first else None,
             "newcomers": operator_views.newcomers(parts.core)})
 
 
