@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -25,7 +24,7 @@ log = structlog.get_logger(__name__)
 RETRY_FIRST_S = 0.5
 RETRY_LONGEST_S = 30.0
 OWN_POSITIONS_MAX = 8
-"""Positions of its own segment that a peer keeps while none becomes complete."""
+"""Positions of its own segment, newer than the complete one, that a peer keeps."""
 USELESS = frozenset({Code.NOT_ALLOWED, Code.LIMIT_EXCEEDED, Code.INVALID_ARGUMENT})
 """What a holder does not change its mind about soon; the broker names another if it must."""
 
@@ -44,8 +43,6 @@ class SnapshotWork:
         self._holders: tuple[ev.Holder, ...] = ()
         self._data_shards = 1
         self._newest: Kept | None = None
-        self._positions: deque[int] = deque(maxlen=OWN_POSITIONS_MAX)
-        """Kept last."""
         self._given: set[tuple[int, ev.Holder, int]] = set()
         self._tasks: dict[ev.Holder, asyncio.Task[None]] = {}
         self._keeping: set[asyncio.Task[None]] = set()
@@ -110,12 +107,10 @@ class SnapshotWork:
         if self._newest is not None and self._newest.position >= kept.position:
             return
         self._newest = kept
-        self._positions.append(kept.position)
         own = ev.Holder(peer_id=self._own_id, address="")
         self._tell(kept, own, 1, message.copy_s)
         self._give()
-        if len(self._positions) == OWN_POSITIONS_MAX:
-            self.forget_before(self._positions[0])
+        await self._keeper.thin(self._job_id, self._segment, OWN_POSITIONS_MAX)
 
     def _give(self) -> None:
         """Bring every holder the newest snapshot, and nobody else."""

@@ -192,6 +192,9 @@ def _failed(
     blamed = turn.state.peers.get(event.blamed_peer)
     cause = f" Caused by peer {blamed.label}." if blamed is not None else ""
     what = f"Peer {peer.label}, segment {event.segment}: {event.message}{cause}"
+    if code == Code.NOT_FOUND and snapshots.was_gone(turn, job, lease):
+        takeover.hand_over(turn, lease, what)
+        return
     is_own = blamed is None or blamed is peer
     ends = failures.count(job, lease, event, is_own=is_own)
     if ends or job.state is JobState.PREPARING:

@@ -17,6 +17,7 @@ from broker.core.events import HeldSnapshot, SnapshotStored
 from broker.core.state import (
     VALID_PHASES,
     JobRecord,
+    LeasePhase,
     LeaseRecord,
     PeerRecord,
     PeerState,
@@ -117,6 +118,23 @@ def completion(turn: Turn, job: JobRecord, lease: LeaseRecord) -> CompleteSnapsh
     return CompleteSnapshot(
         peer_id=lease.peer_id, job_id=job.job_id, segment=lease.index, token=lease.token,
         position=job.position)
+
+
+def was_gone(turn: Turn, job: JobRecord, lease: LeaseRecord) -> bool:
+    """Strike the snapshot that a taker found nowhere off the books; False if it needed none.
+
+    It has asked everybody who is said to have it and is here. So the next one restarts at another
+    position, at worst at 0, instead of looking in vain as well.
+    """
+    record = job.snapshots[lease.index].get(lease.position)
+    if record is None or lease.phase is not LeasePhase.ASSIGNED:
+        return False
+    for peer_id in list(record.holders):
+        if turn.state.peers[peer_id].state is PeerState.LIVE:
+            del record.holders[peer_id]
+    turn.note(job.job_id, "snapshot_gone", (
+        f"The snapshot of segment {lease.index} at {lease.position} is on no live peer any more."))
+    return True
 
 
 def source(state: State, job: JobRecord, index: int, position: int) -> SnapshotSource | None:

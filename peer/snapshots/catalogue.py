@@ -52,8 +52,9 @@ class Catalogue:
             part: where it will be written; what is there already counts as its own.
 
         Raises:
-            HomespunError: LIMIT_EXCEEDED for too many positions, DISK_FULL for too many bytes, when
-                dropping all that is older than complete does not help.
+            HomespunError: LIMIT_EXCEEDED for a position older than all that lie here, where that
+                are too many; DISK_FULL for too many bytes, when dropping all that is older than
+                complete does not help.
         """
         others = [one for path, one in self.parts.items() if path != part and one.source]
         others += [one for one in self.records.values() if one.source and one.key != record.key]
@@ -83,13 +84,28 @@ class Catalogue:
                      if (one.key.job_id, one.key.segment) == where} - {key.position}
         if len(positions) < POSITIONS_MAX:
             return []
-        ours = [one for one in spares if (one.key.job_id, one.key.segment) == where]
-        if not ours:
+        complete = self.complete.get(where, 0)
+        spare = [one.key.position for one in spares if (one.key.job_id, one.key.segment) == where]
+        newer = [position for position in positions if complete < position < key.position]
+        if not spare and not newer:
             raise HomespunError(
                 Code.LIMIT_EXCEEDED,
                 f"{len(positions)} positions of {key.job_id}, segment {key.segment}, lie here, and "
-                "none is older than the complete one.", limit="positions")
-        return [one for one in ours if one.key.position == ours[0].key.position]
+                f"{key.position} is no newer one.", limit="positions")
+        goes = min(spare or newer)
+        return [one for one in others if (one.key.job_id, one.key.segment) == where
+                and one.key.position == goes and self.records.get(one.key) is one]
+
+    def surplus(self, job_id: str, segment: int, most: int) -> list[SnapshotRecord]:
+        """Of what is newer than complete, all but the newest so many positions.
+
+        A segment that replays may be far ahead of the complete position: its neighbours had passed
+        there when snapshots were taken elsewhere. Complete itself serves every takeover till then.
+        """
+        complete = self.complete.get((job_id, segment), 0)
+        newer = [one for one in self.of(job_id, segment) if one.key.position > complete]
+        kept = sorted({one.key.position for one in newer})[-most:]
+        return [one for one in newer if one.key.position not in kept]
 
     def _is_spare(self, key: SnapshotKey) -> bool:
         return key.position < self.complete.get((key.job_id, key.segment), 0)

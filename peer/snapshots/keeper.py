@@ -177,6 +177,10 @@ class SnapshotKeeper:
         """Drop what is older than `position`, except the newest of that."""
         await asyncio.to_thread(self._store.forget_before, job_id, segment, position)
 
+    async def thin(self, job_id: str, segment: int, most: int) -> None:
+        """Keep what is complete, and of the newer positions the newest so many."""
+        await asyncio.to_thread(self._store.thin, job_id, segment, most)
+
     async def drop(self, job_id: str, segment: int) -> None:
         """Drop everything of a segment."""
         await asyncio.to_thread(self._store.drop, job_id, segment)

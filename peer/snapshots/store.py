@@ -271,6 +271,12 @@ class SnapshotStore:
                 self.remove(record)
             self._drop_unfinished(job_id, segment, position)
 
+    def thin(self, job_id: str, segment: int, most: int) -> None:
+        """Keep what is complete, and of the newer positions the newest so many."""
+        with self._lock:
+            for record in self._catalogue.surplus(job_id, segment, most):
+                self.remove(record)
+
     def drop(self, job_id: str, segment: int) -> None:
         """Forget everything of a segment."""
         with self._lock:

@@ -314,3 +314,30 @@ def test_a_snapshot_of_before_the_start_is_ignored(world):
     world.connect("peer_b")
     world.store(job, 0, 1, "peer_b")
     assert books(world, job, 0) == {}
+
+
+def gone(world, job, segment):
+    """Whoever takes a segment over has found its snapshot nowhere."""
+    taker, token = world.tokens[job, segment]
+    commands = world.report(
+        ev.SegmentFailed, job, segment, code="NOT_FOUND", message="it is not here",
+        blamed_peer="", cause="network", evidence="", remedy="")
+    return commands + world.report(
+        ev.SegmentReleased, job, segment, peer_id=taker, token=token,
+        number=world.numbers[taker] + 1)
+
+
+def test_a_snapshot_that_is_nowhere_any_more_costs_time_but_not_the_job(world, only):
+    job = world.training_with_backups()
+    world.complete(job, 8, "peer_c", "peer_d")
+    world.lose("peer_a")
+    record = world.broker.state.jobs[job]
+    for position in (8, 4):
+        lease = record.leases[0]
+        assert (lease.phase, lease.position) == ("assigned", position)
+        commands = gone(world, job, 0)
+        assert "snapshot_gone" in [note.event for note in only(commands, do.Note)]
+        assert world.state_of(job) == "recovering"
+        world.sleep(60_000, *world.there())
+    assert record.position == record.leases[0].position == 0
+    assert not any(failure.attempts for failure in record.failures.values())

@@ -55,15 +55,25 @@ def test_parts_count_and_a_file_does_not_count_twice():
 
 
 def test_a_segment_has_a_bounded_number_of_positions():
-    many = [record(position, 0) for position in range(POSITIONS_MAX)]
-    full = catalogue(1, *many)
+    many = [record(10 * number, 0) for number in range(1, POSITIONS_MAX + 1)]
+    full = catalogue(1, *many, complete={("job_1", 0): 10})
+    assert full.going_for(record(30, 0), Path("part")) == []  # one that is here
+    assert full.going_for(record(500, 0, segment=1), Path("part")) == []
+    assert full.going_for(record(500, 0), Path("part")) == many[1:2], "complete stays"
     with pytest.raises(HomespunError) as caught:
-        full.going_for(record(50, 0), Path("part"))
+        full.going_for(record(15, 0), Path("part"))
     assert caught.value.code is Code.LIMIT_EXCEEDED
-    assert full.going_for(record(3, 0), Path("part")) == []  # one that is here
-    assert full.going_for(record(50, 0, segment=1), Path("part")) == []
-    full.complete["job_1", 0] = 2
-    assert full.going_for(record(50, 0), Path("part")) == many[:1]
+    full.complete["job_1", 0] = 20
+    assert full.going_for(record(500, 0), Path("part")) == many[:1]
+
+
+def test_of_what_is_newer_than_complete_the_newest_stay():
+    """However far a segment that replays comes ahead, complete serves the next takeover."""
+    records = [record(position, 0, source="") for position in (3, 6, 9, 12, 15)]
+    held = catalogue(1, *records, record(3, 0, segment=1), complete={("job_1", 0): 6})
+    assert held.surplus("job_1", 0, 2) == [records[2]]
+    assert held.surplus("job_1", 0, 3) == []
+    assert held.surplus("job_1", 1, 1) == []
 
 
 @pytest.mark.parametrize("seed", range(50))

@@ -136,15 +136,20 @@ def test_the_same_position_may_be_written_again(root):
 
 def test_positions_of_others_are_bounded(root, tmp_path):
     store = SnapshotStore(root)
-    for position in range(POSITIONS_MAX):
+    for position in range(1, POSITIONS_MAX + 1):
         data = noise(10, position)
         fill(Assembly(store, offered(tmp_path, data, position)), data)
-    with pytest.raises(HomespunError) as caught:
-        Assembly(store, offered(tmp_path, b"more", 50))
-    assert caught.value.code is Code.LIMIT_EXCEEDED
-    store.forget_before(JOB, 0, 1)  # 0 is a spare now
+    store.forget_before(JOB, 0, 1)
     fill(Assembly(store, offered(tmp_path, b"more", 50)), b"more")
-    assert keys(store) == [1, 2, 3, 4, 5, 6, 7, 50]
+    assert keys(store) == [1, 3, 4, 5, 6, 7, 8, 50], "1 is complete"
+    with pytest.raises(HomespunError) as caught:
+        Assembly(store, offered(tmp_path, b"late", 2))
+    assert caught.value.code is Code.LIMIT_EXCEEDED
+    store.forget_before(JOB, 0, 3)  # 1 is a spare now
+    fill(Assembly(store, offered(tmp_path, b"most", 60)), b"most")
+    assert keys(store) == [3, 4, 5, 6, 7, 8, 50, 60]
+    store.thin(JOB, 0, 2)
+    assert keys(store) == [3, 50, 60]
 
 
 class FullDisk:
