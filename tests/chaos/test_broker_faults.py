@@ -25,6 +25,8 @@ KINDS_OF_A_JOB = (
 """Transitions that every job comes by."""
 KINDS_OF_A_LOSS = ("PeerDisconnected", "TimerFired", "NeighbourLost", "PeerConnected")
 """Transitions that a killed peer causes."""
+STEPS_UNTIL = {"SnapshotStored": 120}
+"""A job of SHORT steps is over before its first snapshot is stored."""
 OFTEN = {"StepsDone": 20, "SnapshotStored": 3, "StandbyReady": 2}
 """Of those, which one is drawn from the first so many."""
 
@@ -36,16 +38,17 @@ def restarted(network):
     return time.monotonic() - began_s
 
 
-def submit(start, runs):
+def submit(start, runs, steps):
     """Submit in a thread: the broker dies meanwhile."""
-    runs.append(start(SHORT))
+    runs.append(start(steps))
 
 
 @pytest.mark.parametrize("position", list(Position))
 @pytest.mark.parametrize("kind", [*KINDS_OF_A_JOB, *KINDS_OF_A_LOSS])
 def test_f17_killed_at_a_transition(network, client, start, tmp_path, write_report, kind, position):
     """Killed before the commit, after it, before anybody is told: nothing is lost or doubled."""
-    start.reference(SHORT)
+    steps = STEPS_UNTIL.get(kind, SHORT)
+    start.reference(steps)
     violations, seconds = [], []
     drawn = chance(f"F17 {kind} {position}")
     for _ in range(count(few=1, share=0.05)):
@@ -54,7 +57,7 @@ def test_f17_killed_at_a_transition(network, client, start, tmp_path, write_repo
         crash = {VARIABLE: f"{kind}:{position}:{drawn.randint(1, OFTEN.get(kind, 1))}"}
         if kind in KINDS_OF_A_JOB:
             again(network, crash)
-        submitting = threading.Thread(target=submit, args=(start, runs))
+        submitting = threading.Thread(target=submit, args=(start, runs, steps))
         submitting.start()
         if kind in KINDS_OF_A_LOSS:
             submitting.join()
