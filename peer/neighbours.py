@@ -21,7 +21,7 @@ from peer.boundary_log import BoundaryLog
 from peer.core.events import Member
 from peer.frames import Frame
 from peer.links import Link, LinkSettings, Traffic, dial
-from peer.metering import UNMETERED, Meter, Route
+from peer.metering import Meter, route_of
 from peer.routes import Routes
 
 log = structlog.get_logger(__name__)
@@ -166,11 +166,9 @@ class Neighbours:
             tokens=(self._token, member.token),
         )
         if self._local_id < peer_id:
-            dial(link, lambda: self._open_channel(address, peer_id), lambda: self._route(address))
+            dial(link, lambda: self._open_channel(address, peer_id),
+                 lambda: route_of(self._meter, address, self._job_id))
         return link
-
-    async def _route(self, address: str) -> Route:
-        return UNMETERED if self._meter is None else await self._meter.route(address, self._job_id)
 
     async def _take(self, member: Member, link: Link, frame: Frame) -> None:
         """Take a frame, unless its sender has been replaced: then its link is being closed."""

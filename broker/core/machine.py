@@ -111,16 +111,17 @@ class Broker:
             drain.empty_peers(turn)
             planning.plan_next(turn)
             pool.review_all(turn)
-            self._check_touched(event, turn.commands)
+            touched = subjects(event, turn.commands)
+            self._check(touched)
         except InvariantViolation as violation:
             raise self._with_story(event, turn, violation.message) from violation
         except Exception as error:
             message = f"{type(error).__name__} in the core: {error}"
             raise self._with_story(event, turn, message) from error
-        self.stories.record(event, turn.commands)
+        self.stories.record(touched, event, turn.commands)
         self.events.record(self.state.now_ns, turn.commands)
         self.audit.record(self.state.now_ns, event, turn.commands)
-        self.timelines.record(self.state, event, turn.commands)
+        self.timelines.record(self.state, touched)
         return tuple(turn.commands)
 
     def next_wakeup_ns(self) -> int | None:
@@ -146,20 +147,18 @@ class Broker:
         """The event for a wake-up at `at_ns`, with what the heartbeats say about silence."""
         return TimerFired(at_ns=at_ns, silent_peers=membership.silent_peers(self.state, at_ns))
 
-    def _check_touched(self, event: AnyEvent, commands: list[AnyCommand]) -> None:
-        for subject in subjects(event, commands):
+    def _check(self, touched: list[str]) -> None:
+        for subject in touched:
             if subject in self.state.jobs:
                 invariants.check_job(self.state, self.state.jobs[subject])
             if subject in self.state.peers:
                 invariants.check_peer(self.state, self.state.peers[subject])
 
     def _with_story(self, event: AnyEvent, turn: Turn, message: str) -> InvariantViolation:
-        self.stories.record(event, turn.commands)
+        touched = subjects(event, turn.commands)
+        self.stories.record(touched, event, turn.commands)
         lines = [
-            f"  {subject}: {line}"
-            for subject in subjects(event, turn.commands)
-            for line in self.stories.of(subject)
-        ]
+            f"  {subject}: {line}" for subject in touched for line in self.stories.of(subject)]
         return InvariantViolation(message, tuple(lines))
 
 

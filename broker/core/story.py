@@ -22,10 +22,10 @@ class Stories:
     def __init__(self) -> None:
         self._lines: OrderedDict[str, deque[str]] = OrderedDict()
 
-    def record(self, event: AnyEvent, commands: list[AnyCommand]) -> None:
-        """Add one event to the stories of those it names and those it moved."""
+    def record(self, touched: list[str], event: AnyEvent, commands: list[AnyCommand]) -> None:
+        """Add one event to the stories of its `subjects`."""
         line = f"{event.at_ns} {type(event).__name__}{_details(event)} -> {_summary(commands)}"
-        for subject in subjects(event, commands):
+        for subject in touched:
             lines = self._lines.setdefault(subject, deque(maxlen=limits.STORY_LINES))
             lines.append(line)
             self._lines.move_to_end(subject)

@@ -9,10 +9,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from broker.core import limits
-from broker.core.commands import AnyCommand
-from broker.core.events import AnyEvent
 from broker.core.state import JobRecord, LeasePhase, LeaseRecord, State
-from broker.core.story import subjects
 
 _OVER = frozenset({LeasePhase.FINISHED, LeasePhase.REVOKED, LeasePhase.RELEASED})
 
@@ -48,9 +45,9 @@ class Timelines:
     def __init__(self) -> None:
         self._jobs: OrderedDict[str, dict[int, Span]] = OrderedDict()
 
-    def record(self, state: State, event: AnyEvent, commands: list[AnyCommand]) -> None:
-        """Look at the leases of the jobs that an event touched. Cost: O(their segments)."""
-        for subject in subjects(event, commands):
+    def record(self, state: State, touched: list[str]) -> None:
+        """Look at the leases of the jobs among an event's subjects. Cost: O(their segments)."""
+        for subject in touched:
             job = state.jobs.get(subject)
             if job is not None:
                 self._look(state.now_ns, job)

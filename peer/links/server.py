@@ -22,7 +22,7 @@ from peer.links.messages import (
 )
 from peer.links.probe import ProbeServer
 from peer.links.settings import PROTOCOL_VERSION
-from peer.metering import UNMETERED, Meter, Route
+from peer.metering import Meter, route_of
 
 TOKENS_LENGTH_MAX = 41
 """Two 64-bit numbers and a colon."""
@@ -65,21 +65,17 @@ class LinkServer:
             link = self._link(context, peer_id)
         except HomespunError as error:
             await abort(context, error)
-        route = await self._route(context, link.job_id)
+        route = await route_of(self._meter, context.peer(), link.job_id)
         await link.run(Messages(context, peer_id, route))
 
     async def _probe(self, requests: object, context: Context) -> None:
         try:
             peer_id = _calling_peer(context)
-            messages = Messages(context, peer_id, await self._route(context))
+            route = await route_of(self._meter, context.peer())
+            messages = Messages(context, peer_id, route)
             await self._probes.serve(messages, peer_id)
         except HomespunError as error:
             await abort(context, error)
-
-    async def _route(self, context: Context, job_id: str = "") -> Route:
-        if self._meter is None:
-            return UNMETERED
-        return await self._meter.route(context.peer(), job_id)
 
     def _link(self, context: Context, peer_id: PeerId) -> Link:
         metadata = {key: value for key, value in context.invocation_metadata() or ()}

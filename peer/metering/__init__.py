@@ -4,6 +4,6 @@ One limiter for each direction, whoever sends: tensors, snapshots, blobs and pro
 reports to the broker, a few hundred bytes a second, are neither counted nor held.
 """
 
-from peer.metering.meter import UNMETERED, Meter, Moved, Rates, Route
+from peer.metering.meter import UNMETERED, Meter, Moved, Rates, Route, route_of
 
-__all__ = ["UNMETERED", "Meter", "Moved", "Rates", "Route"]
+__all__ = ["UNMETERED", "Meter", "Moved", "Rates", "Route", "route_of"]

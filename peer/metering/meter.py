@@ -134,3 +134,8 @@ class Route:
 
 
 UNMETERED = Route(None, "", is_near=True)
+
+
+async def route_of(meter: Meter | None, address: str, job_id: str = "") -> Route:
+    """`Meter.route` where there is a meter, else a route that is neither counted nor held."""
+    return UNMETERED if meter is None else await meter.route(address, job_id)

@@ -80,12 +80,12 @@ class Catalogue:
     ) -> list[SnapshotRecord]:
         """Files of the same segment that must go because of their number."""
         where = (key.job_id, key.segment)
-        positions = {one.key.position for one in others
-                     if (one.key.job_id, one.key.segment) == where} - {key.position}
+        ours = [one for one in others if (one.key.job_id, one.key.segment) == where]
+        positions = {one.key.position for one in ours} - {key.position}
         if len(positions) < POSITIONS_MAX:
             return []
         complete = self.complete.get(where, 0)
-        spare = [one.key.position for one in spares if (one.key.job_id, one.key.segment) == where]
+        spare = [one.key.position for one in ours if one in spares]
         newer = [position for position in positions if complete < position < key.position]
         if not spare and not newer:
             raise HomespunError(
@@ -93,8 +93,8 @@ class Catalogue:
                 f"{len(positions)} positions of {key.job_id}, segment {key.segment}, lie here, and "
                 f"{key.position} is no newer one.", limit="positions")
         goes = min(spare or newer)
-        return [one for one in others if (one.key.job_id, one.key.segment) == where
-                and one.key.position == goes and self.records.get(one.key) is one]
+        return [one for one in ours
+                if one.key.position == goes and self.records.get(one.key) is one]
 
     def surplus(self, job_id: str, segment: int, most: int) -> list[SnapshotRecord]:
         """Of what is newer than complete, all but the newest so many positions.

@@ -13,7 +13,7 @@ from homespun.errors import Code, HomespunError
 from homespun.v1 import snapshots_pb2 as pb
 from homespun.v1 import snapshots_pb2_grpc
 from peer.core.events import Holder
-from peer.metering import UNMETERED, Meter, Route
+from peer.metering import Meter, route_of
 from peer.snapshots.line import PROGRESS_TIMEOUT_S, Line
 from peer.snapshots.record import SnapshotKey, SnapshotRecord
 from peer.snapshots.store import SnapshotStore
@@ -86,7 +86,7 @@ class SnapshotClient:
 
         async with self._stub(holder) as stub:
             line: Line[pb.FromSnapshotSender, pb.FromSnapshotReceiver]
-            route = await self._route(holder, key.job_id)
+            route = await route_of(self._meter, holder.address, key.job_id)
             line = Line(stub.Get(), holder.peer_id, self._timeout_s, route)
             request = pb.SnapshotRequest(key=key_message(key), digest=digest)
             await line.write(pb.FromSnapshotReceiver(request=request))
@@ -95,12 +95,9 @@ class SnapshotClient:
     async def _put_once(self, record: SnapshotRecord, holder: Holder, tally: Tally) -> None:
         async with self._stub(holder) as stub:
             line: Line[pb.FromSnapshotReceiver, pb.FromSnapshotSender]
-            route = await self._route(holder, record.key.job_id)
+            route = await route_of(self._meter, holder.address, record.key.job_id)
             line = Line(stub.Put(), holder.peer_id, self._timeout_s, route)
             await send(line, self._store, record, tally)
-
-    async def _route(self, holder: Holder, job_id: str) -> Route:
-        return UNMETERED if self._meter is None else await self._meter.route(holder.address, job_id)
 
     @contextlib.asynccontextmanager
     async def _stub(

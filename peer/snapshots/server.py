@@ -18,7 +18,7 @@ from homespun.errors import Code, HomespunError
 from homespun.identity.caller import identify
 from homespun.v1 import snapshots_pb2 as pb
 from homespun.v1 import snapshots_pb2_grpc
-from peer.metering import UNMETERED, Meter, Route
+from peer.metering import Meter, route_of
 from peer.snapshots.line import PROGRESS_TIMEOUT_S, Line
 from peer.snapshots.record import SnapshotRecord
 from peer.snapshots.store import SnapshotStore
@@ -64,7 +64,8 @@ class SnapshotServer(snapshots_pb2_grpc.SnapshotServiceServicer):
         """Take a snapshot from its source."""
         caller = identify(context).id
         line: Line[pb.FromSnapshotSender, pb.FromSnapshotReceiver]
-        line = Line(context, caller, self._timeout_s, await self._route(context))
+        route = await route_of(self._meter, context.peer())
+        line = Line(context, caller, self._timeout_s, route)
         with self._counted():
             await receive(
                 line, self._store, lambda *offer: self._admit(caller, *offer), caller, self.tally)
@@ -72,8 +73,8 @@ class SnapshotServer(snapshots_pb2_grpc.SnapshotServiceServicer):
     async def Get(self, requests: object, context: Context) -> None:  # noqa: N802 (gRPC's name)
         """Give a snapshot to who knows its digest."""
         line: Line[pb.FromSnapshotReceiver, pb.FromSnapshotSender]
-        line = Line(
-            context, identify(context).id, self._timeout_s, await self._route(context))
+        route = await route_of(self._meter, context.peer())
+        line = Line(context, identify(context).id, self._timeout_s, route)
         with self._counted():
             request = (await line.read()).request
             key = key_of(request.key)
@@ -82,9 +83,6 @@ class SnapshotServer(snapshots_pb2_grpc.SnapshotServiceServicer):
                 raise HomespunError(
                     Code.NOT_FOUND, f"{key.title} with that digest is not here.")
             await send(line, self._store, record, self.tally)
-
-    async def _route(self, context: Context) -> Route:
-        return UNMETERED if self._meter is None else await self._meter.route(context.peer())
 
     def _admit(self, caller: str, offered: SnapshotRecord, complete: int) -> None:
         """Let a permitted offer in.

@@ -10,6 +10,7 @@ from blake3 import blake3
 
 from broker.identity.authority import create_authority
 from dag.job import ColumnRef, JobSpec, OptimizerSpec, ParameterRef, TrainingSpec
+from homespun.identity import directory as identity_directory
 from homespun.identity.certificates import (
     new_private_key,
     private_key_pem,
@@ -21,6 +22,8 @@ from homespun.tensor_file import pack
 from ir import serde
 from ir.cut import cut
 from ir.graph import Graph, Node, TensorType
+from peer.owner.core.limits import NO_LIMITS
+from peer.settings import PeerDirectory, PeerSettings
 
 ROWS, WIDTH = 2, 4
 STEPS = 3
@@ -96,3 +99,13 @@ class Network:
 @pytest.fixture
 def peer_network(tmp_path):
     return Network(tmp_path / "broker")
+
+
+@pytest.fixture
+def place(tmp_path, peer_network):
+    """The directory of a peer that has joined and lends without limits."""
+    place = PeerDirectory(tmp_path / "peer")
+    place.save_settings(PeerSettings(
+        name="attic", device="cpu", executor="null", limits=NO_LIMITS))
+    identity_directory.save(place.identity, peer_network.member("peer", "peer_1"))
+    return place

@@ -12,28 +12,17 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from homespun.identity import directory as identity_directory
 from peer.cli import cli as peer
 from peer.cli.documents import DOCUMENTS
 from peer.core.events import Availability
 from peer.ledger import Given, Ledger
 from peer.owner.core.allowance import decide
-from peer.owner.core.limits import NO_LIMITS, OwnerLimits
+from peer.owner.core.limits import OwnerLimits
 from peer.owner.core.wish import Wish
 from peer.owner.sensors.machine import Machine
-from peer.settings import PeerDirectory, PeerSettings
 from peer.status_note import what_is_allowed
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def place(tmp_path, peer_network):
-    place = PeerDirectory(tmp_path / "peer")
-    place.save_settings(PeerSettings(
-        name="attic", device="cpu", executor="null", limits=NO_LIMITS))
-    identity_directory.save(place.identity, peer_network.member("peer", "peer_1"))
-    return place
 
 
 def fits(place, *arguments):

@@ -1,10 +1,15 @@
-"""Asking a system's own small programs, with a deadline."""
+"""Asking a system, each in its way: most by their own small programs, with a deadline."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from peer.owner.core.readings import Reading, unread
+
+T = TypeVar("T")
 
 ANSWER_S = 3.0
 ANSWER_CHARACTERS_MAX = 1 << 16
@@ -34,6 +39,22 @@ def ask(command: Sequence[str], timeout_s: float = ANSWER_S) -> str:
         said = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise NotReadable(f"{name} failed: {said[0][:120]}")
     return done.stdout[:ANSWER_CHARACTERS_MAX]
+
+
+def reading(ways: Mapping[str, Callable[[], Reading[T]]], nowhere: str) -> Reading[T]:
+    """What this system says; what cannot be read says why.
+
+    Args:
+        ways: `system()` -> how it is asked.
+        nowhere: why another one cannot be asked; `{system}` is its name.
+    """
+    way = ways.get(system())
+    if way is None:
+        return unread(nowhere.format(system=system()))
+    try:
+        return way()
+    except NotReadable as reason:
+        return unread(str(reason))
 
 
 def system() -> str:

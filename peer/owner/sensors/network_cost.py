@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from peer.owner.core.readings import Reading, unread
-from peer.owner.sensors.asking import NotReadable, ask, system
+from peer.owner.sensors.asking import ask, reading
 
 _NETWORK_MANAGER = (
     "busctl", "--timeout=2", "get-property", "org.freedesktop.NetworkManager",
@@ -24,13 +24,7 @@ _COSTS = {"unrestricted": False, "fixed": True, "variable": True}
 
 def is_metered() -> Reading[bool]:
     """Whether bytes cost money here."""
-    ask_system = _SYSTEMS.get(system())
-    if ask_system is None:
-        return unread(f"{system()} does not tell programs like this one")
-    try:
-        return ask_system()
-    except NotReadable as reason:
-        return unread(str(reason))
+    return reading(_SYSTEMS, "{system} does not tell programs like this one")
 
 
 def _linux() -> Reading[bool]:

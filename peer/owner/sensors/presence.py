@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from peer.owner.core.readings import Reading, unread
-from peer.owner.sensors.asking import NotReadable, ask, system
+from peer.owner.sensors.asking import NotReadable, ask, reading
 
 _MUTTER = (
     "gdbus", "call", "--session", "--timeout", "2", "--dest", "org.gnome.Mutter.IdleMonitor",
@@ -25,13 +25,7 @@ TICKS_MODULUS = 1 << 32
 
 def idle_s() -> Reading[float]:
     """Seconds since somebody last touched the machine."""
-    ask_system = _SYSTEMS.get(system())
-    if ask_system is None:
-        return unread(f"no signal of presence is known on {system()}")
-    try:
-        return ask_system()
-    except NotReadable as reason:
-        return unread(str(reason))
+    return reading(_SYSTEMS, "no signal of presence is known on {system}")
 
 
 def _linux() -> Reading[float]:

@@ -10,7 +10,6 @@ import pytest
 from click.testing import CliRunner
 
 from homespun.errors import Code, HomespunError
-from homespun.identity import directory as identity_directory
 from peer import devices
 from peer.cli import cli as peer
 from peer.owner.core.limits import NO_LIMITS, IdleRule
@@ -23,15 +22,6 @@ from peer.settings import PeerDirectory, PeerSettings
 FACTS = NetworkFacts(
     broker="nas.local:7700", trips_s=(0.001, 0.003, 0.002), problem="", own_host="192.168.1.5",
     ipv6_host="", told="192.168.1.5:9000", is_told_open=True, reached_by=0)
-
-
-@pytest.fixture
-def place(tmp_path, peer_network):
-    place = PeerDirectory(tmp_path / "peer")
-    place.save_settings(PeerSettings(
-        name="attic", device="cpu", executor="null", limits=NO_LIMITS))
-    identity_directory.save(place.identity, peer_network.member("peer", "peer_1"))
-    return place
 
 
 def checks(place, is_running=False, **changes):

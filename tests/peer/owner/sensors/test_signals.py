@@ -51,8 +51,7 @@ def test_windows_connection_cost(answer, value):
 @pytest.mark.parametrize("system", ["linux", "darwin", "plan9"])
 @pytest.mark.parametrize("read", [presence.idle_s, network_cost.is_metered])
 def test_a_system_without_its_programs_says_so(monkeypatch, system, read):
-    monkeypatch.setattr(presence, "system", lambda: system)
-    monkeypatch.setattr(network_cost, "system", lambda: system)
+    monkeypatch.setattr(asking, "system", lambda: system)
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
     found = read()
