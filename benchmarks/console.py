@@ -37,7 +37,8 @@ from tests.broker.console.conftest import console_of
 from tests.broker.core.conftest import World, make_placement, make_spec
 from tests.broker.live_broker import free_ports
 
-PAGES = ("/", "/peers", "/placement", "/jobs", "/backups", "/events", "/metrics")
+PAGES = ("/", "/peers", "/placement", "/jobs", "/jobs/job_000001", "/backups", "/events",
+         "/metrics")
 PATIENT = Policy(restart_grace_ms=3_600_000, lease_ttl_ms=3_600_000, reconnect_grace_ms=3_600_000)
 LINKS_PER_PEER = 8
 STEPS = 1_000
@@ -150,7 +151,7 @@ def main() -> None:
         return
     for page, values in found.items():
         numbers = "  ".join(f"{name} {value:10.3f}" for name, value in values.items())
-        print(f"{page:12} {numbers}")
+        print(f"{page:18} {numbers}")
 
 
 if __name__ == "__main__":

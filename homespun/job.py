@@ -9,6 +9,7 @@ from pathlib import Path
 
 from homespun.connection import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, PASSING, Connection
 from homespun.errors import Code, HomespunError
+from homespun.explanation import Explanation
 from homespun.result import Result, fetch_outputs, fetch_result, result_path
 from homespun.status import JobMetrics, JobStatus, JobUpdate
 from homespun.tensor_file import Array
@@ -50,6 +51,18 @@ class Job:
         """Training losses from a step on, and all validation losses."""
         request = jobs_pb2.GetMetricsRequest(job_id=self.id, from_step=from_step)
         return from_message(self._connection.call("GetMetrics", request), JobMetrics)
+
+    def explain(self, segment: int | None = None) -> Explanation:
+        """Ask why the job's segments are where they are, and what the alternatives are.
+
+        Args:
+            segment: only this one, with all its alternatives.
+
+        Raises:
+            HomespunError: NOT_FOUND, for a segment too that the job does not have.
+        """
+        request = jobs_pb2.ExplainPlacementRequest(job_id=self.id, segment=segment)
+        return from_message(self._connection.call("ExplainPlacement", request), Explanation)
 
     def cancel(self) -> JobStatus:
         """Ask for the job to end. Its peers release what they hold; there is no result.

@@ -39,7 +39,7 @@ ACTION = {
 SPAN = {
     "segment": INTEGER, "peer_id": STRING, "peer_name": STRING, "token": INTEGER,
     "position": INTEGER, "assigned_unix_ms": INTEGER, "running_unix_ms": INTEGER,
-    "ended_unix_ms": INTEGER, "end": STRING}
+    "ended_unix_ms": INTEGER, "end": STRING, "reason": STRING}
 KEY = {
     "key_id": STRING, "role": STRING, "reusable": BOOLEAN, "needs_admission": BOOLEAN,
     "expires_unix_ms": INTEGER}
@@ -47,6 +47,7 @@ KEY = {
 
 def schemas() -> dict[str, Schema]:
     """Name of a document -> its schema."""
+    from homespun.explanation import Explanation
     from homespun.status import JobStatus
     from homespun.v1 import operator_pb2
 
@@ -62,6 +63,7 @@ def schemas() -> dict[str, Schema]:
         "backups": {"segments": array(record(segment))},
         "console_link": {"url": STRING, "role": STRING, "expires_unix_ms": INTEGER},
         "event": EVENT,
+        "explanation": {"explanation": of_type(Explanation)},
         "job": {"job": job},
         "jobs": {"jobs": array(job)},
         "key": {"key": STRING, **KEY},

@@ -24,6 +24,7 @@ _COMMANDS = {
     "job": "broker.cli.look:job",
     "cancel": "broker.cli.look:cancel",
     "timeline": "broker.cli.history:timeline",
+    "placement": "broker.cli.placement:placement",
     "events": "broker.cli.history:events",
     "audit": "broker.cli.history:audit",
     "console": "broker.cli.console:console",

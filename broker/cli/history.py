@@ -120,7 +120,7 @@ def _span_value(span: Any) -> dict[str, object]:
         "segment": span.segment, "peer_id": span.peer_id, "peer_name": span.peer_name,
         "token": span.token, "position": span.position,
         "assigned_unix_ms": span.assigned_unix_ms, "running_unix_ms": span.running_unix_ms,
-        "ended_unix_ms": span.ended_unix_ms, "end": span.end}
+        "ended_unix_ms": span.ended_unix_ms, "end": span.end, "reason": span.reason}
 
 
 def _print_lines(lines: Sequence[Any]) -> None:

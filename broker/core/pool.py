@@ -38,19 +38,26 @@ from dag.cluster import Cluster, PeerResources
 
 def refusal(state: State, job: JobRecord, index: int, peer: PeerRecord) -> str:
     """Why a peer cannot run a segment, to follow its name; "" if it can."""
+    return obstacle(state, job, index, peer)[1]
+
+
+def obstacle(state: State, job: JobRecord, index: int, peer: PeerRecord) -> tuple[str, str]:
+    """The same with a stable short name before it: `avoided`, `memory`, `executor`, `unranked`."""
     assert job.placement is not None
     failure = job.failures.get(index)
     if failure is not None and peer.peer_id in failure.avoided:
-        return failure.avoided[peer.peer_id]
+        return "avoided", failure.avoided[peer.peer_id]
     placed = job.placement.segments[index]
     if peer.hardware.memory_bytes < placed.memory_bytes:
-        return (f"offers {peer.hardware.memory_bytes} bytes of memory; segment {index} needs "
-                f"{placed.memory_bytes}")
+        return "memory", (f"offers {peer.hardware.memory_bytes} bytes of memory; segment {index} "
+                          f"needs {placed.memory_bytes}")
     if peer.peer_id in job.ranked_peers:
         able = any(peer.peer_id == name for name, _ in job.ranking[index])
-        return "" if able else f"has an executor that does not run segment {index}"
+        return ("", "") if able else (
+            "executor", f"has an executor that does not run segment {index}")
     first = state.peers[placed.peer_id].hardware
-    return "" if peer.hardware.support == first.support else "is not ranked yet"
+    return ("", "") if peer.hardware.support == first.support else (
+        "unranked", "is not ranked yet")
 
 
 def _rank(job: JobRecord, index: int, peer: PeerRecord) -> int:

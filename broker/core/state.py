@@ -104,6 +104,10 @@ class LeaseRecord:
     that. FINISHED with its log gone: when its neighbours must have come further."""
     result_digest: str = ""
     result_bytes: int = 0
+    reason: str = ""
+    """Why its peer has it, in a sentence, where the plan gave the segment to another before."""
+    ending: str = ""
+    """Why it was taken back, to follow a colon."""
     is_log_gone: bool = False
     """FINISHED: its peer is lost, and with it what its neighbours would need for a replay."""
     watched_steps: int = 0

@@ -31,6 +31,7 @@ def vacate(turn: Turn, job: JobRecord, lease: LeaseRecord, why: str) -> None:
     if job.state is JobState.RUNNING:
         move(job, JobState.RECOVERING)
     turn.note(job.job_id, "segment_vacant", f"Segment {lease.index} is vacant: {why}.")
+    lease.ending = why
     if lease.is_log_gone:
         lease.phase = LeasePhase.RELEASED
     elif lease.phase in VALID_PHASES:
@@ -124,14 +125,23 @@ def go_back_to(turn: Turn, job: JobRecord, position: int, why: str) -> None:
 def _take_over(turn: Turn, job: JobRecord, index: int, peer: PeerRecord) -> None:
     assert job.placement is not None
     state = turn.state
+    standby, last = pool.standby_of(job, index, peer), job.leases[index]
     pool.end_standby(turn, job, index, peer)
     lease = grant(turn, job, job.placement.segments[index], peer, job.position)
+    lease.reason = _reason(state, last, standby.level if standby else "")
     lease.deadline_ns = turn.now_ns + state.policy.prepare_timeout_ms * NS_PER_MS
     job.takeovers += 1
     count_steps(job)  # an earlier holder may have come further than the last one
     _assign(turn, job, lease)
     text = f"Peer {peer.label} takes segment {index} over at position {job.position}."
     turn.note(job.job_id, "segment_moves", text)
+
+
+def _reason(state: State, last: LeaseRecord, level: str) -> str:
+    """Why a peer has a segment that was taken back: whom it follows, and what it had ready."""
+    as_what = f"as its backup ({level})" if level else "as the best that was free"
+    why = last.ending[: limits.MAX_REASON].rstrip(".")
+    return f"It took the segment over {as_what}, after {state.peers[last.peer_id].label}: {why}."
 
 
 def assign_again(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:

@@ -27,6 +27,7 @@ class Span:
         running_at_ns: when it began to work.
         ended_at_ns: when it had the result stored, or the lease was taken back.
         end: `finished` or `revoked`; "" while it holds the segment.
+        reason: why it had the segment, where another peer had it before; "" where it was planned.
     """
 
     segment: int
@@ -37,6 +38,7 @@ class Span:
     running_at_ns: int = 0
     ended_at_ns: int = 0
     end: str = ""
+    reason: str = ""
 
 
 class Timelines:
@@ -77,7 +79,7 @@ class Timelines:
 
 def _begun(now_ns: int, lease: LeaseRecord) -> Span:
     return Span(segment=lease.index, peer_id=lease.peer_id, token=lease.token,
-                position=lease.position, assigned_at_ns=now_ns)
+                position=lease.position, assigned_at_ns=now_ns, reason=lease.reason)
 
 
 def _advanced(span: Span, now_ns: int, lease: LeaseRecord) -> Span:

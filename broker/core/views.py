@@ -26,7 +26,7 @@ from broker.core.state import (
 from dag.cluster import Link
 from dag.job import JobSpec
 from dag.placement import Refusal
-from ir.segment import ResultTensor
+from ir.segment import BoundaryKind, ResultTensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +190,25 @@ class SegmentCoverage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentLink:
+    """Two segments of a job of which one sends to the other.
+
+    Attributes:
+        source, target: their numbers.
+        source_peer, target_peer: who has them; of a vacant one the last.
+        microbatch_bytes: that cross for each microbatch, forward.
+        measured: the link between the peers; None while it is not measured.
+    """
+
+    source: int
+    target: int
+    source_peer: str
+    target_peer: str
+    microbatch_bytes: int
+    measured: Link | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeyView:
     """A join key as an operator sees it."""
 
@@ -328,6 +347,29 @@ def _coverage(state: State, job: JobRecord, lease: LeaseRecord) -> SegmentCovera
     )
 
 
+def segment_links(broker: Broker, job_id: str) -> tuple[SegmentLink, ...]:
+    """Which segments of a job send to which, in the order of the senders; empty without a place.
+
+    Cost: linear in the boundary tensors.
+    """
+    record = broker.state.jobs.get(job_id)
+    leases = () if record is None else record.leases
+    sizes: dict[tuple[int, int], int] = {}
+    for lease in leases:
+        for tensor in lease.segment.outgoing:
+            pair = (tensor.source, tensor.target)
+            is_each = tensor.kind is BoundaryKind.ACTIVATION
+            sizes[pair] = sizes.get(pair, 0) + tensor.type.size_bytes * is_each
+    found = []
+    for (source, target), size_bytes in sorted(sizes.items()):
+        peers = leases[source].peer_id, leases[target].peer_id
+        known = broker.state.links.get(peers)
+        found.append(SegmentLink(
+            source=source, target=target, source_peer=peers[0], target_peer=peers[1],
+            microbatch_bytes=size_bytes, measured=known.link if known else None))
+    return tuple(found)
+
+
 def keys(broker: Broker) -> tuple[KeyView, ...]:
     """All join keys, oldest first."""
     return tuple(
@@ -418,13 +460,13 @@ def _job_view(broker: Broker, record: JobRecord) -> JobView:
         submitted_at_ns=record.submitted_at_ns,
         finished_at_ns=record.finished_at_ns,
         segments=tuple(_segment_view(broker, lease, sizes) for lease in record.leases),
-        idle=_named(broker, placement.idle) if placement is not None else (),
+        idle=named(broker, placement.idle) if placement is not None else (),
         algorithm=placement.algorithm if placement is not None else "",
         predicted_step_s=placement.step_s if placement is not None else 0.0,
     )
 
 
-def _named(broker: Broker, refusals: tuple[Refusal, ...]) -> tuple[Refusal, ...]:
+def named(broker: Broker, refusals: tuple[Refusal, ...]) -> tuple[Refusal, ...]:
     """The same refusals with the names of the peers that they are about."""
     peers = broker.state.peers
     return tuple(

@@ -12,6 +12,7 @@ import grpc
 from broker.core import events as ev
 from broker.core import views
 from broker.core.commands import Reply
+from broker.core.explanation import explain
 from broker.core.limits import MAX_COLUMNS, MAX_PARAMETERS
 from broker.core.state import JobState
 from broker.driver import Driver
@@ -158,6 +159,20 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
         """Every loss from a step on."""
         job_id = self._find(request.job_id, identify(context))
         return metrics_of(self._driver.core, job_id, max(0, request.from_step), 0)
+
+    async def ExplainPlacement(  # noqa: N802
+        self, request: jobs_pb2.ExplainPlacementRequest, context: Context
+    ) -> jobs_pb2.Explanation:
+        """Why the job's segments are where they are."""
+        job_id = self._find(request.job_id, identify(context))
+        segment = request.segment if request.HasField("segment") else None
+        found = explain(self._driver.core, job_id, segment)
+        if found is None:
+            raise HomespunError(
+                Code.NOT_FOUND,
+                f"{job_id} has no segment {segment}; it has {len(self._view(job_id).segments)}, "
+                "counted from 0.")
+        return to_message(found, jobs_pb2.Explanation)
 
     async def GetFleet(  # noqa: N802
         self, request: jobs_pb2.GetFleetRequest, context: Context

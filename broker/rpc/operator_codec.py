@@ -116,6 +116,7 @@ def timeline(
                 running_unix_ms=unix_ms(span.running_at_ns),
                 ended_unix_ms=unix_ms(span.ended_at_ns),
                 end=span.end,
+                reason=span.reason,
             )
             for span in spans
         ],

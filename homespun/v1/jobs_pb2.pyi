@@ -265,3 +265,107 @@ class FleetLink(_message.Message):
     latency_s: float
     bandwidth_bytes_per_s: float
     def __init__(self, source: _Optional[str] = ..., target: _Optional[str] = ..., latency_s: _Optional[float] = ..., bandwidth_bytes_per_s: _Optional[float] = ...) -> None: ...
+
+class ExplainPlacementRequest(_message.Message):
+    __slots__ = ("job_id", "segment")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    segment: int
+    def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ...) -> None: ...
+
+class Explanation(_message.Message):
+    __slots__ = ("job_id", "state", "reason", "algorithm", "step_s", "offers", "bounds", "segments", "idle")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    STEP_S_FIELD_NUMBER: _ClassVar[int]
+    OFFERS_FIELD_NUMBER: _ClassVar[int]
+    BOUNDS_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    state: str
+    reason: str
+    algorithm: str
+    step_s: float
+    offers: _containers.RepeatedCompositeFieldContainer[Offer]
+    bounds: _containers.RepeatedCompositeFieldContainer[Bound]
+    segments: _containers.RepeatedCompositeFieldContainer[SegmentExplanation]
+    idle: _containers.RepeatedCompositeFieldContainer[_job_pb2.Refusal]
+    def __init__(self, job_id: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., algorithm: _Optional[str] = ..., step_s: _Optional[float] = ..., offers: _Optional[_Iterable[_Union[Offer, _Mapping]]] = ..., bounds: _Optional[_Iterable[_Union[Bound, _Mapping]]] = ..., segments: _Optional[_Iterable[_Union[SegmentExplanation, _Mapping]]] = ..., idle: _Optional[_Iterable[_Union[_job_pb2.Refusal, _Mapping]]] = ...) -> None: ...
+
+class Offer(_message.Message):
+    __slots__ = ("algorithm", "has_plan", "step_s", "reason")
+    ALGORITHM_FIELD_NUMBER: _ClassVar[int]
+    HAS_PLAN_FIELD_NUMBER: _ClassVar[int]
+    STEP_S_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    algorithm: str
+    has_plan: bool
+    step_s: float
+    reason: str
+    def __init__(self, algorithm: _Optional[str] = ..., has_plan: _Optional[bool] = ..., step_s: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Bound(_message.Message):
+    __slots__ = ("rule", "segment", "text")
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    rule: str
+    segment: int
+    text: str
+    def __init__(self, rule: _Optional[str] = ..., segment: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
+
+class SegmentExplanation(_message.Message):
+    __slots__ = ("segment", "peer_id", "peer_name", "phase", "rule", "why", "planned_peer_id", "planned_peer_name", "nodes", "memory_bytes", "memory_lent_bytes", "in_flight", "predicted_s", "measured_s", "alternatives", "more_alternatives")
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    PEER_NAME_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_PEER_NAME_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_LENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_S_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_S_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    MORE_ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    segment: int
+    peer_id: str
+    peer_name: str
+    phase: str
+    rule: str
+    why: str
+    planned_peer_id: str
+    planned_peer_name: str
+    nodes: int
+    memory_bytes: int
+    memory_lent_bytes: int
+    in_flight: int
+    predicted_s: float
+    measured_s: float
+    alternatives: _containers.RepeatedCompositeFieldContainer[Alternative]
+    more_alternatives: int
+    def __init__(self, segment: _Optional[int] = ..., peer_id: _Optional[str] = ..., peer_name: _Optional[str] = ..., phase: _Optional[str] = ..., rule: _Optional[str] = ..., why: _Optional[str] = ..., planned_peer_id: _Optional[str] = ..., planned_peer_name: _Optional[str] = ..., nodes: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., memory_lent_bytes: _Optional[int] = ..., in_flight: _Optional[int] = ..., predicted_s: _Optional[float] = ..., measured_s: _Optional[float] = ..., alternatives: _Optional[_Iterable[_Union[Alternative, _Mapping]]] = ..., more_alternatives: _Optional[int] = ...) -> None: ...
+
+class Alternative(_message.Message):
+    __slots__ = ("peer_id", "peer_name", "microbatch_s", "level", "rule", "text")
+    PEER_ID_FIELD_NUMBER: _ClassVar[int]
+    PEER_NAME_FIELD_NUMBER: _ClassVar[int]
+    MICROBATCH_S_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    peer_id: str
+    peer_name: str
+    microbatch_s: float
+    level: str
+    rule: str
+    text: str
+    def __init__(self, peer_id: _Optional[str] = ..., peer_name: _Optional[str] = ..., microbatch_s: _Optional[float] = ..., level: _Optional[str] = ..., rule: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...

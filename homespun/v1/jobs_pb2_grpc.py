@@ -70,6 +70,11 @@ class JobServiceStub:
                 request_serializer=homespun_dot_v1_dot_jobs__pb2.GetMetricsRequest.SerializeToString,
                 response_deserializer=homespun_dot_v1_dot_jobs__pb2.JobMetrics.FromString,
                 _registered_method=True)
+        self.ExplainPlacement = channel.unary_unary(
+                '/homespun.v1.JobService/ExplainPlacement',
+                request_serializer=homespun_dot_v1_dot_jobs__pb2.ExplainPlacementRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_jobs__pb2.Explanation.FromString,
+                _registered_method=True)
         self.GetFleet = channel.unary_stream(
                 '/homespun.v1.JobService/GetFleet',
                 request_serializer=homespun_dot_v1_dot_jobs__pb2.GetFleetRequest.SerializeToString,
@@ -123,6 +128,12 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainPlacement(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetFleet(self, request, context):
         """what the planner knows of live peers
         """
@@ -167,6 +178,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.GetMetrics,
                     request_deserializer=homespun_dot_v1_dot_jobs__pb2.GetMetricsRequest.FromString,
                     response_serializer=homespun_dot_v1_dot_jobs__pb2.JobMetrics.SerializeToString,
+            ),
+            'ExplainPlacement': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainPlacement,
+                    request_deserializer=homespun_dot_v1_dot_jobs__pb2.ExplainPlacementRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_jobs__pb2.Explanation.SerializeToString,
             ),
             'GetFleet': grpc.unary_stream_rpc_method_handler(
                     servicer.GetFleet,
@@ -364,6 +380,33 @@ class JobService:
             '/homespun.v1.JobService/GetMetrics',
             homespun_dot_v1_dot_jobs__pb2.GetMetricsRequest.SerializeToString,
             homespun_dot_v1_dot_jobs__pb2.JobMetrics.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainPlacement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/homespun.v1.JobService/ExplainPlacement',
+            homespun_dot_v1_dot_jobs__pb2.ExplainPlacementRequest.SerializeToString,
+            homespun_dot_v1_dot_jobs__pb2.Explanation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -328,7 +328,7 @@ class Timeline(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., state: _Optional[str] = ..., submitted_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., spans: _Optional[_Iterable[_Union[TimelineSpan, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[EventLine, _Mapping]]] = ...) -> None: ...
 
 class TimelineSpan(_message.Message):
-    __slots__ = ("segment", "peer_id", "peer_name", "token", "position", "assigned_unix_ms", "running_unix_ms", "ended_unix_ms", "end")
+    __slots__ = ("segment", "peer_id", "peer_name", "token", "position", "assigned_unix_ms", "running_unix_ms", "ended_unix_ms", "end", "reason")
     SEGMENT_FIELD_NUMBER: _ClassVar[int]
     PEER_ID_FIELD_NUMBER: _ClassVar[int]
     PEER_NAME_FIELD_NUMBER: _ClassVar[int]
@@ -338,6 +338,7 @@ class TimelineSpan(_message.Message):
     RUNNING_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     ENDED_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     segment: int
     peer_id: str
     peer_name: str
@@ -347,7 +348,8 @@ class TimelineSpan(_message.Message):
     running_unix_ms: int
     ended_unix_ms: int
     end: str
-    def __init__(self, segment: _Optional[int] = ..., peer_id: _Optional[str] = ..., peer_name: _Optional[str] = ..., token: _Optional[int] = ..., position: _Optional[int] = ..., assigned_unix_ms: _Optional[int] = ..., running_unix_ms: _Optional[int] = ..., ended_unix_ms: _Optional[int] = ..., end: _Optional[str] = ...) -> None: ...
+    reason: str
+    def __init__(self, segment: _Optional[int] = ..., peer_id: _Optional[str] = ..., peer_name: _Optional[str] = ..., token: _Optional[int] = ..., position: _Optional[int] = ..., assigned_unix_ms: _Optional[int] = ..., running_unix_ms: _Optional[int] = ..., ended_unix_ms: _Optional[int] = ..., end: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class CreateConsoleLinkRequest(_message.Message):
     __slots__ = ("role", "lifetime_ms")

@@ -27,6 +27,7 @@ COMMANDS = {
     "jobs": ["jobs"],
     "job": ["job", "{job}"],
     "timeline": ["timeline", "{job}"],
+    "placement explain": ["placement", "explain", "{job}"],
     "events": ["events"],
     "audit": ["audit"],
     "keys create": ["keys", "create"],

@@ -11,6 +11,7 @@ from broker.console.lanes import lanes
 from broker.console.page import ConsoleParts, Page, number
 from broker.core import operator_views, views
 from broker.core.event_log import LineFilter
+from broker.core.explanation import explain
 from broker.core.views import Metric
 from broker.operator_actions import Actor
 from homespun.errors import Code, HomespunError
@@ -53,6 +54,7 @@ def job(request: Request, parts: ConsoleParts) -> Page:
             "chart": curve(losses, views.evaluations(parts.core, job_id), recoveries),
             "lanes": lanes(operator_views.timeline(parts.core, job_id), names,
                            found.submitted_at_ns, found.finished_at_ns or parts.driver.now_ns()),
+            "explained": explain(parts.core, job_id),
             "results": views.result(parts.core, job_id),
             "events": events})
 

@@ -1,17 +1,19 @@
-"""Strips and lanes: every segment has its place, and its state."""
+"""Strips, lanes and graphs: every segment has its place, and its state."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
+from broker.console.graph import BELOW, COLUMN, HOLDERS_MAX, graph
 from broker.console.lanes import LANE_HEIGHT, SPANS_MAX, WIDTH, lanes
 from broker.console.strip import CELL, LEFT, strip
 from broker.core.timeline import Span
-from broker.core.views import SegmentCoverage
+from broker.core.views import SegmentCoverage, SegmentLink
+from dag.cluster import Link
 
 
 def job(*phases):
-    segments = [SimpleNamespace(segment=index, peer_id=peer, phase=phase)
+    segments = [SimpleNamespace(segment=index, peer_id=peer, phase=phase, token=10 + index)
                 for index, (peer, phase) in enumerate(phases)]
     return SimpleNamespace(job_id="job_1", name="n", state="running",
                            segments=segments)
@@ -68,3 +70,50 @@ def test_the_newest_bars_are_drawn_and_stay_inside():
                for bar in drawn.bars)
     assert lanes([], {}, 0, 10) is None
     assert lanes([span(0, 1, 0)], {}, 10, 10) is None
+
+
+def link(source, target, *peers, bandwidth=None):
+    measured = None if bandwidth is None else Link(
+        source=peers[0], target=peers[1], latency_s=0.002, bandwidth_bytes_per_s=bandwidth)
+    return SegmentLink(source=source, target=target, source_peer=peers[0], target_peer=peers[1],
+                       microbatch_bytes=4096, measured=measured)
+
+
+def test_links_carry_their_rates_and_stand_in_the_table_too():
+    drawn = graph(
+        job(("peer_a", "running"), ("peer_b", "running"), ("peer_c", "running")),
+        [link(0, 1, "peer_a", "peer_b", bandwidth=10 * 2**20), link(0, 2, "peer_a", "peer_c")],
+        [], [], {("peer_a", "peer_b"): 77}, {"peer_a": "attic"})
+    assert [(box.name, box.x, box.state, box.text) for box in drawn.boxes] == [
+        ("attic", 0, "running", "segment 0"), ("peer_b", COLUMN, "running", "segment 1"),
+        ("peer_c", 2 * COLUMN, "running", "segment 2")]
+    near, far = drawn.lines
+    assert (near.label, far.label) == ("10.0 MiB/s", "")
+    assert "2.0 ms" in near.text
+    assert "not measured" in far.text
+    assert near.path.startswith("M118 ")
+    assert "Q" in far.path, "it passes over the one between"
+    assert [(row.source[1], row.segments, row.bandwidth_bytes_per_s, row.sent_bytes)
+            for row in drawn.rows] == [
+        ("attic", "0 to 1", 10 * 2**20, 77), ("attic", "0 to 2", None, 0)]
+    assert all(box.y >= 0 and box.x + 118 <= drawn.width for box in drawn.boxes)
+
+
+def test_backups_are_below_and_a_takeover_shows_whom_it_comes_from():
+    drawn = graph(
+        job(("peer_a", "running"), ("peer_d", "assigned")), [],
+        [covered(0, ("peer_c", "hot")), covered(1, ("peer_c", ""), ("peer_a", "store"))],
+        [span(1, 2, 100, 150, 200, "revoked"), span(1, 11, 200)], {}, {})
+    states = {box.peer_id: box.state for box in drawn.boxes}
+    assert states == {"peer_a": "running", "peer_d": "assigned", "peer_c": "backup-waits",
+                      "peer_2": "left"}
+    rows = {box.y for box in drawn.boxes}
+    assert max(rows) - min(rows) == BELOW
+    assert [line.kind for line in drawn.lines] == ["standby", "standby", "takeover"]
+    assert drawn.lines[-1].text == "segment 1 moves from peer_2 to peer_d"
+
+
+def test_a_job_that_is_too_large_to_draw_has_its_table():
+    phases = [(f"peer_{index}", "running") for index in range(HOLDERS_MAX + 1)]
+    drawn = graph(job(*phases), [link(0, 1, "peer_0", "peer_1")], [], [], {}, {})
+    assert (drawn.boxes, drawn.lines, len(drawn.rows)) == ((), (), 1)
