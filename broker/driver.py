@@ -13,6 +13,7 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import structlog
 
@@ -55,6 +56,15 @@ Answer = do.Reply | do.Reject | do.AdmitIdentity
 CarryOut = Callable[[do.AnyCommand], None]
 
 
+def replayed(journal: Journal) -> tuple[Broker, int]:
+    """The state that a journal gives, and the time of its last event. Cost: linear in it."""
+    core, last_ns = Broker(), 0
+    for _, event in journal.replay():
+        core.apply(event)
+        last_ns = event.at_ns
+    return core, last_ns
+
+
 class Driver:
     """Runs the core. `core` may be read through `broker.core.views` between events."""
 
@@ -77,10 +87,7 @@ class Driver:
     @classmethod
     def recover(cls, journal: Journal, carry_out: CarryOut) -> Driver:
         """Replay the journal into a fresh core; its commands were carried out in their time."""
-        core, last_ns = Broker(), 0
-        for _, event in journal.replay():
-            core.apply(event)
-            last_ns = event.at_ns
+        core, last_ns = replayed(journal)
         return cls(core, journal, Clock(last_ns), carry_out)
 
     async def run(self, policy: Policy) -> None:
@@ -150,6 +157,15 @@ class Driver:
         if isinstance(result, do.Reject):
             raise HomespunError(Code(result.code), result.message)
         return result
+
+    async def copy_journal(self, path: Path) -> None:
+        """Write what is durable now to a file; events wait meanwhile.
+
+        Raises:
+            HomespunError: as `Journal.copy_to`.
+        """
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._disk, self._journal.copy_to, path)
 
     def now_ns(self) -> int:
         """The time that an event posted now would carry."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -112,7 +112,7 @@ class Journal:
             sa.URL.create("sqlite", database=str(path)), poolclass=sa.StaticPool,
             connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False})
         try:
-            with _errors_of(path):
+            with errors_of(path):
                 connection = engine.connect()
                 _prepare(connection, path)
                 return cls(engine, connection, path)
@@ -145,7 +145,7 @@ class Journal:
         for seq, event in enumerate(events, start=self._last_seq + 1):
             kind, payload = encode(event)
             rows.append({"seq": seq, "at_ns": event.at_ns, "kind": kind, "payload": payload})
-        with _errors_of(self._path), self._connection.begin():
+        with errors_of(self._path), self._connection.begin():
             self._connection.execute(sa.insert(_EVENTS), rows)
         self._last_seq += len(rows)
         return self._last_seq
@@ -168,17 +168,32 @@ class Journal:
                 yield seq, event
                 expected += 1
 
+    def copy_to(self, path: Path) -> None:
+        """Write all events to another file: a database of its own, as of this moment.
+
+        Raises:
+            HomespunError: DISK_FULL, or BAD_CONFIGURATION when the file cannot be written.
+
+        Cost: linear in the journal; nothing can be appended meanwhile.
+        """
+        with errors_of(path), closing(sqlite3.connect(path)) as target:
+            self._raw().backup(target)
+            target.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing beside it
+
     def close(self) -> None:
         """Give the file and its lock back. No call may follow."""
         self._connection.close()
         self._engine.dispose()
+
+    def _raw(self) -> sqlite3.Connection:
+        return cast(sqlite3.Connection, self._connection.connection.dbapi_connection)
 
     def _page(self, first_seq: int) -> list[tuple[int, int, str, str]]:
         query = (
             sa.select(_EVENTS.c.seq, _EVENTS.c.at_ns, _EVENTS.c.kind, _EVENTS.c.payload)
             .where(_EVENTS.c.seq >= first_seq).order_by(_EVENTS.c.seq).limit(REPLAY_PAGE)
         )
-        with _errors_of(self._path), self._connection.begin():
+        with errors_of(self._path), self._connection.begin():
             return [tuple(row) for row in self._connection.execute(query)]
 
     def _read_last_seq(self) -> int:
@@ -215,7 +230,7 @@ def _prepare(connection: sa.Connection, path: Path) -> None:
 
 
 @contextmanager
-def _errors_of(path: Path) -> Iterator[None]:
+def errors_of(path: Path) -> Iterator[None]:
     """Say what SQLite's errors mean to an operator."""
     try:
         yield
@@ -232,7 +247,8 @@ def _explained(path: Path, error: Any) -> HomespunError:
             Code.DISK_FULL, f"The disk of {path} is full. Free some space; nothing stored is lost.")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return HomespunError(
-            Code.BAD_CONFIGURATION, f"{path} is in use by another broker. Stop that one first.")
+            Code.BAD_CONFIGURATION, f"{path} is in use by another broker. Stop that one first.",
+            in_use=True)
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return HomespunError(
             Code.BAD_CONFIGURATION, f"{path} is damaged: {error}. Restore it from a copy.")

@@ -132,10 +132,12 @@ class OperatorActions:
             reason=actor.reason))
         return MadeKey(text=key.text, key_id=key.key_id, expires_at_ns=expires_at_ns)
 
-    async def revoke_key(self, actor: Actor, key_id: str) -> None:
-        """Make a key useless. Who has joined with it stays."""
+    async def revoke_key(self, actor: Actor, key: str) -> str:
+        """Make a key useless; its id. Who has joined with it stays."""
+        key_id = self.find_key(key)
         await self._driver.ask(ev.KeyRevoked(
             at_ns=0, request_id=_request_id(), key_id=key_id, by=actor.by, reason=actor.reason))
+        return key_id
 
     async def cancel_job(self, actor: Actor, job: str, owner_id: str | None = None) -> str:
         """End a job, of that owner if one is given; its id."""
@@ -153,6 +155,11 @@ class OperatorActions:
         """The one peer or submitter that an operator means, whether or not it ever connected."""
         found = operator_views.matching_members(self._driver.core, text)
         return _only(found, text, "member", "broker peers")
+
+    def find_key(self, text: str) -> str:
+        """The one join key whose id begins so."""
+        found = operator_views.matching_keys(self._driver.core, text)
+        return _only(found, text, "key", "broker keys list")
 
     def find_job(self, text: str, owner_id: str | None = None) -> str:
         """The one job whose id begins so, of that owner if one is given."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 
 import grpc
 import structlog
 
 from broker.console.address import ConsoleAddress
 from broker.console.server import ConsoleServer
+from broker.copying import Copying
 from broker.core import commands as do
 from broker.core import operator_views, views
 from broker.core.events import HeartbeatsSeen
+from broker.disk_reserve import disk_shortage
 from broker.driver import Driver
 from broker.identity.authority import Authority, write_operator
 from broker.identity.server_certificate import ServerCertificate
@@ -57,8 +57,6 @@ RANKINGS_MAX = 1
 """Rankings of backups made at once, beside one plan: nobody waits for a ranking."""
 HEARTBEAT_TICK_S = 0.5
 STOP_GRACE_S = 1.0
-DISK_RESERVE_BYTES = 256 * 2**20
-"""Uploads leave so much of the disk to the journal: without it the broker must stop."""
 
 
 @dataclass(slots=True)
@@ -175,7 +173,8 @@ class BrokerServer:
             RenewalServicer(self.authority), server
         )
         operator_pb2_grpc.add_OperatorServiceServicer_to_server(
-            OperatorService(driver, self.actions, self.console.door), server
+            OperatorService(driver, self.actions, self.console.door, Copying(
+                driver, self.directory, self.authority.network_id)), server
         )
 
     def _may(
@@ -188,7 +187,7 @@ class BrokerServer:
         else:
             allowed = views.may_write_blob(core, identity, size_bytes)
         if allowed and action == "write":
-            return _disk_shortage(self.directory.blobs, size_bytes)
+            return disk_shortage(self.directory.blobs, "a blob", size_bytes)
         if allowed:
             return None
         return HomespunError(Code.NOT_ALLOWED, f"{identity} may not {action} blob {digest}")
@@ -252,18 +251,6 @@ async def _rank(
         if job is not None and not job.has_ended:
             answer = await solve_apart(command, server.blobs.path(command.spec.graph_digest))
             await server.driver.post(answer, is_own=True)
-
-
-def _disk_shortage(place: Path, size_bytes: int) -> HomespunError | None:
-    """Why a blob must not be stored: the disk would be too full for the journal."""
-    room = shutil.disk_usage(place).free - DISK_RESERVE_BYTES
-    if size_bytes <= room:
-        return None
-    return HomespunError(
-        Code.DISK_FULL,
-        f"the broker's disk has no room for a blob of {size_bytes} bytes",
-        wanted_bytes=size_bytes, had_bytes=max(0, room),
-    )
 
 
 def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials) -> None:

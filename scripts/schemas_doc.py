@@ -40,6 +40,11 @@ SPAN = {
     "segment": INTEGER, "peer_id": STRING, "peer_name": STRING, "token": INTEGER,
     "position": INTEGER, "assigned_unix_ms": INTEGER, "running_unix_ms": INTEGER,
     "ended_unix_ms": INTEGER, "end": STRING, "reason": STRING}
+COPY = {
+    "file": STRING, "size_bytes": INTEGER, "network_id": STRING, "copied_unix_ms": INTEGER,
+    "events": INTEGER, "digest": STRING}
+COUNTS: Schema = {"type": "object", "additionalProperties": INTEGER}
+"""Name -> how many."""
 KEY = {
     "key_id": STRING, "role": STRING, "reusable": BOOLEAN, "needs_admission": BOOLEAN,
     "expires_unix_ms": INTEGER}
@@ -62,10 +67,14 @@ def schemas() -> dict[str, Schema]:
         "audit": {"entries": array(record(ACTION))},
         "backups": {"segments": array(record(segment))},
         "console_link": {"url": STRING, "role": STRING, "expires_unix_ms": INTEGER},
+        "done": {"action": STRING, "subject": STRING},
         "event": EVENT,
         "explanation": {"explanation": of_type(Explanation)},
         "job": {"job": job},
         "jobs": {"jobs": array(job)},
+        "journal_copy": COPY,
+        "journal_restored": {**COPY, "is_replaced": BOOLEAN, "unfinished_jobs": array(STRING),
+                             "kept": STRING},
         "key": {"key": STRING, **KEY},
         "keys": {"keys": array(record({**KEY, "uses": INTEGER, "revoked": BOOLEAN}))},
         "network": {"network_id": STRING, "directory": STRING, "address": STRING,
@@ -73,6 +82,15 @@ def schemas() -> dict[str, Schema]:
         "peer": {"peer": peer},
         "peers": {"peers": array(peer),
                   "newcomers": array(of_message(operator_pb2.Newcomer.DESCRIPTOR))},
+        "top": {
+            "unix_ms": INTEGER, "peers": COUNTS, "waiting_to_be_admitted": INTEGER,
+            "free": INTEGER, "memory_bytes": INTEGER, "matmul_flops_per_s": NUMBER,
+            "jobs": COUNTS, "unfinished": array(record({
+                "job_id": STRING, "name": STRING, "state": STRING, "kind": STRING,
+                "steps_done": INTEGER, "steps_total": INTEGER, "last_loss": NUMBER,
+                "segments": INTEGER, "reason": STRING})),
+            "gaps": array(record({"job_id": STRING, "segment": INTEGER, "gap": STRING})),
+            "events": array(record(EVENT))},
         "timeline": {
             "job_id": STRING, "state": STRING, "submitted_unix_ms": INTEGER,
             "finished_unix_ms": INTEGER, "spans": array(record(SPAN)),

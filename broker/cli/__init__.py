@@ -13,6 +13,7 @@ _COMMANDS = {
     "init": "broker.cli.serve:init",
     "serve": "broker.cli.serve:serve",
     "keys": "broker.cli.keys:keys",
+    "top": "broker.cli.top:top",
     "peers": "broker.cli.look:peers",
     "admit": "broker.cli.members:admit",
     "ban": "broker.cli.members:ban",
@@ -27,6 +28,7 @@ _COMMANDS = {
     "placement": "broker.cli.placement:placement",
     "events": "broker.cli.history:events",
     "audit": "broker.cli.history:audit",
+    "db": "broker.cli.database:database",
     "console": "broker.cli.console:console",
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from broker.cli.operator_call import call_operator, stream_operator
-from broker.cli.place import directory_option
+from broker.cli.place import CALL_TIMEOUT_S, directory_option
 from homespun.cli.output import json_option, print_json, print_table, printable, run_command
 
 LINES_MAX = 10_000
@@ -46,7 +46,8 @@ def events(
     request = operator_pb2.GetEventsRequest(
         subject=subject, kind=kind, text=text, limit=limit, follow=follow,
         since_unix_ms=_moment_ms(since) if since else 0)
-    for part in stream_operator(directory, "GetEvents", request, is_endless=follow):
+    patience_s = None if follow else CALL_TIMEOUT_S
+    for part in stream_operator(directory, "GetEvents", request, timeout_s=patience_s):
         for line in part.lines:
             if as_json:
                 print_json("event", event_value(line))

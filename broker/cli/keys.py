@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from broker.cli.done import say_done
 from broker.cli.operator_call import call_operator
 from broker.cli.place import broker_directory, directory_option, reason_option
 from homespun.cli.output import json_option, note, print_json, print_table, run_command
@@ -85,14 +86,18 @@ def list_keys(directory: Path | None, as_json: bool) -> None:
 @click.argument("key_id", metavar="KEY_ID")
 @reason_option
 @directory_option
+@json_option
 @run_command
-def revoke(key_id: str, reason: str, directory: Path | None) -> None:
-    """Make a join key useless. Who has joined with it stays."""
+def revoke(key_id: str, reason: str, directory: Path | None, as_json: bool) -> None:
+    """Make a join key useless. Who has joined with it stays.
+
+    KEY_ID is the key's id, or the beginning of it.
+    """
     from homespun.v1 import operator_pb2
 
     request = operator_pb2.RevokeKeyRequest(key_id=key_id, reason=reason)
-    call_operator(directory, "RevokeKey", request)
-    click.echo(f"Revoked {key_id}.")
+    revoked = call_operator(directory, "RevokeKey", request).key_id
+    say_done("keys revoke", revoked, f"Revoked {revoked}.", as_json=as_json)
 
 
 def _yes(value: bool) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from broker.cli.done import say_done
 from broker.cli.operator_call import call_jobs, call_operator
 from broker.cli.place import broker_directory, directory_option, reason_option
 from homespun.cli.jobs import print_job, print_jobs
@@ -83,13 +84,15 @@ def job(job_id: str, directory: Path | None, as_json: bool) -> None:
 @click.argument("job_id", metavar="JOB")
 @reason_option
 @directory_option
+@json_option
 @run_command
-def cancel(job_id: str, reason: str, directory: Path | None) -> None:
+def cancel(job_id: str, reason: str, directory: Path | None, as_json: bool) -> None:
     """End somebody's job."""
     from homespun.v1 import jobs_pb2
 
     request = jobs_pb2.CancelJobRequest(job_id=job_id, reason=reason)
-    click.echo(f"Cancelled {call_jobs(directory, 'CancelJob', request).job_id}.")
+    ended = call_jobs(directory, "CancelJob", request).job_id
+    say_done("cancel", ended, f"Cancelled {ended}.", as_json=as_json)
 
 
 def _called(peer: Any) -> str:

@@ -27,16 +27,25 @@ def call_jobs(directory: Path | None, method: str, request: Any) -> Any:
 
 
 def stream_operator(
-    directory: Path | None, method: str, request: Any, *, is_endless: bool = False
+    directory: Path | None, method: str, request: Any, *, timeout_s: float | None = CALL_TIMEOUT_S
 ) -> Iterator[Any]:
     """Call a method of `OperatorService` that answers in parts, which come as they are sent.
 
-    `is_endless`: there is no deadline, as the caller ends the call.
+    `timeout_s`: for all of it; None where the caller ends the call.
     """
     from homespun.v1 import operator_pb2_grpc
 
     with _service(directory, operator_pb2_grpc.OperatorServiceStub) as stub:
-        yield from getattr(stub, method)(request, timeout=None if is_endless else CALL_TIMEOUT_S)
+        yield from getattr(stub, method)(request, timeout=timeout_s)
+
+
+@contextmanager
+def ask(
+    directory: Path | None, service: Callable[[Any], Any], timeout_s: float
+) -> Iterator[Callable[[str, Any], Any]]:
+    """`ask(method, request)` for several calls of one service over one connection."""
+    with _service(directory, service) as stub:
+        yield lambda method, request: getattr(stub, method)(request, timeout=timeout_s)
 
 
 @contextmanager

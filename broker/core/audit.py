@@ -16,6 +16,7 @@ from broker.core.events import (
     CancelRequested,
     ConsoleAccessed,
     DrainRequested,
+    JournalRestored,
     KeyCreated,
     KeyRevoked,
     MemberBanned,
@@ -97,5 +98,8 @@ def _action(event: AnyEvent) -> tuple[str, str, str, str] | None:
             return event.by, "cancel", event.job_id, ""
         case ConsoleAccessed():
             return event.by, f"console {event.action}", event.session_id, event.role
+        case JournalRestored():
+            hours = (event.at_ns - event.copied_at_ns) / 3.6e12
+            return event.by, "db restore", "", f"from a copy that was {hours:.1f} h old"
         case _:
             return None

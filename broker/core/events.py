@@ -294,6 +294,21 @@ class ConsoleAccessed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRestored(Event):
+    """The journal was put back from a copy: what happened after the copy was made is not known.
+
+    Attributes:
+        by: the operator who did it.
+        reason: why, in an operator's words.
+        copied_at_ns: when the copy was made, Unix time.
+    """
+
+    by: str
+    reason: str
+    copied_at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BackupsRanked(Event):
     """The planner answered `RankBackups`: who could take over which segment.
 
@@ -434,7 +449,7 @@ AnyEvent = (
     | EvaluationDone | SegmentFailed | SegmentFinished | SegmentReleased | TimerFired
     | SnapshotStored | NeighbourLost | StandbyReady | SegmentPace | AvailabilityChanged
     | DrainRequested | BackupsRanked | ConsoleAccessed | PeerAdmitted | MemberBanned
-    | PeerLabelled
+    | PeerLabelled | JournalRestored
 )
 
 

@@ -31,6 +31,10 @@ MAX_NAME = 100
 """Characters of a job's or peer's name: a line of a table."""
 MAX_MESSAGE = 2_000
 """Characters of an error message that is kept: a node, a peer, an exception's text."""
+RESTORED_TOKENS = 1_000_000_000
+"""Tokens that a restore passes over: more than were given out since any copy was made..."""
+RESTORED_JOBS = 10_000
+"""...and numbers of jobs."""
 MAX_REASON = 500
 """Characters of an operator's reason for an action: some sentences."""
 MAX_BANNED = 100_000

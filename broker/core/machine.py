@@ -24,6 +24,7 @@ from broker.core import (
     pool,
     readiness,
     reports,
+    restoring,
     standing,
     takeover,
 )
@@ -42,6 +43,7 @@ from broker.core.events import (
     EvaluationDone,
     HeartbeatsSeen,
     JobSubmitted,
+    JournalRestored,
     KeyCreated,
     KeyRevoked,
     LinkMeasured,
@@ -208,6 +210,8 @@ def _dispatch(turn: Turn, event: AnyEvent) -> None:
             standing.banned(turn, event)
         case PeerLabelled():
             standing.labelled(turn, event)
+        case JournalRestored():
+            restoring.restored(turn, event)
         case ConsoleAccessed():
             pass  # for the audit log only
         case TimerFired():

@@ -93,6 +93,11 @@ def matching_members(broker: Broker, text: str) -> tuple[str, ...]:
                            for peer_id, peer in broker.state.peers.items()}, text)
 
 
+def matching_keys(broker: Broker, text: str) -> tuple[str, ...]:
+    """Ids of the join keys that a person may mean: that id, else those that begin so."""
+    return _meant(dict.fromkeys(broker.state.keys, ()), text)
+
+
 def _meant(names: Mapping[str, tuple[str, ...]], text: str) -> tuple[str, ...]:
     if not text or text in names:
         return (text,) * bool(text)

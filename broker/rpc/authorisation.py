@@ -44,6 +44,7 @@ PERMISSIONS: Permissions = {
     "/homespun.v1.OperatorService/GetEvents": _OPERATORS,
     "/homespun.v1.OperatorService/GetAudit": _OPERATORS,
     "/homespun.v1.OperatorService/GetTimeline": _OPERATORS,
+    "/homespun.v1.OperatorService/CopyJournal": _OPERATORS,
     "/homespun.v1.OperatorService/CreateConsoleLink": _OPERATORS,
 }
 """The main port."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import structlog
 
 from broker.clock import unix_ms
+from broker.copying import Copying
 from broker.core import operator_views, views
 from broker.core.event_log import LineFilter, LogLine
 from broker.core.limits import EVENT_LOG_LINES
 from broker.driver import Driver
 from broker.operator_actions import Actor, OperatorActions
+from broker.rpc.blob_service import CHUNK_BYTES, IDLE_TIMEOUT_S
 from broker.rpc.bounds import check_texts, check_whole
 from broker.rpc.operator_codec import (
     audit_line,
@@ -27,6 +31,8 @@ from homespun.v1 import operator_pb2, operator_pb2_grpc
 
 if TYPE_CHECKING:
     from broker.console.sign_in import Door
+
+log = structlog.get_logger(__name__)
 
 LINES_USUAL = 100
 """Lines of a log where the caller names no number."""
@@ -44,7 +50,8 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
     """Serves operators."""
 
     def __init__(
-        self, driver: Driver, actions: OperatorActions, door: Callable[[], Door]
+        self, driver: Driver, actions: OperatorActions, door: Callable[[], Door],
+        copying: Copying,
     ) -> None:
         """Serve with the broker's parts.
 
@@ -52,7 +59,9 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             driver: of the broker.
             actions: what operators can do.
             door: the console's; raises `HomespunError` where no console is served.
+            copying: makes copies of the journal.
         """
+        self._copying = copying
         self._driver = driver
         self._actions = actions
         self._door = door
@@ -100,8 +109,8 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         self, request: operator_pb2.RevokeKeyRequest, context: Context
     ) -> operator_pb2.RevokeKeyResponse:
         """Make a key useless. Who has joined with it stays."""
-        await self._actions.revoke_key(_actor(context, request.reason), request.key_id)
-        return operator_pb2.RevokeKeyResponse()
+        key_id = await self._actions.revoke_key(_actor(context, request.reason), request.key_id)
+        return operator_pb2.RevokeKeyResponse(key_id=key_id)
 
     async def DrainPeer(  # noqa: N802
         self, request: operator_pb2.DrainPeerRequest, context: Context
@@ -186,6 +195,17 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             core, LineFilter(subject=job.job_id), TIMELINE_EVENTS_MAX)
         names = {peer_id: peer.name for peer_id, peer in core.state.peers.items()}
         return timeline(job, operator_views.timeline(core, job.job_id), events[::-1], names)
+
+    async def CopyJournal(  # noqa: N802
+        self, request: operator_pb2.CopyJournalRequest, context: Context
+    ) -> None:
+        """A sealed copy of the journal, in parts."""
+        async with self._copying.copied() as path:
+            log.info("journal_copied", by=identify(context).id, size_bytes=path.stat().st_size)
+            with await asyncio.to_thread(path.open, "rb") as file:
+                while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                    async with asyncio.timeout(IDLE_TIMEOUT_S):
+                        await context.write(operator_pb2.JournalPart(data=data))
 
     async def CreateConsoleLink(  # noqa: N802
         self, request: operator_pb2.CreateConsoleLinkRequest, context: Context

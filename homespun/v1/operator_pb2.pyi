@@ -128,8 +128,10 @@ class RevokeKeyRequest(_message.Message):
     def __init__(self, key_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RevokeKeyResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("key_id",)
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    def __init__(self, key_id: _Optional[str] = ...) -> None: ...
 
 class DrainPeerRequest(_message.Message):
     __slots__ = ("peer", "deadline_ms", "undo", "reason")
@@ -350,6 +352,16 @@ class TimelineSpan(_message.Message):
     end: str
     reason: str
     def __init__(self, segment: _Optional[int] = ..., peer_id: _Optional[str] = ..., peer_name: _Optional[str] = ..., token: _Optional[int] = ..., position: _Optional[int] = ..., assigned_unix_ms: _Optional[int] = ..., running_unix_ms: _Optional[int] = ..., ended_unix_ms: _Optional[int] = ..., end: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class CopyJournalRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class JournalPart(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class CreateConsoleLinkRequest(_message.Message):
     __slots__ = ("role", "lifetime_ms")

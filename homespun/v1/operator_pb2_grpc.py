@@ -95,6 +95,11 @@ class OperatorServiceStub:
                 request_serializer=homespun_dot_v1_dot_operator__pb2.GetTimelineRequest.SerializeToString,
                 response_deserializer=homespun_dot_v1_dot_operator__pb2.Timeline.FromString,
                 _registered_method=True)
+        self.CopyJournal = channel.unary_stream(
+                '/homespun.v1.OperatorService/CopyJournal',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.CopyJournalRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.JournalPart.FromString,
+                _registered_method=True)
         self.CreateConsoleLink = channel.unary_unary(
                 '/homespun.v1.OperatorService/CreateConsoleLink',
                 request_serializer=homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkRequest.SerializeToString,
@@ -181,6 +186,13 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CopyJournal(self, request, context):
+        """a sealed copy, as one file
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateConsoleLink(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -249,6 +261,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.GetTimeline,
                     request_deserializer=homespun_dot_v1_dot_operator__pb2.GetTimelineRequest.FromString,
                     response_serializer=homespun_dot_v1_dot_operator__pb2.Timeline.SerializeToString,
+            ),
+            'CopyJournal': grpc.unary_stream_rpc_method_handler(
+                    servicer.CopyJournal,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.CopyJournalRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.JournalPart.SerializeToString,
             ),
             'CreateConsoleLink': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateConsoleLink,
@@ -581,6 +598,33 @@ class OperatorService:
             '/homespun.v1.OperatorService/GetTimeline',
             homespun_dot_v1_dot_operator__pb2.GetTimelineRequest.SerializeToString,
             homespun_dot_v1_dot_operator__pb2.Timeline.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyJournal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/homespun.v1.OperatorService/CopyJournal',
+            homespun_dot_v1_dot_operator__pb2.CopyJournalRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.JournalPart.FromString,
             options,
             channel_credentials,
             insecure,

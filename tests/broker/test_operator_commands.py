@@ -155,6 +155,7 @@ def test_only_operators_may(place, network, role):
                 ("GetEvents", operator_pb2.GetEventsRequest()),
                 ("GetAudit", operator_pb2.GetAuditRequest()),
                 ("GetTimeline", operator_pb2.GetTimelineRequest(job="j")),
+                ("CopyJournal", operator_pb2.CopyJournalRequest()),
                 ("CreateConsoleLink", operator_pb2.CreateConsoleLinkRequest(role="viewer")),
             ):
                 error = await called(network, broker, method, request_, role)

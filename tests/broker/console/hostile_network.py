@@ -5,7 +5,8 @@ from __future__ import annotations
 from broker.core import events as ev
 from broker.core.policy import Policy
 from broker.journal import Journal
-from dag.placement import Refusal
+from dag.cluster import Link
+from dag.placement import Candidate, Refusal
 from tests.broker.core.conftest import World, hardware, make_placement, make_spec
 
 PATIENT = Policy(restart_grace_ms=3_600_000, lease_ttl_ms=3_600_000, reconnect_grace_ms=3_600_000)
@@ -29,11 +30,12 @@ def fill(journal_path, texts):
 
 def _history(world, number, text):
     peer, other = f"peer_a{number}", f"peer_b{number}"
-    for each in (peer, other):
-        world.connect(
-            each, name=text, software_version=text,
-            hardware=hardware(device=text, device_name=text, executor=text, platform=text))
+    _connect(world, peer, text)
+    _connect(world, other, text)
     by = {"by": "operator_1", "reason": text}
+    world.apply(ev.JournalRestored, copied_at_ns=1, **by)
+    world.apply(ev.LinkMeasured, link=Link(
+        source=peer, target=other, latency_s=0.001, bandwidth_bytes_per_s=1e8))
     world.apply(ev.PeerLabelled, request_id="r", peer_id=peer, label=text, **by)
     world.apply(ev.KeyCreated, request_id="r", key_id=f"key_{number}", secret_hash="h",
                 role="submitter", reusable=True, expires_at_ns=world.now_ns * 2, **by)
@@ -46,6 +48,7 @@ def _history(world, number, text):
     world.steps(job, 1, 0)
     world.report(ev.NeighbourLost, job, 0, neighbour=1, blamed_peer=other, code="UNREACHABLE",
                  message=text)
+    _connect(world, f"peer_c{number}", text)  # takes over what fails
     cause = "software" if number % 2 else "job"  # the one is cancelled later, the other fails
     world.report(ev.SegmentFailed, job, 1, code="EXECUTOR_FAILED", message=text, blamed_peer="",
                  cause=cause, evidence=text, remedy=text)
@@ -55,12 +58,20 @@ def _history(world, number, text):
     return job
 
 
+def _connect(world, peer, text):
+    world.connect(
+        peer, name=text, software_version=text,
+        hardware=hardware(device=text, device_name=text, executor=text, platform=text))
+
+
 def _placed_job(world, text, peers):
     world.submit(make_spec(name=text))
     job = list(world.broker.state.jobs)[-1]
-    placement = make_placement(peers)
+    placement = make_placement(peers, linked=True)
     idle = tuple(Refusal(subject=each, rule=text, wanted=1.0, had=0.0, text=text)
                  for each in world.broker.state.peers if each not in peers)[-2:]
     world.solve(job, peers, answer=type(placement)(
-        segments=placement.segments, algorithm=text, step_s=1.0, idle=idle))
+        segments=placement.segments, algorithm=text, step_s=1.0, idle=idle, candidates=(
+            Candidate(algorithm=text, step_s=1.0, reason=""),
+            Candidate(algorithm=text, step_s=None, reason=text))))
     return job

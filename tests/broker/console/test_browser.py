@@ -135,7 +135,7 @@ def test_signing_in_acting_and_updating(place, network):
 
 
 def test_tables_need_no_javascript(place):
-    fill(place.journal, HOSTILE[:5])
+    fill(place.journal, HOSTILE[:6])
 
     async def scenario():
         async with console_of(place) as there, browser() as chromium:
@@ -145,7 +145,8 @@ def test_tables_need_no_javascript(place):
             await page.goto(link.url)
             await page.get_by_role("textbox").fill(link.url.partition("#")[2])
             await page.get_by_role("button", name="Sign in").click()
-            for path, rows in (("/peers", 10), ("/jobs", 5), ("/keys", 5)):
+            for path, rows in (
+                    ("/peers", 18), ("/jobs", 6), ("/keys", 6), ("/placement", 1)):
                 await page.goto(there.origin + path)
                 assert await page.locator("tbody tr").count() == rows, path
             assert await page.locator("main button:not([disabled])").count() == 0
