@@ -5,7 +5,8 @@ Nothing is decided here, and nothing is guessed: a reason that nobody recorded i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from broker.core import limits, pool
 from broker.core.machine import Broker
@@ -17,6 +18,8 @@ SHOWN_OF_ALL = 8
 """Alternatives for each segment where all are asked about..."""
 SHOWN_OF_ONE = 256
 """...and where it is one."""
+LOOKS_MAX = 20_000
+"""Pairs of a segment and a peer that are compared: a page must not hold the broker up."""
 FULL = 0.9
 """Share of a peer's memory from which a segment fills it."""
 EQUAL = 0.01
@@ -37,7 +40,7 @@ def explain(broker: Broker, job_id: str, segment: int | None = None) -> Explanat
     Returns:
         None where there is no such job, or no such segment of it.
 
-    Cost: O(segments * peers log peers).
+    Cost: O(segments * peers), of which at most `LOOKS_MAX` cost more than a dict's look-up.
     """
     state = broker.state
     job = state.jobs.get(job_id)
@@ -46,6 +49,8 @@ def explain(broker: Broker, job_id: str, segment: int | None = None) -> Explanat
     placement = job.placement
     leases = job.leases if segment is None else [job.leases[segment]]
     shown = SHOWN_OF_ALL if segment is None else SHOWN_OF_ONE
+    others = [] if job.state in TERMINAL else [
+        peer for _, peer in sorted(state.peers.items()) if peer.state is not PeerState.LOST]
     return Explanation(
         job_id=job.job_id, state=job.state.value, reason=job.reason,
         algorithm=placement.algorithm if placement else "",
@@ -55,25 +60,29 @@ def explain(broker: Broker, job_id: str, segment: int | None = None) -> Explanat
                   step_s=one.step_s or 0.0, reason=one.reason)
             for one in (placement.candidates if placement else ())),
         bounds=tuple(_bounds(state, job)),
-        segments=tuple(_segment(state, job, lease, shown) for lease in leases),
+        segments=tuple(
+            _segment(state, job, lease, others, LOOKS_MAX // len(leases), shown)
+            for lease in leases),
         idle=named(broker, placement.idle) if placement else ())
 
 
 def _segment(
-    state: State, job: JobRecord, lease: LeaseRecord, shown: int
+    state: State, job: JobRecord, lease: LeaseRecord, others: list[PeerRecord], looks: int,
+    shown: int,
 ) -> SegmentExplanation:
     assert job.placement is not None
     placed, peer = job.placement.segments[lease.index], state.peers[lease.peer_id]
-    others = [] if job.state in TERMINAL else sorted(
-        _alternatives(state, job, lease), key=_order)
+    times = _times(job, lease.index)
+    near = sorted(_alternatives(state, job, lease, times, others, looks), key=_order)
     return SegmentExplanation(
         segment=lease.index, peer_id=peer.peer_id, peer_name=peer.name, phase=lease.phase.value,
         rule="takeover" if lease.reason else "plan", why=_why(job, lease),
         planned_peer_id=placed.peer_id, planned_peer_name=state.peers[placed.peer_id].name,
         nodes=len(lease.segment.nodes), memory_bytes=lease.memory_bytes,
         memory_lent_bytes=peer.hardware.memory_bytes, in_flight=lease.in_flight,
-        predicted_s=_predicted_s(job, lease.index, lease.peer_id), measured_s=lease.pace_s,
-        alternatives=tuple(others[:shown]), more_alternatives=max(0, len(others) - shown))
+        predicted_s=times.get(lease.peer_id, 0.0), measured_s=lease.pace_s,
+        alternatives=tuple(near[:shown]),
+        more_alternatives=max(0, sum(other is not peer for other in others) - shown))
 
 
 def _why(job: JobRecord, lease: LeaseRecord) -> str:
@@ -87,13 +96,12 @@ def _why(job: JobRecord, lease: LeaseRecord) -> str:
            f"{plan.step_s:.3g} s{among}."
 
 
-def _predicted_s(job: JobRecord, index: int, peer_id: str) -> float:
-    """Predicted time of a microbatch of a segment on a peer; 0 where there is no prediction."""
+def _times(job: JobRecord, index: int) -> Mapping[str, float]:
+    """Predicted time of a microbatch of a segment by peer, the best first, where there is one."""
     assert job.placement is not None
     placed = job.placement.segments[index]
-    planned_s = placed.forward_s + placed.backward_s if placed.peer_id == peer_id else 0.0
-    ranked = dict(job.ranking[index]) if job.ranking else {}
-    return ranked.get(peer_id, planned_s)
+    planned = {placed.peer_id: placed.forward_s + placed.backward_s}
+    return dict(job.ranking[index]) if job.ranking else planned
 
 
 # --- bounds -------------------------------------------------------------------------------------
@@ -122,7 +130,7 @@ def _slowest(job: JobRecord) -> Iterator[Bound]:
         return
     is_measured = all(lease.pace_s for lease in job.leases)
     times = {lease.index: lease.pace_s if is_measured
-             else _predicted_s(job, lease.index, lease.peer_id) for lease in job.leases}
+             else _times(job, lease.index).get(lease.peer_id, 0.0) for lease in job.leases}
     slowest = max(times, key=lambda index: (times[index], -index))
     others_s = max(time for index, time in times.items() if index != slowest)
     if times[slowest] > others_s * (1 + EQUAL):
@@ -137,18 +145,21 @@ def _slowest(job: JobRecord) -> Iterator[Bound]:
 
 
 def _alternatives(
-    state: State, job: JobRecord, lease: LeaseRecord
+    state: State, job: JobRecord, lease: LeaseRecord, times: Mapping[str, float],
+    others: list[PeerRecord], looks: int,
 ) -> Iterator[Alternative]:
-    here_s = _predicted_s(job, lease.index, lease.peer_id)
-    for peer_id, peer in sorted(state.peers.items()):
-        if peer_id == lease.peer_id or peer.state is PeerState.LOST:
+    """Peers besides the holder, those first that are ranked for the segment, at most `looks`."""
+    here_s = times.get(lease.peer_id, 0.0)
+    wanted = sorted(others, key=lambda peer: peer.peer_id not in times)
+    for peer in islice(wanted, looks):
+        if peer.peer_id == lease.peer_id:
             continue
-        there_s = _predicted_s(job, lease.index, peer_id)
+        there_s = times.get(peer.peer_id, 0.0)
         standby = pool.standby_of(job, lease.index, peer)
-        rule, text = _obstacle(state, job, lease.index, peer) or _compared(here_s, there_s)
+        found = _obstacle(state, job, lease.index, peer, times) or _compared(here_s, there_s)
         yield Alternative(
-            peer_id=peer_id, peer_name=peer.name, microbatch_s=there_s,
-            level=standby.level if standby else "", rule=rule, text=text)
+            peer_id=peer.peer_id, peer_name=peer.name, microbatch_s=there_s,
+            level=standby.level if standby else "", rule=found[0], text=found[1])
 
 
 def _order(one: Alternative) -> tuple[bool, bool, float, str]:
@@ -156,7 +167,7 @@ def _order(one: Alternative) -> tuple[bool, bool, float, str]:
 
 
 def _obstacle(
-    state: State, job: JobRecord, index: int, peer: PeerRecord
+    state: State, job: JobRecord, index: int, peer: PeerRecord, times: Mapping[str, float]
 ) -> tuple[str, str] | None:
     """What keeps a peer from having a segment at all: rule and sentence."""
     if peer.peer_id in state.banned:
@@ -168,7 +179,7 @@ def _obstacle(
     if not peer.is_open:
         return "unavailable", "An operator drains it." if peer.is_drained else \
             f"Its owner has it {peer.availability}."
-    rule, text = pool.obstacle(state, job, index, peer)
+    rule, text = pool.obstacle(state, job, index, peer, times)
     if rule:
         return rule, f"It {text}."
     if peer.leases:

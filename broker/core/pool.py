@@ -11,7 +11,7 @@ that breaks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from broker.core import limits, readiness, snapshots
@@ -41,8 +41,19 @@ def refusal(state: State, job: JobRecord, index: int, peer: PeerRecord) -> str:
     return obstacle(state, job, index, peer)[1]
 
 
-def obstacle(state: State, job: JobRecord, index: int, peer: PeerRecord) -> tuple[str, str]:
-    """The same with a stable short name before it: `avoided`, `memory`, `executor`, `unranked`."""
+def obstacle(
+    state: State, job: JobRecord, index: int, peer: PeerRecord,
+    times: Mapping[str, float] | None = None,
+) -> tuple[str, str]:
+    """The same with a stable short name before it: `avoided`, `memory`, `executor`, `unranked`.
+
+    Args:
+        state: the core's.
+        job: whose segment.
+        index: its number.
+        peer: who is asked about.
+        times: the segment's ranking as a dict, for who asks about many peers.
+    """
     assert job.placement is not None
     failure = job.failures.get(index)
     if failure is not None and peer.peer_id in failure.avoided:
@@ -52,7 +63,8 @@ def obstacle(state: State, job: JobRecord, index: int, peer: PeerRecord) -> tupl
         return "memory", (f"offers {peer.hardware.memory_bytes} bytes of memory; segment {index} "
                           f"needs {placed.memory_bytes}")
     if peer.peer_id in job.ranked_peers:
-        able = any(peer.peer_id == name for name, _ in job.ranking[index])
+        able = any(peer.peer_id == name for name, _ in job.ranking[index]) if times is None else (
+            peer.peer_id in times)
         return ("", "") if able else (
             "executor", f"has an executor that does not run segment {index}")
     first = state.peers[placed.peer_id].hardware
