@@ -33,6 +33,7 @@ from broker.rpc.session_service import SessionService
 from broker.sessions import Sessions
 from broker.settings import BrokerDirectory, BrokerSettings
 from broker.telemetry import Telemetry
+from broker.tracing import Tracing, open_tracing
 from homespun.blobs.store import BlobStore
 from homespun.discovery import announced
 from homespun.errors import Code, HomespunError
@@ -72,6 +73,7 @@ class BrokerServer:
     telemetry: Telemetry
     actions: OperatorActions
     console: ConsoleServer
+    tracing: Tracing | None = None
     work: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
     """Everything that runs while it serves: what fails here ends the broker."""
 
@@ -98,7 +100,8 @@ class BrokerServer:
         telemetry = Telemetry()
         console = ConsoleServer(driver, actions, telemetry, settings, console_address)
         self = cls(
-            directory, settings, authority, driver, blobs, Sessions(), telemetry, actions, console)
+            directory, settings, authority, driver, blobs, Sessions(), telemetry, actions, console,
+            open_tracing(settings.trace_endpoint))
         outlet.server = self
         return self
 
@@ -113,13 +116,25 @@ class BrokerServer:
         async with asyncio.TaskGroup() as self.work:
             self.work.create_task(self.driver.run(self.settings.policy))
             async with (
-                self._ports(host, port), self._announcement(), self.console.serving(self.work),
+                self._traced(), self._ports(host, port), self._announcement(),
+                self.console.serving(self.work),
             ):
                 log.info(
                     "serving", address=self.settings.address,
                     network_id=self.authority.network_id,
                 )
                 await self._merge_heartbeats()
+
+    @contextlib.asynccontextmanager
+    async def _traced(self) -> AsyncIterator[None]:
+        if self.tracing is None:
+            yield
+            return
+        self.work.create_task(self.tracing.follow(self.driver))
+        try:
+            yield
+        finally:
+            await self.tracing.close()
 
     def _announcement(self) -> contextlib.AbstractAsyncContextManager[None]:
         if self.settings.announce:
@@ -129,10 +144,11 @@ class BrokerServer:
     @contextlib.asynccontextmanager
     async def _ports(self, host: str, port: int) -> AsyncIterator[None]:
         certificate = ServerCertificate(self.authority)
+        guard = Guard(
+            PERMISSIONS, self.authority.network_id,
+            is_denied=lambda identity: operator_views.is_banned(self.driver.core, identity))
         main = grpc.aio.server(
-            interceptors=(Guard(
-                PERMISSIONS, self.authority.network_id,
-                is_denied=lambda identity: operator_views.is_banned(self.driver.core, identity)),),
+            interceptors=(guard,) if self.tracing is None else (self.tracing, guard),
             options=SERVER_OPTIONS,
             maximum_concurrent_rpcs=CALLS_MAX,
         )

@@ -35,6 +35,8 @@ class BrokerSettings:
         console_certificate: PEM file with the certificate chain of the console; "" for no TLS.
         console_key: PEM file of its key.
         console_origin: origin under which a proxy makes the console known; "" for none.
+        trace_endpoint: URL of a collector of OpenTelemetry's traces (OTLP over HTTP); "" for none.
+            Needs `homespun[otel]`.
         policy: the core's numbers.
     """
 
@@ -48,6 +50,7 @@ class BrokerSettings:
     console_certificate: str = ""
     console_key: str = ""
     console_origin: str = ""
+    trace_endpoint: str = ""
     policy: Policy = field(default_factory=Policy)
 
 
