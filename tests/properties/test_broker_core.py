@@ -25,9 +25,9 @@ EVENTS = 6_000
 SEEDS = (1, 2, 3)
 ROOT = Path(__file__).resolve().parents[2]
 HAPPENINGS = frozenset({
-    "CompleteSnapshot", "backup_broke", "job_went_back", "mass_loss_brake", "member_banned",
-    "neighbour_lost", "peer_availability", "peer_drained", "peer_lost", "replay", "report_ignored",
-    "segment_moves", "segment_vacant", "stale_token"})
+    "CompleteSnapshot", "backup_broke", "job_went_back", "journal_restored", "mass_loss_brake",
+    "member_banned", "neighbour_lost", "peer_availability", "peer_drained", "peer_lost", "replay",
+    "report_ignored", "segment_moves", "segment_vacant", "stale_token"})
 
 
 def replayed(journal: list[ev.AnyEvent]) -> Broker:

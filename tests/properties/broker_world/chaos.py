@@ -128,6 +128,8 @@ class Chaos(Nonsense):
         if r.random() < 0.3:
             for other in self.nodes.values():
                 other.session = ""
+            if r.random() < 0.1:
+                self.take(ev.JournalRestored(at_ns=0, by="operator_x", reason="", copied_at_ns=0))
             return ev.BrokerStarted(at_ns=0, policy=self.policy)
         if r.random() < 0.2:
             return ev.MemberBanned(at_ns=0, request_id="r", member_id=node.name, by="operator_x",
