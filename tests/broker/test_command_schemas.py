@@ -18,6 +18,8 @@ from homespun.v1 import session_pb2
 from tests.broker.live_broker import free_ports, make_place, serving, until
 from tests.broker.test_operator_service import first_to_hear, peers, submit
 
+PATIENCE_S = 280
+"""For all commands together, on a machine that is busy."""
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 COMMANDS = {
     "init": ["init", "{new}"],
@@ -85,7 +87,7 @@ def test_what_is_printed_is_what_the_schema_says(network, tmp_path):
         network, console=f"127.0.0.1:{port}", reconnect_grace_ms=100, lease_ttl_ms=600_000)
 
     async def scenario():
-        async with serving(place) as broker, peers(network, broker, "a", "b") as both:
+        async with serving(place, PATIENCE_S) as broker, peers(network, broker, "a", "b") as both:
             job_id = await submit(broker)
             holder, _, assigned = await first_to_hear("assign", *both)
             await holder.reports(job_id, assigned.token, ready=session_pb2.SegmentReady())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
 
@@ -35,7 +36,7 @@ def job(number=1, steps=10):
 def text_of(*arguments):
     from rich.console import Console
 
-    console = Console(width=160, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console = Console(width=160, record=True, file=io.StringIO())
     console.print(picture(*arguments))
     return console.export_text()
 

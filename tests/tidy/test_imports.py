@@ -15,7 +15,8 @@ CORES = ("broker.core", "peer.core")
 IMPURE = ("grpc", "google.protobuf", "torch", "onnx", "onnxscript", "onnx_ir", "sqlalchemy",
           "structlog", "homespun.v1", "asyncio", "socket", "multiprocessing", "subprocess",
           "safetensors", "rich")
-SHARED = ("homespun.causes", "homespun.errors", "homespun.ids", "homespun.sampling")
+SHARED = ("homespun.causes", "homespun.errors", "homespun.explanation", "homespun.ids",
+          "homespun.sampling")
 
 
 def core_modules(core: str) -> list[str]:
