@@ -1,4 +1,4 @@
-"""Answers `SolvePlacement` and `RankBackups` outside the core, from the job's checked graph."""
+"""Answers the core's questions about plans, outside the core, from the job's checked graph."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import traceback
 from pathlib import Path
 
 from broker.core import commands as do
-from broker.core.events import BackupsRanked, PlacementSolved, PlanningFailed
+from broker.core.events import BackupsRanked, JobReplanned, PlacementSolved, PlanningFailed
 from dag.job import PREDICT, JobSpec
 from dag.placement import Infeasible, PlacementProblem
 from homespun.errors import Code, HomespunError
@@ -76,6 +76,46 @@ def nobody_ranked(command: do.RankBackups) -> BackupsRanked:
     """The answer where there is none: of no segment is anything known."""
     return BackupsRanked(
         at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version, ranking=())
+
+
+def replan(command: do.ReplanJob, graph_path: Path) -> JobReplanned:
+    """Plan a running job anew, and predict its present plan by the same measures.
+
+    Whatever is wrong, the job goes on as it is.
+
+    Raises:
+        MemoryError: the graph is too large for this process.
+    """
+    from dag.planner import plan
+    from dag.predict import estimate, predict
+    from dag.replanning.recut_moves import recut_seconds
+
+    try:
+        graph = _load(command.spec, graph_path)
+        problem = PlacementProblem(graph=graph, job=command.spec, cluster=command.cluster)
+        answer = plan(problem)
+        if isinstance(answer, Infeasible):
+            return not_replanned(command, "the planner found no plan on the peers that are there")
+        known = estimate(problem)
+        peers = {peer.peer_id: peer for peer in command.cluster.peers}
+        stay = predict(known, [placed.segment for placed in command.segments],
+                       [peers[placed.peer_id] for placed in command.segments])
+        move_s = recut_seconds(known, command.segments, answer.segments)
+    except MemoryError:
+        raise
+    except Exception as error:  # the edge of planning, as in `solve`
+        traceback.print_exc()
+        return not_replanned(command, f"the planner failed: {type(error).__name__}: {error}")
+    return JobReplanned(
+        at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version, answer=answer,
+        stay_s=stay.step_s, move_s=move_s)
+
+
+def not_replanned(command: do.ReplanJob, problem: str) -> JobReplanned:
+    """The answer where there is none."""
+    return JobReplanned(
+        at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version, answer=None,
+        stay_s=0.0, move_s=0.0, problem=problem)
 
 
 def _load(spec: JobSpec, graph_path: Path) -> Graph:

@@ -1,7 +1,7 @@
 """Plans in a process of its own: a stranger's graph may take its memory and time, not the broker's.
 
-The process reads a `SolvePlacement` or a `RankBackups` from standard input, answers with one event
-on standard output and ends. It can be killed at any moment: the broker waits for the answer, and
+The process reads one question of the core from standard input, answers with one event on standard
+output and ends. It can be killed at any moment: the broker waits for the answer, and
 for nothing else.
 """
 
@@ -18,9 +18,9 @@ import msgspec
 import structlog
 
 from broker.core import commands as do
-from broker.core.events import BackupsRanked, PlacementSolved, PlanningFailed
+from broker.core.events import BackupsRanked, JobReplanned, PlacementSolved, PlanningFailed
 from broker.core.limits import PLANNING_TIMEOUT_MS
-from broker.planner import nobody_ranked
+from broker.planner import nobody_ranked, not_replanned
 from homespun.errors import Code, HomespunError
 
 log = structlog.get_logger(__name__)
@@ -28,12 +28,13 @@ log = structlog.get_logger(__name__)
 MEMORY_BYTES_MAX = 16 * 2**30
 """Address space of the process; a graph of a million nodes takes about 4 GiB."""
 
-Question = do.SolvePlacement | do.RankBackups
-Answer = PlacementSolved | PlanningFailed | BackupsRanked
+Question = do.SolvePlacement | do.RankBackups | do.ReplanJob
+Answer = PlacementSolved | PlanningFailed | BackupsRanked | JobReplanned
 _QUESTIONS: Mapping[str, type[Question]] = {
-    kind.__name__: kind for kind in (do.SolvePlacement, do.RankBackups)}
+    kind.__name__: kind for kind in (do.SolvePlacement, do.RankBackups, do.ReplanJob)}
 _ANSWERS: Mapping[str, type[Answer]] = {
-    kind.__name__: kind for kind in (PlacementSolved, PlanningFailed, BackupsRanked)}
+    kind.__name__: kind
+    for kind in (PlacementSolved, PlanningFailed, BackupsRanked, JobReplanned)}
 
 T = TypeVar("T")
 
@@ -44,13 +45,13 @@ async def solve_apart(
     """Answer a question about a job's plan in a child process. A cancelled call kills it.
 
     Args:
-        command: what to plan, or whom to rank.
+        command: what to plan, for the first time or anew, or whom to rank.
         graph_path: where the job's graph lies.
         timeout_s: longest that it may take.
 
     Returns:
         The planner's answer. When it took too long or the process died, `PlanningFailed` for a
-        plan, and for a ranking an empty one: the job goes on, and knows of nobody.
+        plan, and for a started job an empty one: the job goes on as it is.
     """
     try:
         process = await asyncio.create_subprocess_exec(
@@ -83,16 +84,19 @@ async def solve_apart(
 
 def main() -> None:
     """The child: standard input to standard output."""
-    from broker.planner import rank, solve
+    from broker.planner import rank, replan, solve
 
     _limit_memory()
     command, graph_path = _decode(sys.stdin.buffer.read(), _QUESTIONS), Path(sys.argv[1])
     answer: Answer
     try:
-        if isinstance(command, do.RankBackups):
-            answer = rank(command, graph_path)
-        else:
-            answer = solve(command, graph_path)
+        match command:
+            case do.RankBackups():
+                answer = rank(command, graph_path)
+            case do.ReplanJob():
+                answer = replan(command, graph_path)
+            case do.SolvePlacement():
+                answer = solve(command, graph_path)
     except MemoryError:
         answer = _failed(command, Code.LIMIT_EXCEEDED, "planning the graph takes too much memory")
     sys.stdout.buffer.write(_encode(answer))
@@ -112,6 +116,9 @@ def _failed(command: Question, code: Code, message: str) -> Answer:
     if isinstance(command, do.RankBackups):
         log.error("ranking_failed", job_id=command.job_id, code=code, text=message)
         return nobody_ranked(command)
+    if isinstance(command, do.ReplanJob):
+        log.error("replanning_failed", job_id=command.job_id, code=code, text=message)
+        return not_replanned(command, message)
     return PlanningFailed(at_ns=0, job_id=command.job_id, code=code, message=message)
 
 

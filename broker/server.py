@@ -56,6 +56,8 @@ FIRST_CONTACTS_MAX = 64
 """Calls in progress on the enrolment port, where anybody may call."""
 RANKINGS_MAX = 1
 """Rankings of backups made at once, beside one plan: nobody waits for a ranking."""
+REPLANS_MAX = 1
+"""Started jobs planned anew at once, beside those: each may take as long as a plan."""
 HEARTBEAT_TICK_S = 0.5
 STOP_GRACE_S = 1.0
 
@@ -224,6 +226,7 @@ class _Outlet:
         self.server: BrokerServer | None = None
         self._planning: asyncio.Task[None] | None = None
         self._ranking = asyncio.Semaphore(RANKINGS_MAX)
+        self._replanning = asyncio.Semaphore(REPLANS_MAX)
 
     def carry_out(self, command: do.AnyCommand) -> None:
         server = self.server
@@ -234,7 +237,9 @@ class _Outlet:
                     self._planning.cancel()  # the core plans one job at a time
                 self._planning = server.work.create_task(_plan(server, command))
             case do.RankBackups():
-                server.work.create_task(_rank(server, self._ranking, command))
+                server.work.create_task(_advise(server, self._ranking, command))
+            case do.ReplanJob():
+                server.work.create_task(_advise(server, self._replanning, command))
             case do.DisconnectPeer():
                 server.sessions.end(command)
             case (
@@ -255,12 +260,12 @@ async def _plan(server: BrokerServer, command: do.SolvePlacement) -> None:
     await server.driver.post(answer, is_own=True)
 
 
-async def _rank(
-    server: BrokerServer, turn: asyncio.Semaphore, command: do.RankBackups
+async def _advise(
+    server: BrokerServer, turn: asyncio.Semaphore, command: do.RankBackups | do.ReplanJob
 ) -> None:
-    """Rank a job's backups, unless it has ended by the time that it is its turn.
+    """Answer about a started job, unless it has ended by the time that it is its turn.
 
-    The core asks for one ranking of a job at a time, so at most as many wait as jobs run.
+    The core asks each of the two things of a job once at a time, so few wait.
     """
     async with turn:
         job = views.job(server.driver.core, command.job_id)

@@ -54,6 +54,33 @@ class SegmentStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Recut:
+    """A job was cut into other segments while it ran, as that pays with the peers that came.
+
+    Attributes:
+        position: step at which all segments of the new cut began.
+        segments_before: their number.
+        segments_after: their number since.
+        before_s: time of a step, measured before.
+        after_s: expected time of a step.
+        stop_s: expected pause.
+        saved_s: expected to be saved in all.
+        payback_s: after how long as much is done as without.
+        unix_ms: when.
+    """
+
+    position: int
+    segments_before: int
+    segments_after: int
+    before_s: float
+    after_s: float
+    stop_s: float
+    saved_s: float
+    payback_s: float
+    unix_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
     """A job at one moment.
 
@@ -83,6 +110,8 @@ class JobStatus:
         has_validation_loss: whether one is known.
         kind: `train` or `infer`. A step of inference is one microbatch of `batch_size` rows.
         samples_total: samples that the whole job works on; of inference the rows to predict.
+        growth: what was decided last about peers that came, and why; "" before the first time.
+        recuts: when it was cut into other segments for peers that came, oldest first.
     """
 
     job_id: str
@@ -109,6 +138,8 @@ class JobStatus:
     has_validation_loss: bool
     kind: str = TRAIN
     samples_total: int = 0
+    growth: str = ""
+    recuts: tuple[Recut, ...] = ()
 
     @property
     def progress(self) -> tuple[int, int, str]:

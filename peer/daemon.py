@@ -282,6 +282,7 @@ class Daemon:
             snapshots=held_snapshots(self._around.keeper.held()),
             availability=availability_message(
                 self._owner.availability, self._owner.remaining_ms()),
+            joins_parts=True,
         )
 
     def heartbeat(self) -> session_pb2.Heartbeat:

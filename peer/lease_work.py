@@ -123,14 +123,17 @@ class LeaseWork:
         }
         self._spec = command.spec
         self._program = command.program
-        self._position, self._source = command.position, command.snapshot
+        self._position, self._serial = command.position, command.serial
+        self._source, self._parts = command.snapshot, command.parts
         self._around = around
         self._process: ExecutorProcess | None = None
         self._result_path = around.scratch / f"{self._name}.safetensors"
-        self._snapshot_path: Path | None = None
+        self._state_paths: tuple[Path, ...] = ()
+        """What the state of the lease's position is in; () at position 0."""
         self._neighbours = self._make_neighbours()
         self._snapshots = SnapshotWork(
-            command.job_id, command.segment, around.peer_id, around.keeper, self._post)
+            command.job_id, command.serial, around.peer_id, around.keeper, self._post,
+            first_serial=command.first_serial)
         self._arrivals: dict[int, tuple[Frame, asyncio.Event]] = {}
         self._arrived = 0
         self._times = TimeSheet()
@@ -304,17 +307,17 @@ class LeaseWork:
         around = self._around
         blobs = needed_blobs(self._spec, self._program)
         around.cache.hold(self._key, blobs)
-        prepared = await around.standbys.take(self.job_id, self._program.index)
+        prepared = await around.standbys.take(self.job_id, self._program)
         around.standbys.release(self.job_id, self._program.index)
         self._process = await self._executor(prepared)
         route = await around.broker_route(self.job_id)
         try:
             async with asyncio.TaskGroup() as group:
-                snapshot = group.create_task(self._fetch_snapshot())
+                state = group.create_task(self._fetch_state())
                 group.create_task(fetch(blobs, around.cache, around.broker_channel, route))
         except* HomespunError as failures:
             raise failures.exceptions[0] from None
-        self._snapshot_path = snapshot.result()
+        self._state_paths = state.result()
         if prepared is not None and prepared.loaded is not None:
             assert prepared.result_path is not None
             self._result_path = prepared.result_path
@@ -336,26 +339,32 @@ class LeaseWork:
         return await ExecutorProcess.start(
             around.executor, around.device, around.threads, listener, around.lent_bytes())
 
-    async def _fetch_snapshot(self) -> Path | None:
-        """Have the snapshot that the lease begins with on this disk."""
+    async def _fetch_state(self) -> tuple[Path, ...]:
+        """Have the snapshots that the lease begins with on this disk, one after the other."""
+        keeper = self._around.keeper
         if self._source is None:
-            return None
-        path = await self._around.keeper.fetch(
-            self.job_id, self._program.index, self._position, self._source)
+            return tuple([
+                await keeper.fetch(self.job_id, part.serial, self._position, part.source)
+                for part in self._parts])
+        path = await keeper.fetch(self.job_id, self._serial, self._position, self._source)
         self._snapshots.begin_with(Kept(
-            self.job_id, self._program.index, self._position, self._source.digest,
+            self.job_id, self._serial, self._position, self._source.digest,
             self._source.size_bytes))
-        return path
+        return (path,)
 
     async def _loaded(self, message: Loaded) -> None:
-        """The segment is compiled; at a later position its state comes from the snapshot."""
+        """The segment is compiled; at a later position its state comes from snapshots."""
         self._predicted = message.predicted
         self._flops = {
             TaskKind.FORWARD: message.forward_flops, TaskKind.BACKWARD: message.backward_flops}
-        if self._snapshot_path is None:
+        if not self._state_paths:
             self._post(ev.SegmentLoaded)
             return
-        await self._ask(Restore(path=str(self._snapshot_path), position=self._position))
+        paths = tuple(str(path) for path in self._state_paths)
+        is_own = self._source is not None
+        await self._ask(Restore(
+            path=paths[0] if is_own else "", position=self._position,
+            parts=() if is_own else paths))
 
     async def _take(self, arrival: int) -> None:
         frame, taken = self._arrivals.pop(arrival)

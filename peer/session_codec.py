@@ -23,6 +23,8 @@ HOLDERS_MAX = 255
 """Of one snapshot: so many different shards there can be."""
 NO_WORK_REASONS_MAX = 16
 NO_WORK_CHARACTERS_MAX = 500
+PARTS_MAX = 256
+"""Snapshots that one segment's state can come from: segments of a job."""
 
 
 def event_of(message: session_pb2.BrokerMessage, at_ns: int) -> ev.AnyEvent | None:
@@ -94,6 +96,7 @@ def _stand_by(asked: session_pb2.StandBy, at_ns: int) -> ev.StandByReceived:
         stall_timeout_ms=asked.stall_timeout_ms,
         level=level,
         source=asked.source,
+        first_serial=_serial(asked.first_serial),
     )
 
 
@@ -144,6 +147,10 @@ def _assignment(assign: session_pb2.AssignSegment, at_ns: int) -> ev.AssignmentR
     _check_counts(assign)
     if assign.position < 0:
         raise HomespunError(Code.INVALID_ARGUMENT, f"there is no position {assign.position}")
+    if len(assign.parts) > PARTS_MAX:
+        raise HomespunError(
+            Code.LIMIT_EXCEEDED,
+            f"a segment's state comes in {len(assign.parts)} parts; at most {PARTS_MAX}")
     return ev.AssignmentReceived(
         at_ns=at_ns,
         job_id=assign.job_id,
@@ -155,7 +162,17 @@ def _assignment(assign: session_pb2.AssignSegment, at_ns: int) -> ev.AssignmentR
         stall_timeout_ms=assign.stall_timeout_ms,
         position=assign.position,
         snapshot=_source(assign.snapshot) if assign.HasField("snapshot") else None,
+        parts=tuple(
+            ev.SnapshotPart(serial=_serial(part.serial), source=_source(part.source))
+            for part in assign.parts),
+        first_serial=_serial(assign.first_serial),
     )
+
+
+def _serial(number: int) -> int:
+    if number < 0:
+        raise HomespunError(Code.INVALID_ARGUMENT, f"there is no segment of serial number {number}")
+    return number
 
 
 def _start(start: session_pb2.StartJob, at_ns: int) -> ev.StartReceived:

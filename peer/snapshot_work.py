@@ -35,10 +35,21 @@ class SnapshotWork:
     """The snapshots of one lease."""
 
     def __init__(
-        self, job_id: str, segment: int, own_id: str, keeper: SnapshotKeeper, post: Post
+        self, job_id: str, serial: int, own_id: str, keeper: SnapshotKeeper, post: Post,
+        first_serial: int = 0,
     ) -> None:
-        """Prepare; `post` makes an event of a class and fields for the core."""
-        self._job_id, self._segment, self._own_id = job_id, segment, own_id
+        """Prepare.
+
+        Args:
+            job_id: whose snapshots.
+            serial: what they are filed under.
+            own_id: this peer.
+            keeper: of snapshots.
+            post: makes an event of a class and fields for the core.
+            first_serial: segments of the job's earlier cuts.
+        """
+        self._job_id, self._serial, self._own_id = job_id, serial, own_id
+        self._first_serial = first_serial
         self._keeper, self._post = keeper, post
         self._holders: tuple[ev.Holder, ...] = ()
         self._data_shards = 1
@@ -52,7 +63,7 @@ class SnapshotWork:
 
     def path(self, position: int) -> str:
         """Where the executor writes a snapshot."""
-        return str(self._keeper.path_for(self._job_id, self._segment, position))
+        return str(self._keeper.path_for(self._job_id, self._serial, position))
 
     def begin_with(self, kept: Kept) -> None:
         """The lease began with this snapshot: it is the newest that holders can be given."""
@@ -71,7 +82,8 @@ class SnapshotWork:
     def forget_before(self, position: int) -> None:
         """Older ones than this may go, but for one."""
         self._beside(
-            position, self._keeper.forget_before, self._job_id, self._segment, position)
+            position, self._keeper.forget_before, self._job_id, self._serial, position,
+            self._first_serial)
 
     async def close(self) -> None:
         """Stop giving; what is kept stays."""
@@ -98,12 +110,12 @@ class SnapshotWork:
         except HomespunError as error:
             self._failed(position, error)
         except Exception as error:  # a defect must not become a silent gap
-            log.exception("snapshot_defect", job_id=self._job_id, segment=self._segment)
+            log.exception("snapshot_defect", job_id=self._job_id, serial=self._serial)
             self._failed(position, HomespunError(Code.INTERNAL, repr(error)))
 
     async def _keep(self, message: SnapshotWritten) -> None:
         kept = await self._keeper.keep(
-            self._job_id, self._segment, message.position, Path(message.path))
+            self._job_id, self._serial, message.position, Path(message.path))
         if self._newest is not None and self._newest.position >= kept.position:
             return
         self._newest = kept
@@ -167,7 +179,7 @@ class SnapshotWork:
 
     def _failed(self, position: int, error: HomespunError) -> None:
         log.warning(
-            "snapshot_failed", job_id=self._job_id, segment=self._segment, position=position,
+            "snapshot_failed", job_id=self._job_id, serial=self._serial, position=position,
             reason=error.message)
         self._post(
             ev.SnapshotFailed, position=position, code=str(error.code), message=error.message)

@@ -69,6 +69,19 @@ class StandbyParts:
     broker_route: Callable[[str], Awaitable[Route]]
 
 
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """What a process has compiled: a job that is cut anew has other segments of the same number."""
+
+    job_id: str
+    program: Segment
+
+    @property
+    def key(self) -> Key:
+        """Of the standby that wanted it."""
+        return self.job_id, self.program.index
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
     """A process that a lease takes over.
@@ -93,8 +106,8 @@ class Standbys:
         self._commands: dict[Key, do.PrepareStandby] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._process: ExecutorProcess | None = None
-        self._hot: Key | None = None
-        """Whose program the process was told to load; `_loaded` is its answer."""
+        self._hot: Hot | None = None
+        """What the process was told to load; `_loaded` is its answer."""
         self._loaded: asyncio.Future[Loaded] | None = None
         self._result_path: Path | None = None
         self._turn = asyncio.Lock()
@@ -109,10 +122,11 @@ class Standbys:
         """Get ready, as far as the command says; answers are posted."""
         key = command.job_id, command.segment
         before = self._cancel(key)
+        self._unpermit(key)  # another cut's segment of that number is filed elsewhere
         self._commands[key] = command
         self._parts.keeper.permit(
-            command.job_id, command.segment, command.source,
-            bytes_max(command.spec, command.program))
+            command.job_id, command.serial, command.source,
+            bytes_max(command.spec, command.program), command.first_serial)
         self._tasks[key] = asyncio.create_task(
             self._prepare(key, command, before),
             name=f"standby {command.job_id} {command.segment}")
@@ -125,24 +139,25 @@ class Standbys:
         await self._forget(key)
         self._parts.cache.release(_holder(key))
         async with self._turn:
-            if self._hot == key:
+            if self._hot is not None and self._hot.key == key:
                 await self._unload()
             await self._fit_process()
 
-    async def take(self, job_id: str, segment: int) -> Prepared | None:
+    async def take(self, job_id: str, program: Segment) -> Prepared | None:
         """Give what is prepared to the lease that takes the segment over; None for nothing.
 
         The process is given to any segment, as starting one takes seconds. What it has compiled is
         of use to one only, and goes when another is loaded. The blobs stay until `release`.
         """
-        key = job_id, segment
+        key = job_id, program.index
         async with self._turn:
             await self._forget(key)
             loaded = await self._answer()
             if self._process is None:
                 return None
             prepared = Prepared(
-                process=self._process, loaded=loaded if self._hot == key else None,
+                process=self._process,
+                loaded=loaded if self._hot == Hot(job_id, program) else None,
                 result_path=self._result_path)
             self._process = self._hot = self._loaded = self._result_path = None
             self._fall_back("its executor process runs a segment now")
@@ -174,7 +189,7 @@ class Standbys:
                 return
             await self._warm_up(key, command)
             self._reached(command, ev.StandbyLevel.WARM)
-            if command.level is ev.StandbyLevel.HOT and await self._heat(key, command):
+            if command.level is ev.StandbyLevel.HOT and await self._heat(command):
                 self._reached(command, ev.StandbyLevel.HOT)
         except HomespunError as error:
             self._broke(command, error)
@@ -205,39 +220,41 @@ class Standbys:
                 if self._process in (None, process):
                     raise
 
-    async def _heat(self, key: Key, command: do.PrepareStandby) -> bool:
+    async def _heat(self, command: do.PrepareStandby) -> bool:
         """Compile the segment; False if another is compiled, or nothing is gained by it."""
         if command.spec.kind == INFER:
             return False
+        wanted = Hot(command.job_id, command.program)
         async with self._turn:
-            if self._is_hot_for_another(key):
-                log.info("standby_stays_warm", **_of(command), hot=self._hot)
+            if self._hot != wanted and self._is_hot_still_wanted():
+                log.info("standby_stays_warm", **_of(command))
                 return False
-            if self._hot != key:
+            if self._hot != wanted:
                 await self._answer()
-                await self._load(key, command)
+                await self._load(command)
         try:
             await self._outcome()
         except HomespunError:
             async with self._turn:
-                if self._hot == key:
+                if self._hot == wanted:
                     await self._end_process()
                     await self._fit_process()
             raise
         return True
 
-    def _is_hot_for_another(self, key: Key) -> bool:
-        now = None if self._hot in (None, key) else self._commands.get(self._hot)
-        return now is not None and now.level is ev.StandbyLevel.HOT
+    def _is_hot_still_wanted(self) -> bool:
+        now = None if self._hot is None else self._commands.get(self._hot.key)
+        return self._hot is not None and now is not None and (
+            now.level is ev.StandbyLevel.HOT and now.program == self._hot.program)
 
-    async def _load(self, key: Key, command: do.PrepareStandby) -> None:
+    async def _load(self, command: do.PrepareStandby) -> None:
         parts = self._parts
         await self._fit_process()
         assert self._process is not None
         path = parts.scratch / f"{command.job_id}-{command.segment}-{command.token}.safetensors"
         await asyncio.to_thread(parts.scratch.mkdir, parents=True, exist_ok=True)
         request = load_request(command.spec, command.program, parts.cache, path, parts.rates())
-        self._hot, self._result_path = key, path
+        self._hot, self._result_path = Hot(command.job_id, command.program), path
         self._loaded = asyncio.get_running_loop().create_future()
         await self._process.send_message(request)
 
@@ -326,10 +343,16 @@ class Standbys:
             task.cancel()
         return task
 
+    def _unpermit(self, key: Key) -> None:
+        """Nobody may put snapshots of a standby's segment here any more."""
+        known = self._commands.get(key)
+        if known is not None:
+            self._parts.keeper.revoke(known.job_id, known.serial)
+
     async def _forget(self, key: Key) -> None:
         """Nothing is prepared for a segment any more, when this returns."""
+        self._unpermit(key)
         self._commands.pop(key, None)
-        self._parts.keeper.revoke(*key)
         task = self._cancel(key)
         if task is not None:
             await asyncio.wait((task,))

@@ -33,6 +33,7 @@ HARDWARE = ev.PeerHardware(
     rates=PeerRates(matmul_flops_per_s=1e12, attention_flops_per_s=1e12, memory_bytes_per_s=1e11))
 
 Plan = Callable[[do.SolvePlacement], ev.PlacementSolved | ev.PlanningFailed]
+Replan = Callable[[do.ReplanJob], ev.JobReplanned]
 
 
 class Session:
@@ -81,9 +82,9 @@ class SimulatedBroker:
         on_heard: called when a report was applied; its acknowledgement is on its way.
     """
 
-    def __init__(self, world: World, plan: Plan, policy: Policy) -> None:
+    def __init__(self, world: World, plan: Plan, replan: Replan, policy: Policy) -> None:
         self.world = world
-        self.plan = plan
+        self.plan, self.replan = plan, replan
         self.policy = policy
         self.journal: list[ev.AnyEvent] = []
         self.answers: dict[str, do.Reply | do.Reject] = {}
@@ -135,7 +136,8 @@ class SimulatedBroker:
         self.sessions[peer.peer_id] = session
         self.take(ev.PeerConnected(
             at_ns=0, peer_id=peer.peer_id, session_id=session.session_id, name=peer.peer_id,
-            software_version="1", tensor_address="here:1", hardware=HARDWARE, **held))
+            software_version="1", tensor_address="here:1", hardware=HARDWARE, joins_parts=True,
+            **held))
         if old is not None:
             old.cut()
         session.welcome(self.core.state.peers[peer.peer_id].last_report)
@@ -191,6 +193,8 @@ class SimulatedBroker:
                 answer, core = self.plan(command), self.core
                 self.world.soon(
                     PLAN_MS, lambda: self.take(answer) if self.core is core else None)
+            case do.ReplanJob():
+                self.world.soon(PLAN_MS, partial(self._replan, self.core, command))
             case do.RankBackups():
                 self.world.soon(PLAN_MS, partial(self._rank, self.core, command))
             case do.DisconnectPeer():
@@ -215,6 +219,10 @@ class SimulatedBroker:
         self.take(ev.BackupsRanked(
             at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version,
             ranking=ranking))
+
+    def _replan(self, core: Broker | None, command: do.ReplanJob) -> None:
+        if self.core is core:
+            self.take(self.replan(command))
 
     def _beat(self) -> None:
         alive = tuple(s.peer.peer_id for s in self.sessions.values() if s.is_open)
@@ -258,9 +266,9 @@ def registration(peer: SimulatedPeer) -> dict[str, Any]:
                            level=str(record.level or ""))
             for (job, segment), record in peer.core.state.standbys.items()),
         "snapshots": tuple(
-            ev.HeldSnapshot(job_id=job, segment=segment, position=position, digest=kept.digest,
+            ev.HeldSnapshot(job_id=job, segment=serial, position=position, digest=kept.digest,
                             size_bytes=10, shard=kept.shard, data_shards=kept.data_shards)
-            for (job, segment, position), kept in peer.disk.items()),
+            for (job, serial, position), kept in peer.disk.items()),
     }
 
 
@@ -275,13 +283,16 @@ def peer_event(command: PeerCommand) -> tuple[type, dict[str, Any]]:
     match command:
         case do.AssignSegment():
             assigned = ("job_id", "token", "spec", "segment", "in_flight", "segments",
-                        "stall_timeout_ms", "position")
+                        "stall_timeout_ms", "position", "first_serial")
             return peer_ev.AssignmentReceived, {
                 **{name: getattr(command, name) for name in assigned},
-                "snapshot": _source(command.snapshot)}
+                "snapshot": None if command.snapshot is None else _source(command.snapshot),
+                "parts": tuple(
+                    peer_ev.SnapshotPart(serial=part.serial, source=_source(part.source))
+                    for part in command.parts)}
         case do.StandBy():
             names = ("job_id", "token", "spec", "in_flight", "segments", "stall_timeout_ms",
-                     "source")
+                     "source", "first_serial")
             return peer_ev.StandByReceived, {
                 **{name: getattr(command, name) for name in names},
                 "segment": command.segment.index, "program": command.segment,
@@ -316,8 +327,8 @@ def _holders(holders: tuple[do.Holder, ...]) -> tuple[peer_ev.Holder, ...]:
                  for h in holders)
 
 
-def _source(source: do.SnapshotSource | None) -> peer_ev.SnapshotSource | None:
-    return None if source is None else peer_ev.SnapshotSource(
+def _source(source: do.SnapshotSource) -> peer_ev.SnapshotSource:
+    return peer_ev.SnapshotSource(
         digest=source.digest, size_bytes=source.size_bytes, data_shards=source.data_shards,
         holders=_holders(source.holders))
 

@@ -6,6 +6,7 @@ undisturbed run of the same job says what must come out.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,8 @@ from broker.core import commands as do
 from broker.core import events as ev
 from broker.core.policy import Policy
 from broker.core.state import TERMINAL, JobRecord, JobState, free_peers
+from dag.cluster import Cluster
+from dag.job import JobSpec
 from dag.placement import Infeasible, Placement, Refusal, SegmentPlacement
 from ir.graph import INFER
 from sim.brokers import BACKOFF_MS, Session, SimulatedBroker
@@ -29,18 +32,34 @@ FAULTS = ("kill_peers", "break_streams", "lose_acknowledgements", "crash_brokers
 """What happens to a disturbed network, each again and again."""
 
 
-class Network:
-    """A broker, some peers, and jobs of one topology."""
+GROWING = Policy(
+    growth_settle_ms=200, growth_pause_ms=1_000, growth_saved_min_ms=0, prepare_timeout_ms=60_000)
+"""Of a broker that cuts jobs anew as often as it can."""
 
-    def __init__(self, seed: int, peers: int = 4, step_s: float = 0.1) -> None:
+
+class Network:
+    """A broker, some peers, and jobs of one topology.
+
+    Args:
+        seed: repeats everything.
+        peers: how many.
+        step_s: what the planner predicts: the interval between snapshots begins with it.
+        policy: of the broker.
+        grows: whether the peers of a training job are left open, so that it may be cut anew.
+    """
+
+    def __init__(
+        self, seed: int, peers: int = 4, step_s: float = 0.1, policy: Policy | None = None, *,
+        grows: bool = False,
+    ) -> None:
         self.step_s = step_s
-        """What the planner predicts: the interval between snapshots begins with it."""
+        self.grows = grows
         self.world = world = World(seed, begin_ns=1_700_000_000 * SECOND)
         self.random = world.random
         self.name = NAMES[seed % len(NAMES)]
-        self.broker = SimulatedBroker(world, self.plan, Policy())
-        fabric = Fabric()
-        self.peers = [SimulatedPeer(world, fabric, f"peer_{i}") for i in range(peers)]
+        self.broker = SimulatedBroker(world, self.plan, self.replan, policy or Policy())
+        self.fabric = Fabric(edges=TOPOLOGIES[self.name][1])
+        self.peers = [SimulatedPeer(world, self.fabric, f"peer_{i}") for i in range(peers)]
         self.is_calm = False
         for peer in self.peers:
             world.soon(1_000, lambda p=peer: self.broker.dial(p))
@@ -48,26 +67,44 @@ class Network:
 
     def plan(self, command: do.SolvePlacement) -> ev.PlacementSolved:
         """Any free peers in any order, any number in flight."""
-        count, edges = TOPOLOGIES[self.name]
+        count = max(1, command.spec.peers)
         if len(command.cluster.peers) < count:
             refusal = Refusal(subject="all", rule="count", wanted=count, had=1, text="too few")
             return ev.PlacementSolved(
                 at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version,
                 answer=None, infeasible=Infeasible(refusals=(refusal,), missing_bytes=0))
-        chosen = self.random.sample(command.cluster.peers, count)
-        placement = Placement(algorithm="any", step_s=self.step_s, segments=tuple(
+        return ev.PlacementSolved(
+            at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version,
+            answer=self._placement(command.spec, command.cluster, self.step_s), infeasible=None)
+
+    def replan(self, command: do.ReplanJob) -> ev.JobReplanned:
+        """Any other cut on any peers, which may be better or worse; sometimes there is none."""
+        stays = self.random.random() < 0.1
+        faster = self.random.choice([0.05, 0.3, 1.1])
+        return ev.JobReplanned(
+            at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version,
+            answer=None if stays else self._placement(
+                command.spec, command.cluster, faster * self.step_s),
+            stay_s=self.step_s, move_s=0.0, problem="no plan" * stays)
+
+    def _placement(self, spec: JobSpec, cluster: Cluster, step_s: float) -> Placement:
+        """As many segments as the job wants, or else any number; each on any peer."""
+        count, edges = TOPOLOGIES[self.name]
+        wanted = spec.peers or self.random.randint(1, min(count, len(cluster.peers)))
+        starts = [0, *sorted(self.random.sample(range(1, count), wanted - 1))]
+        chosen = self.random.sample(cluster.peers, wanted)
+        return Placement(algorithm="any", step_s=step_s, segments=tuple(
             SegmentPlacement(segment=segment, peer_id=peer.peer_id, memory_bytes=1,
                              in_flight=self.random.randint(1, 4), forward_s=0.01, backward_s=0.01)
             for segment, peer in zip(
-                segments_of(count, edges, command.spec.kind), chosen, strict=True)))
-        return ev.PlacementSolved(
-            at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version,
-            answer=placement, infeasible=None)
+                segments_of(count, edges, spec.kind, starts), chosen, strict=True)))
 
     def submit(self, submission_id: str, **changes: Any) -> None:
         """Until the broker has answered: what a client does."""
         make = inference_spec_of if "rows" in changes else spec_of
         spec = make(TOPOLOGIES[self.name][0], **changes)
+        if self.grows and spec.kind != INFER:
+            spec = replace(spec, peers=0)
 
         def attempt() -> None:
             if submission_id not in self.broker.answers:
@@ -81,6 +118,12 @@ class Network:
     def jobs(self) -> list[JobRecord]:
         """All jobs that the broker knows now."""
         return list(self.broker.core.state.jobs.values()) if self.broker.core else []
+
+    def join(self) -> None:
+        """One more peer comes."""
+        peer = SimulatedPeer(self.world, self.fabric, f"peer_{len(self.peers)}")
+        self.peers.append(peer)
+        self.broker.dial(peer)
 
     def everybody_is_free(self) -> bool:
         """Whether nothing occupies any peer."""
@@ -146,9 +189,10 @@ class Network:
         self.world.soon(30_000, self.cancel_something)
 
 
-def disturbed(seed: int) -> Network:
+def disturbed(seed: int, *, grows: bool = False) -> Network:
     """Five peers that keep being disturbed until `is_calm`; a snapshot every few steps."""
-    network = Network(seed, peers=5, step_s=1.0)
+    network = Network(
+        seed, peers=5, step_s=1.0, policy=GROWING if grows else None, grows=grows)
     for fault in FAULTS:
         network.world.soon(2_000, getattr(network, fault))
     return network
@@ -198,12 +242,15 @@ def settle(network: Network) -> None:
 
 
 def outcome(network: Network) -> list[object]:
-    """What every segment of the first job ended with: the lineage of its state, or its results."""
+    """What the first job ended with: the lineage of each parameter, and results by segment."""
     job = network.jobs()[0]
     executors = [
         next(p for p in network.peers if p.peer_id == lease.peer_id).works[
             job.job_id, lease.index, lease.token].executor for lease in job.leases]
-    return [(executor.parameters, executor.results) for executor in executors]
+    parameters = [item for executor in executors for item in executor.parameters.items()]
+    if job.spec.kind != INFER:
+        return [sorted(parameters)]
+    return [sorted(parameters), *(executor.results for executor in executors)]
 
 
 @cache

@@ -14,6 +14,7 @@ from peer.core.dataflow import TensorKey
 from peer.core.machine import Peer
 from sim.executor import State, SymbolicExecutor, lineage
 from sim.links import Frame, Inbox, Log, Outlet
+from sim.topologies import Edge
 from sim.world import Deliver, Line, World
 
 LOAD_MS = 300.0
@@ -29,6 +30,8 @@ class Work:
     """What the shell has for one lease."""
 
     executor: SymbolicExecutor
+    first_serial: int = 0
+    """Segments of the job's earlier cuts."""
     members: dict[int, ev.Member] = field(default_factory=dict)
     logs: dict[int, Log] = field(default_factory=dict)
     outlets: dict[int, Outlet] = field(default_factory=dict)
@@ -55,9 +58,11 @@ class Kept:
 
 @dataclass(slots=True)
 class Fabric:
-    """Who is where, for what peers send each other."""
+    """Who is where, for what peers send each other, and what all of them compute."""
 
     peers: dict[str, SimulatedPeer] = field(default_factory=dict)
+    edges: tuple[Edge, ...] = ()
+    """Of the graph; needed where segments have several nodes."""
 
 
 class SimulatedPeer:
@@ -66,7 +71,7 @@ class SimulatedPeer:
     Attributes:
         core: the real one.
         works: by lease, those that are gone included.
-        disk: snapshots by job, segment and position.
+        disk: snapshots by job, serial number of the segment, and position.
         slowness: factor on the time that its tasks take.
         on_report: where reports go.
         on_command: sees every command, for tests.
@@ -115,7 +120,9 @@ class SimulatedPeer:
                 self.on_report(command)
             case do.LoadSegment():
                 microbatches = command.spec.training.microbatches
-                self.works[lease] = Work(SymbolicExecutor(command.program, microbatches))
+                self.works[lease] = Work(
+                    SymbolicExecutor(command.program, microbatches, self.fabric.edges),
+                    command.first_serial)
                 core = self.core
                 self.world.soon(LOAD_MS, lambda: self._load(core, lease, command))
             case do.SetMembers():
@@ -148,22 +155,24 @@ class SimulatedPeer:
         work = self.works[lease]
         if work.is_gone or core is not self.core:
             return
+        sources = [(part.serial, part.source) for part in command.parts]
         if command.snapshot is not None:
-            state = self._fetch(command)
-            if state is None:
+            sources.append((command.serial, command.snapshot))
+        if sources:
+            found = [self._fetch((command.job_id, serial, command.position), source)
+                     for serial, source in sources]
+            states = [state for state in found if state is not None]
+            if len(states) < len(found):
                 self._tell(lease, ev.SegmentBroke, code="SNAPSHOT_LOST", message="nobody has it")
                 return
-            for target, key, value in work.executor.restore(state, command.position):
+            for target, key, value in work.executor.restore(states, command.position):
                 self._send_tensor(lease, target, key, value)
         self._tell(lease, ev.SegmentLoaded)
 
-    def _fetch(self, command: do.LoadSegment) -> State | None:
+    def _fetch(self, at: tuple[str, int, int], source: ev.SnapshotSource) -> State | None:
         """From the own disk, or else from holders: any whole copy, or shards enough."""
-        assert command.snapshot is not None
-        at = (command.job_id, command.segment, command.position)
-        disks = [self.disk] + [self.fabric.peers[h.peer_id].disk for h in command.snapshot.holders]
-        found = [disk[at] for disk in disks
-                 if at in disk and disk[at].digest == command.snapshot.digest]
+        disks = [self.disk] + [self.fabric.peers[h.peer_id].disk for h in source.holders]
+        found = [disk[at] for disk in disks if at in disk and disk[at].digest == source.digest]
         shards = {kept.shard for kept in found if kept.data_shards > 1}
         whole = any(kept.data_shards == 1 for kept in found)
         return found[0].state if whole or (found and len(shards) >= found[0].data_shards) else None
@@ -179,7 +188,7 @@ class SimulatedPeer:
             for target, key, value in work.executor.run(task):
                 self._send_tensor(lease, target, key, value)
             is_measure = task.kind is ev.TaskKind.MEASURE
-            norms = ((f"w{lease[1]}", work.executor.squared_norm()),) if is_measure else ()
+            norms = work.executor.squared_norms() if is_measure else ()
             is_backward = task.kind is ev.TaskKind.BACKWARD
             deferred = is_backward and work.executor.has_deferred(task)
             self.world.after(self.handover_ns(), lambda: self._tell_core(
@@ -210,22 +219,25 @@ class SimulatedPeer:
                     core, lease, command.position, state))
             case do.SetHolders():
                 work.holders, work.data_shards = command.holders, command.data_shards
-                newest = max((at for at in self.disk if at[:2] == lease[:2]), default=None)
+                own = (lease[0], work.first_serial + lease[1])
+                newest = max((at for at in self.disk if at[:2] == own), default=None)
                 if newest is not None and self.disk[newest].data_shards == 1:
                     self._give(lease, newest[2], self.disk[newest])
             case do.ForgetBefore():
                 for log in work.logs.values():
                     log.forget_before(command.position)
-                older = sorted(at for at in self.disk
-                               if at[:2] == lease[:2] and at[2] < command.position)
-                for at in older[:-1]:
-                    del self.disk[at]
+                own_serial = work.first_serial + lease[1]
+                for serial in (*range(work.first_serial), own_serial):
+                    older = sorted(at for at in self.disk if at[:2] == (lease[0], serial)
+                                   and at[2] < command.position)
+                    for at in older[:-1]:
+                        del self.disk[at]
 
     def _written(self, core: Peer, lease: LeaseKey, position: int, state: State) -> None:
         if core is not self.core or self.works[lease].is_gone:
             return
         kept = Kept(state, 4 * lineage(state), 0, 1)
-        self.disk[lease[0], lease[1], position] = kept
+        self.disk[lease[0], self.works[lease].first_serial + lease[1], position] = kept
         self._tell(lease, ev.SnapshotHeld, position=position, digest=kept.digest, size_bytes=10,
                    holder=self.peer_id, shard=0, data_shards=1, seconds=0.001)
         self._give(lease, position, kept)
@@ -239,7 +251,8 @@ class SimulatedPeer:
             def arrive(holder: ev.Holder = holder, shard: Kept = shard) -> None:
                 if core is not self.core or work.is_gone:
                     return
-                self.fabric.peers[holder.peer_id].disk[lease[0], lease[1], position] = shard
+                disk = self.fabric.peers[holder.peer_id].disk
+                disk[lease[0], work.first_serial + lease[1], position] = shard
                 self._tell(lease, ev.SnapshotHeld, position=position, digest=kept.digest,
                            size_bytes=10, holder=holder.peer_id, shard=holder.shard,
                            data_shards=shard.data_shards)

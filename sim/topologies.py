@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dag.job import (
@@ -56,38 +57,48 @@ TOPOLOGIES: Mapping[str, tuple[int, tuple[Edge, ...]]] = {
 
 
 def segments_of(
-    count: int, edges: tuple[Edge, ...], kind: str = TRAIN
+    count: int, edges: tuple[Edge, ...], kind: str = TRAIN, starts: Sequence[int] | None = None
 ) -> tuple[Segment, ...]:
-    """Segments with one parameter each, `w0`, `w1`, ...; the last one has the loss.
+    """Segments of nodes with one parameter each, `w0`, `w1`, ...; the last one has the loss.
 
     To infer, no gradient comes back, and each segment but one gives a result.
+
+    Args:
+        count: nodes of the graph.
+        edges: between nodes, each to a later one.
+        kind: what the job does.
+        starts: the first node of each segment, ascending from 0; None for one node each.
     """
+    begins = list(range(count)) if starts is None else list(starts)
+    home = [bisect_right(begins, node) - 1 for node in range(count)]
+    crossing = [edge for edge in edges if home[edge.source] != home[edge.target]]
     tensors = tuple(
         BoundaryTensor(
             edge=number,
             value=f"w{edge.source}" if edge.shared else f"v{edge.source}_{edge.target}",
             kind=BoundaryKind.PARAMETER if edge.shared else BoundaryKind.ACTIVATION,
-            source=edge.source,
-            target=edge.target,
+            source=home[edge.source],
+            target=home[edge.target],
             type=F32,
             differentiable=edge.gradient and kind == TRAIN,
             consumers=(edge.target,),
         )
-        for number, edge in enumerate(edges)
+        for number, edge in enumerate(crossing)
     )
+    last = len(begins) - 1
     return tuple(
         Segment(
             index=index,
-            nodes=(index,),
-            parameters=(f"w{index}",),
-            data_inputs=("x",) if index in (0, count - 1) else (),
+            nodes=(nodes := tuple(node for node in range(count) if home[node] == index)),
+            parameters=tuple(f"w{node}" for node in nodes),
+            data_inputs=("x",) if index in (0, last) else (),
             incoming=tuple(t for t in tensors if t.target == index),
             outgoing=tuple(t for t in tensors if t.source == index),
-            has_loss=kind == TRAIN and index == count - 1,
+            has_loss=kind == TRAIN and index == last,
             results=(ResultTensor(name=f"y{index}", type=F32),)
             if kind == INFER and index != 1 else (),
         )
-        for index in range(count)
+        for index in range(len(begins))
     )
 
 

@@ -66,6 +66,20 @@ class RankBackups(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplanJob(Command):
+    """Ask the planner for a better plan of a running job; it answers with `JobReplanned`.
+
+    `segments` is the present plan, each on its peer of now.
+    """
+
+    job_id: str
+    spec: JobSpec
+    segments: tuple[SegmentPlacement, ...]
+    cluster: Cluster
+    cluster_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
     """A peer that keeps a snapshot, or one shard of it, and where it is reached."""
 
@@ -85,8 +99,22 @@ class SnapshotSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotPart:
+    """A snapshot of a segment of an earlier cut, which has a part of another segment's state.
+
+    `serial`: the number of the segment that it is of, among all that the job has had.
+    """
+
+    serial: int
+    source: SnapshotSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StandBy(Command):
-    """Make a peer a backup of a segment; sending it again changes nothing there."""
+    """Make a peer a backup of a segment; sending it again changes nothing there.
+
+    `first_serial`: segments that the job had in earlier cuts.
+    """
 
     peer_id: str
     job_id: str
@@ -98,6 +126,7 @@ class StandBy(Command):
     stall_timeout_ms: int
     level: str
     source: str
+    first_serial: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +155,11 @@ class CompleteSnapshot(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssignSegment(Command):
-    """Grant a lease: tell a peer to load a segment."""
+    """Grant a lease: tell a peer to load a segment.
+
+    At a position above 0 its state is one snapshot's, or what `parts` have of it together.
+    `first_serial`: segments that the job had in earlier cuts.
+    """
 
     peer_id: str
     job_id: str
@@ -138,6 +171,8 @@ class AssignSegment(Command):
     stall_timeout_ms: int
     position: int = 0
     snapshot: SnapshotSource | None = None
+    parts: tuple[SnapshotPart, ...] = ()
+    first_serial: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +254,7 @@ class Note(Command):
 
 
 AnyCommand = (
-    RankBackups | StandBy | PlanSnapshots | CompleteSnapshot
+    RankBackups | ReplanJob | StandBy | PlanSnapshots | CompleteSnapshot
     | Reply | Reject | AdmitIdentity | SolvePlacement | AssignSegment | StartJob | RevokeSegment
     | AcknowledgeReports | MeasureLink | DisconnectPeer | Note
 )

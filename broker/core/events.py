@@ -63,7 +63,10 @@ class HeldStandby:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldSnapshot:
-    """A snapshot, or one shard of it, that a peer says lies on its disk when it registers."""
+    """A snapshot, or one shard of it, that a peer says lies on its disk when it registers.
+
+    `segment` is its serial number: its index, and behind that of earlier cuts' segments.
+    """
 
     job_id: str
     segment: int
@@ -135,7 +138,10 @@ class EnrolmentRequested(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerConnected(Event):
-    """A peer opened its session stream and registered."""
+    """A peer opened its session stream and registered.
+
+    `joins_parts`: whether it can put a segment's state together from several snapshots.
+    """
 
     peer_id: str
     session_id: str
@@ -148,6 +154,7 @@ class PeerConnected(Event):
     snapshots: tuple[HeldSnapshot, ...] = ()
     availability: str = "open"
     drain_ms: int = 0
+    joins_parts: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,6 +329,25 @@ class BackupsRanked(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobReplanned(Event):
+    """The planner answered `ReplanJob`.
+
+    Attributes:
+        answer: the best plan on the peers that were asked about; None if there is none.
+        stay_s: predicted step of the present plan, by the same measures.
+        move_s: predicted time until every new segment has its state.
+        problem: why there is no answer.
+    """
+
+    job_id: str
+    cluster_version: int
+    answer: Placement | None
+    stay_s: float
+    move_s: float
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerReport(Event):
     """Base of reports about one segment. Numbered per peer; repeats are ignored.
 
@@ -449,7 +475,11 @@ AnyEvent = (
     | EvaluationDone | SegmentFailed | SegmentFinished | SegmentReleased | TimerFired
     | SnapshotStored | NeighbourLost | StandbyReady | SegmentPace | AvailabilityChanged
     | DrainRequested | BackupsRanked | ConsoleAccessed | PeerAdmitted | MemberBanned
+<<<<<<< HEAD
     | PeerLabelled | JournalRestored
+=======
+    | PeerLabelled | JobReplanned
+>>>>>>> f423561 (Cut a running job anew for peers that came, when that pays)
 )
 
 

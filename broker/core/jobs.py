@@ -144,6 +144,7 @@ def start_when_ready(turn: Turn, job: JobRecord) -> None:
     if any(lease.phase is not LeasePhase.READY for lease in job.leases):
         return
     move(job, JobState.RUNNING)
+    job.prepared_s = (turn.now_ns - job.placed_at_ns) / 1e9
     choose_interval(turn, job)
     for lease in job.leases:
         lease.phase = LeasePhase.RUNNING
@@ -175,6 +176,7 @@ def _end(turn: Turn, job: JobRecord, target: JobState, code: str, message: str) 
     end_all(turn, job, f"{job.job_id} has ended: {target}")
     end_all_standbys(turn, job)
     job.snapshots, job.failures = [], {}
+    job.growth.plan, job.growth.awaited = None, {}
 
 
 def put_back_to_queue(turn: Turn, job: JobRecord, reason: str) -> None:

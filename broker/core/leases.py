@@ -13,6 +13,7 @@ from broker.core.commands import (
     AssignSegment,
     Member,
     RevokeSegment,
+    SnapshotPart,
     SnapshotSource,
     StartJob,
 )
@@ -28,7 +29,7 @@ from broker.core.state import (
     cluster_changed,
 )
 from dag.job import JobSpec
-from dag.placement import SegmentPlacement
+from dag.placement import Placement, SegmentPlacement
 from ir.graph import INFER
 from ir.segment import BoundaryKind, Segment
 
@@ -37,12 +38,36 @@ def grant(
     turn: Turn, job: JobRecord, placed: SegmentPlacement, peer: PeerRecord, position: int = 0
 ) -> LeaseRecord:
     """Give a segment to a free peer under a new token, from a position on. The peer is not told."""
+    lease = _new_lease(turn, job, placed, peer.peer_id, position)
+    if lease.index < len(job.leases):
+        job.leases[lease.index] = lease
+    else:
+        job.leases.append(lease)
+    peer.leases[lease.token] = lease
+    cluster_changed(turn.state)
+    return lease
+
+
+def vacant_leases(
+    turn: Turn, job: JobRecord, placement: Placement, position: int
+) -> list[LeaseRecord]:
+    """Leases of segments that nobody has held yet, from a position on: nobody is told of them."""
+    leases = [_new_lease(turn, job, placed, placed.peer_id, position)
+              for placed in placement.segments]
+    for lease in leases:
+        lease.phase = LeasePhase.RELEASED
+    return leases
+
+
+def _new_lease(
+    turn: Turn, job: JobRecord, placed: SegmentPlacement, peer_id: str, position: int
+) -> LeaseRecord:
     state = turn.state
     state.last_token += 1
     names = parameter_names(placed.segment)
-    lease = LeaseRecord(
+    return LeaseRecord(
         job_id=job.job_id,
-        peer_id=peer.peer_id,
+        peer_id=peer_id,
         token=state.last_token,
         position=position,
         steps_done=position,
@@ -52,13 +77,6 @@ def grant(
         blobs=needed_blobs(job.spec, placed.segment, names),
         result_bytes_max=result_bytes_max(job.spec, placed.segment),
     )
-    if lease.index < len(job.leases):
-        job.leases[lease.index] = lease
-    else:
-        job.leases.append(lease)
-    peer.leases[lease.token] = lease
-    cluster_changed(state)
-    return lease
 
 
 def result_bytes_max(spec: JobSpec, segment: Segment) -> int:
@@ -89,7 +107,8 @@ def needed_blobs(spec: JobSpec, segment: Segment, parameters: frozenset[str]) ->
 
 
 def assignment(
-    turn: Turn, job: JobRecord, lease: LeaseRecord, snapshot: SnapshotSource | None = None
+    turn: Turn, job: JobRecord, lease: LeaseRecord, snapshot: SnapshotSource | None = None,
+    parts: tuple[SnapshotPart, ...] = (),
 ) -> AssignSegment:
     """The command that tells the peer of its lease; sending it again changes nothing there."""
     return AssignSegment(
@@ -103,6 +122,8 @@ def assignment(
         stall_timeout_ms=stall_timeout_ms(turn, job),
         position=lease.position,
         snapshot=snapshot,
+        parts=parts,
+        first_serial=job.first_serial,
     )
 
 

@@ -60,6 +60,8 @@ MAX_MICROBATCHES = 65_536
 """Tasks of one step and segment."""
 MAX_SEGMENTS = 256
 """Peers of one job: the planner's chain search is quadratic in it."""
+MAX_SERIALS = 1 << 40
+"""Segments of all cuts of one job: more than any job can have had."""
 MAX_STEPS_PER_REPORT = 10_000_000
 """A peer that was cut off merges its reports; a job's steps bound it anyway."""
 

@@ -14,6 +14,7 @@ from typing import assert_never
 
 from broker.core import (
     drain,
+    growth,
     invariants,
     jobs,
     keys,
@@ -42,6 +43,7 @@ from broker.core.events import (
     EnrolmentRequested,
     EvaluationDone,
     HeartbeatsSeen,
+    JobReplanned,
     JobSubmitted,
     JournalRestored,
     KeyCreated,
@@ -112,6 +114,7 @@ class Broker:
             takeover.retry_waiting(turn)
             drain.empty_peers(turn)
             planning.plan_next(turn)
+            growth.consider(turn)
             pool.review_all(turn)
             touched = subjects(event, turn.commands)
             self._check(touched)
@@ -136,7 +139,7 @@ class Broker:
         times = [
             at_ns for job in jobs_waiting
             for at_ns in (job.deadline_ns, job.fallback_ns, losses.next_deadline_ns(job),
-                          readiness.next_deadline_ns(job))
+                          readiness.next_deadline_ns(job), growth.next_deadline_ns(job))
             if at_ns is not None]
         of_peers = membership.next_deadline_ns(state)
         if of_peers is not None:
@@ -214,6 +217,8 @@ def _dispatch(turn: Turn, event: AnyEvent) -> None:
             restoring.restored(turn, event)
         case ConsoleAccessed():
             pass  # for the audit log only
+        case JobReplanned():
+            growth.replanned(turn, event)
         case TimerFired():
             _time_passed(turn, event)
         case _:

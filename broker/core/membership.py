@@ -10,7 +10,7 @@ most peers at once: the brake. Both are more likely the broker's own doing.
 
 from __future__ import annotations
 
-from broker.core import drain, limits, losses, pool, restart, snapshots, takeover
+from broker.core import drain, growth, limits, losses, pool, restart, snapshots, takeover
 from broker.core.commands import AcknowledgeReports, DisconnectPeer, RevokeSegment
 from broker.core.events import (
     BrokerStarted,
@@ -68,7 +68,8 @@ def broker_started(turn: Turn, event: BrokerStarted) -> None:
             _suspect(turn, peer, trouble, grace_ns)
     state.settle_until_ns = turn.now_ns + state.policy.reconnect_grace_ms * NS_PER_MS
     for job in state.unfinished.values():
-        job.is_ranking_asked = False  # the planner's answer went with the process
+        job.is_ranking_asked = False  # the planner's answers went with the process
+        growth.forget(job)
         job.reviewed_version = -1
     planned = state.unfinished.get(state.planning_job)
     if planned is not None:
@@ -127,6 +128,7 @@ def _update(turn: Turn, peer: PeerRecord, event: PeerConnected) -> None:
     peer.tensor_address = event.tensor_address
     peer.software_version = event.software_version
     peer.session_id = event.session_id
+    peer.joins_parts = event.joins_parts
     _revive(turn, peer)
 
 

@@ -39,8 +39,9 @@ def plan_next(turn: Turn) -> None:
     Cost: O(unfinished jobs), and O(peers log peers) where one is considered.
     """
     state = turn.state
-    if state.planning_job or _is_settling(state):
-        return
+    if state.planning_job or _is_settling(state) or any(
+            job.growth.awaited for job in state.unfinished.values()):
+        return  # the last: a peer that comes free is spoken for
     for job in list(state.unfinished.values()):
         if job.state is not JobState.SUBMITTED:
             continue
@@ -81,6 +82,7 @@ def _ask(turn: Turn, job: JobRecord, free: list[PeerRecord]) -> None:
     job.considered_version = state.cluster_version
     job.deadline_ns = turn.now_ns + limits.PLANNING_TIMEOUT_MS * NS_PER_MS
     state.planning_job = job.job_id
+    job.growth.known = frozenset(peer.peer_id for peer in free)
     turn.emit(
         SolvePlacement(
             job_id=job.job_id,
@@ -130,7 +132,7 @@ def _planned_job(turn: Turn, job_id: str) -> JobRecord | None:
 
 def _accept(turn: Turn, job: JobRecord, answer: Placement) -> None:
     state = turn.state
-    problem = _problem_with(state, job, answer)
+    problem = problem_with(state, job, answer)
     if problem:
         fail(turn, job, Code.INTERNAL, f"The planner's answer is wrong: {problem}.")
         return
@@ -142,7 +144,7 @@ def _accept(turn: Turn, job: JobRecord, answer: Placement) -> None:
         return
     move(job, JobState.PREPARING)
     state.planning_job = ""
-    job.placement = answer
+    job.placement, job.placed_at_ns = answer, turn.now_ns
     job.deadline_ns = turn.now_ns + state.policy.prepare_timeout_ms * NS_PER_MS
     for placed in answer.segments:
         grant(turn, job, placed, state.peers[placed.peer_id])
@@ -153,7 +155,7 @@ def _accept(turn: Turn, job: JobRecord, answer: Placement) -> None:
     turn.note(job.job_id, "job_placed", f"{answer.algorithm} put {job.job_id} on {where}.")
 
 
-def _problem_with(state: State, job: JobRecord, answer: Placement) -> str:
+def problem_with(state: State, job: JobRecord, answer: Placement) -> str:
     """The cheap facts of a placement; whether it is good was the planner's to verify."""
     segments = answer.segments
     peers = [placed.peer_id for placed in segments]

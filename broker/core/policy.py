@@ -29,6 +29,11 @@ class Policy:
             back and the silence is the broker's own doing.
         prepare_timeout_ms: time a job's segments have to become ready.
         stall_timeout_ms: longest a segment may wait for one tensor; longer if steps take minutes.
+        growth_settle_ms: time without further newcomers after which a job's plan is looked at again
+            for their sake: they come in groups, and their links are measured first.
+        growth_pause_ms: least time between two such looks at one job.
+        growth_saved_min_ms: least time that a job must end earlier by for its sake, as predictions
+            may be wrong.
     """
 
     heartbeat_interval_ms: int = 1_000
@@ -44,3 +49,6 @@ class Policy:
     restart_grace_ms: int = 60_000
     prepare_timeout_ms: int = 600_000
     stall_timeout_ms: int = 120_000
+    growth_settle_ms: int = 10_000
+    growth_pause_ms: int = 300_000
+    growth_saved_min_ms: int = 30_000

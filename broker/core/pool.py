@@ -110,18 +110,18 @@ def shortage(state: State, job: JobRecord, index: int) -> str:
 
 
 def takers(
-    state: State, job: JobRecord, vacant: list[int], wanted: PeerRecord | None = None
+    state: State, job: JobRecord, vacant: list[int], wanted: Mapping[int, str]
 ) -> list[tuple[int, PeerRecord]]:
     """Peers for vacant segments, each at most once, so that as many as can be have one.
 
-    Those with the fewest choices choose first, each the best that is left. Who finds none gets one
-    from a segment that has another choice.
+    Those whose wanted peer is there choose first, then those with the fewest choices, each the best
+    that is left. Who finds none gets one from a segment that has another choice.
 
     Args:
         state: who is free.
         job: whose segments.
         vacant: their indices.
-        wanted: goes before all others, where it can run a segment.
+        wanted: segment -> id of the peer that goes before all others, if it can run it.
 
     Cost: O(segments * peers log peers); O(segments^2 * peers) where choices are scarce.
     """
@@ -129,10 +129,13 @@ def takers(
     choices = {
         index: sorted(
             (peer for peer in free if not refusal(state, job, index, peer)),
-            key=lambda peer: (peer is not wanted, _readiness(state, job, index, peer)))
+            key=lambda peer: (
+                peer.peer_id != wanted.get(index), _readiness(state, job, index, peer)))
         for index in vacant}
     taken: dict[str, int] = {}
-    for index in sorted(vacant, key=lambda index: (len(choices[index]), index)):
+    there = {peer.peer_id for peer in free}
+    for index in sorted(vacant, key=lambda index: (
+            wanted.get(index) not in there, len(choices[index]), index)):
         _choose(index, choices, taken, set())
     return sorted(((index, state.peers[peer_id]) for peer_id, index in taken.items()),
                   key=lambda item: item[0])
@@ -210,7 +213,7 @@ def review_all(turn: Turn) -> None:
     """
     state = turn.state
     for job in list(state.unfinished.values()):
-        if job.state in STARTED and (
+        if job.state in STARTED and not job.growth.awaited and (
                 job.is_review_due or job.reviewed_version != state.cluster_version):
             job.reviewed_version, job.is_review_due = state.cluster_version, False
             _review(turn, job)
@@ -410,7 +413,8 @@ def tell_duty(turn: Turn, job: JobRecord, standby: StandbyRecord) -> None:
     turn.emit(StandBy(
         peer_id=standby.peer_id, job_id=job.job_id, segment=placed.segment, token=standby.token,
         spec=job.spec, in_flight=placed.in_flight, segments=len(job.leases),
-        stall_timeout_ms=stall_timeout_ms(turn, job), level=standby.wanted, source=standby.source))
+        stall_timeout_ms=stall_timeout_ms(turn, job), level=standby.wanted, source=standby.source,
+        first_serial=job.first_serial))
 
 
 def plan_snapshots(turn: Turn, job: JobRecord, lease: LeaseRecord, *, again: bool = False) -> None:

@@ -8,11 +8,12 @@ the one before it are kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from math import inf, sqrt
 
 from broker.core import limits
-from broker.core.commands import CompleteSnapshot, Holder, SnapshotSource
+from broker.core.commands import CompleteSnapshot, Holder, SnapshotPart, SnapshotSource
 from broker.core.events import HeldSnapshot, SnapshotStored
 from broker.core.state import (
     VALID_PHASES,
@@ -26,6 +27,7 @@ from broker.core.state import (
     Turn,
 )
 from homespun.ids import is_digest
+from ir.segment import Segment
 
 WHOLE = -1
 """The shard number of a whole copy: any one of them is enough."""
@@ -138,10 +140,23 @@ def was_gone(turn: Turn, job: JobRecord, lease: LeaseRecord) -> bool:
 
 
 def source(state: State, job: JobRecord, index: int, position: int) -> SnapshotSource | None:
-    """Where a segment's snapshot can be had now; None if not enough of it is on live peers."""
+    """Where a segment's own snapshot can be had now; None if not enough of it is on live peers."""
+    record = job.snapshots[index].get(position)
+    return None if record is None or record.parts else _source(state, record)
+
+
+def parts(state: State, job: JobRecord, index: int, position: int) -> tuple[SnapshotPart, ...]:
+    """Where a segment's state can be had from snapshots of the cut before; () if not all of it."""
     record = job.snapshots[index].get(position)
     if record is None:
-        return None
+        return ()
+    found = [(serial, _source(state, part)) for serial, part in record.parts]
+    there = tuple(SnapshotPart(serial=serial, source=source)
+                  for serial, source in found if source is not None)
+    return there if len(there) == len(found) else ()
+
+
+def _source(state: State, record: SnapshotRecord) -> SnapshotSource | None:
     live = {peer_id: shard for peer_id, shard in record.holders.items()
             if state.peers[peer_id].state is PeerState.LIVE}
     wholes = [peer_id for peer_id, shard in live.items() if shard == WHOLE]
@@ -158,8 +173,35 @@ def source(state: State, job: JobRecord, index: int, position: int) -> SnapshotS
 
 
 def can_restart(state: State, job: JobRecord, index: int, position: int) -> bool:
-    """Whether a segment can restart at a position: at 0 always, else with its snapshot."""
-    return position == 0 or source(state, job, index, position) is not None
+    """Whether a segment can restart at a position: at 0 always, else with its state."""
+    return position == 0 or source(state, job, index, position) is not None or bool(
+        parts(state, job, index, position))
+
+
+def cut_anew(job: JobRecord, segments: Sequence[Segment]) -> None:
+    """Let other segments go on from what is kept: each takes its parameters' state by name.
+
+    Kept are the complete position and what all segments have before it. `job.leases` and
+    `job.first_serial` are those of the cut before.
+    """
+    kept = set.intersection(*(
+        {position for position, record in known.items()
+         if position <= job.position and not record.parts} for known in job.snapshots))
+    job.snapshots = [
+        {position: _joined(job, segment, position) for position in sorted(kept)}
+        for segment in segments]
+
+
+def _joined(job: JobRecord, segment: Segment, position: int) -> SnapshotRecord:
+    """All that has any of a segment's parameters; of one without any, something all the same."""
+    own = frozenset(segment.parameters)
+    records = [(job.first_serial + lease.index, known[position])
+               for lease, known in zip(job.leases, job.snapshots, strict=True)
+               if not own.isdisjoint(lease.segment.parameters)]
+    chosen = tuple(records) or ((job.first_serial, job.snapshots[0][position]),)
+    return SnapshotRecord(
+        position=position, digest="", data_shards=1, at_ns=max(r.at_ns for _, r in chosen),
+        size_bytes=sum(record.size_bytes for _, record in chosen), parts=chosen)
 
 
 def common_position(state: State, job: JobRecord) -> int:
@@ -176,12 +218,13 @@ def reconcile(turn: Turn, peer: PeerRecord, held: tuple[HeldSnapshot, ...]) -> N
     for job in list(turn.state.unfinished.values()):
         for index, known in enumerate(job.snapshots):
             for position, record in known.items():
-                item = named.get((job.job_id, index, position))
-                shard = None if item is None else _shard(item, record)
-                if shard is None:
-                    record.holders.pop(peer.peer_id, None)
-                else:
-                    record.holders[peer.peer_id] = shard
+                for serial, kept in record.parts or ((job.first_serial + index, record),):
+                    item = named.get((job.job_id, serial, position))
+                    shard = None if item is None else _shard(item, kept)
+                    if shard is None:
+                        kept.holders.pop(peer.peer_id, None)
+                    else:
+                        kept.holders[peer.peer_id] = shard
 
 
 def _shard(item: HeldSnapshot, record: SnapshotRecord) -> int | None:

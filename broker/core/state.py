@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from broker.core.commands import AnyCommand, Note, PlanSnapshots
 from broker.core.events import PeerHardware
+from broker.core.growth_record import GrowthRecord
 from broker.core.policy import Policy
 from dag.cluster import Link
 from dag.job import JobSpec
@@ -140,6 +141,9 @@ class SnapshotRecord:
     at_ns: int
     holders: dict[str, int] = field(default_factory=dict)
     """Peer id -> shard."""
+    parts: tuple[tuple[int, SnapshotRecord], ...] = ()
+    """Of a cut that has none of its own there yet: (serial, snapshot) of segments of the cut
+    before it, which have its state together. Then digest and holders are empty."""
 
 
 @dataclass(slots=True, eq=False)
@@ -207,6 +211,8 @@ class PeerRecord:
     """What an operator calls it."""
     losses: int = 0
     """Segments that it lost; a peer that loses many is asked last."""
+    joins_parts: bool = False
+    """Whether it can put a segment's state together from several snapshots."""
     last_seen_ns: int = field(default=0, metadata=SOFT)
 
     @property
@@ -279,8 +285,14 @@ class JobRecord:
     deadline_ns: int | None = None
     """PLANNING: for the planner's answer. PREPARING: for the segments to become ready."""
     placement: Placement | None = None
+    placed_at_ns: int = 0
+    """When the placement was accepted."""
+    prepared_s: float = 0.0
+    """What loading took until all segments were ready."""
     leases: list[LeaseRecord] = field(default_factory=list)
     """The newest of each segment, in segment order, from PREPARING on."""
+    first_serial: int = 0
+    """Segments of earlier cuts: what the serial numbers of the present ones begin with."""
     position: int = 0
     """The complete position: a vacant segment restarts there."""
     snapshots: list[dict[int, SnapshotRecord]] = field(default_factory=list)
@@ -310,6 +322,7 @@ class JobRecord:
     """By segment, where one has failed since it last came further."""
     takeovers: int = 0
     """Leases granted in place of lost ones."""
+    growth: GrowthRecord = field(default_factory=GrowthRecord)
     fallback_ns: int | None = None
     """RECOVERING: until when a snapshot's holder may still come back, before all go back."""
     steps_done: int = 0

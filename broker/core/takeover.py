@@ -57,7 +57,7 @@ def recover(turn: Turn, job: JobRecord, to: PeerRecord | None = None) -> None:
         return
     _vacate_what_must_restart_too(turn, job)
     vacant = [lease.index for lease in job.leases if is_vacant(lease)]
-    if not vacant:
+    if not vacant or _are_awaited(turn, job):
         return
     lacking = [index for index in vacant
                if not snapshots.can_restart(turn.state, job, index, job.position)]
@@ -65,10 +65,26 @@ def recover(turn: Turn, job: JobRecord, to: PeerRecord | None = None) -> None:
         return
     job.fallback_ns = None
     vacant = [lease.index for lease in job.leases if is_vacant(lease)]
-    for index, peer in pool.takers(turn.state, job, vacant, to):
+    planned, job.growth.awaited = job.growth.awaited, {}
+    wanted = planned if to is None else dict.fromkeys(vacant, to.peer_id)
+    for index, peer in pool.takers(turn.state, job, vacant, wanted):
+        job.takeovers += index not in planned
         _take_over(turn, job, index, peer)
     _say_what_is_waited_for(turn.state, job)
     tell_all(turn, job)
+
+
+def _are_awaited(turn: Turn, job: JobRecord) -> bool:
+    """Whether a job that was just cut anew waits until its peers have let their old segments go."""
+    growth = job.growth
+    held = [peer for peer_id in growth.awaited.values()
+            if (peer := turn.state.peers[peer_id]).state is PeerState.LIVE
+            and any(lease.job_id == job.job_id for lease in peer.leases.values())]
+    if not held or growth.awaited_until_ns <= turn.now_ns:
+        return False
+    labels = ", ".join(peer.label for peer in held)
+    job.reason = f"is cut anew; waits until {labels} let their old segments go"
+    return True
 
 
 def _vacate_what_must_restart_too(turn: Turn, job: JobRecord) -> None:
@@ -130,7 +146,6 @@ def _take_over(turn: Turn, job: JobRecord, index: int, peer: PeerRecord) -> None
     lease = grant(turn, job, job.placement.segments[index], peer, job.position)
     lease.reason = _reason(state, last, standby.level if standby else "")
     lease.deadline_ns = turn.now_ns + state.policy.prepare_timeout_ms * NS_PER_MS
-    job.takeovers += 1
     count_steps(job)  # an earlier holder may have come further than the last one
     _assign(turn, job, lease)
     text = f"Peer {peer.label} takes segment {index} over at position {job.position}."
@@ -154,8 +169,8 @@ def assign_again(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
 
 
 def _assign(turn: Turn, job: JobRecord, lease: LeaseRecord) -> None:
-    source = snapshots.source(turn.state, job, lease.index, lease.position)
-    turn.emit(assignment(turn, job, lease, source))
+    at = (turn.state, job, lease.index, lease.position)
+    turn.emit(assignment(turn, job, lease, snapshots.source(*at), snapshots.parts(*at)))
 
 
 def _say_what_is_waited_for(state: State, job: JobRecord) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from broker.core import pool
 from broker.core.events import PeerHardware
+from broker.core.growth_record import Recut
 from broker.core.machine import Broker
 from broker.core.readiness import READY
 from broker.core.state import (
@@ -57,6 +58,8 @@ class JobView:
         finished_at_ns: 0 while it has not ended.
         idle: peers left out of the placement, and why.
         predicted_step_s: the planner's; 0 before a placement.
+        growth: what was decided last about peers that came, and why; "" before the first time.
+        recuts: when it was cut anew for them, oldest first.
     """
 
     job_id: str
@@ -82,6 +85,8 @@ class JobView:
     idle: tuple[Refusal, ...]
     algorithm: str
     predicted_step_s: float
+    growth: str
+    recuts: tuple[Recut, ...]
 
     @property
     def has_ended(self) -> bool:
@@ -463,6 +468,8 @@ def _job_view(broker: Broker, record: JobRecord) -> JobView:
         idle=named(broker, placement.idle) if placement is not None else (),
         algorithm=placement.algorithm if placement is not None else "",
         predicted_step_s=placement.step_s if placement is not None else 0.0,
+        growth=record.growth.verdict,
+        recuts=tuple(record.growth.recuts),
     )
 
 

@@ -60,6 +60,8 @@ def _assign(command: do.AssignSegment) -> session_pb2.AssignSegment:
         segments=command.segments,
         stall_timeout_ms=command.stall_timeout_ms,
         position=command.position,
+        parts=[to_message(part, session_pb2.SnapshotPart) for part in command.parts],
+        first_serial=command.first_serial,
     )
     if command.snapshot is not None:
         assign.snapshot.CopyFrom(to_message(command.snapshot, session_pb2.SnapshotSource))
@@ -77,6 +79,7 @@ def _stand_by(command: do.StandBy) -> session_pb2.StandBy:
         stall_timeout_ms=command.stall_timeout_ms,
         level=command.level,
         source=command.source,
+        first_serial=command.first_serial,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from broker.clock import unix_ms
 from broker.core import views
+from broker.core.growth_record import Recut
 from broker.core.machine import Broker
 from broker.core.views import JobView, Metric, SegmentView
 from broker.telemetry import Telemetry
@@ -44,6 +45,23 @@ def status_of(job: JobView, telemetry: Telemetry) -> jobs_pb2.JobStatus:
         idle=[to_message(refusal, job_pb2.Refusal) for refusal in job.idle],
         algorithm=job.algorithm,
         predicted_step_s=job.predicted_step_s,
+        growth=job.growth,
+        recuts=[_recut(recut) for recut in job.recuts],
+    )
+
+
+def _recut(recut: Recut) -> jobs_pb2.Recut:
+    worth = recut.worth
+    return jobs_pb2.Recut(
+        position=recut.position,
+        segments_before=recut.segments_before,
+        segments_after=recut.segments_after,
+        before_s=worth.before_s,
+        after_s=worth.after_s,
+        stop_s=worth.stop_s,
+        saved_s=worth.saved_s,
+        payback_s=worth.payback_s,
+        unix_ms=unix_ms(recut.at_ns),
     )
 
 

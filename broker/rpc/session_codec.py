@@ -12,6 +12,7 @@ from broker.core.limits import (
     MAX_HELD_STANDBYS,
     MAX_OPERATORS,
     MAX_SEGMENTS,
+    MAX_SERIALS,
     MAX_SLOTS,
 )
 from broker.core.readiness import LEVELS
@@ -65,6 +66,7 @@ def connected(
         availability=register.availability.availability
         if register.HasField("availability") else "open",
         drain_ms=min(register.availability.deadline_ms, DRAIN_MAX_MS),
+        joins_parts=register.joins_parts,
     )
 
 
@@ -147,7 +149,7 @@ def _check_held(register: session_pb2.Register) -> None:
         check_whole("segment", standby.segment, 0, MAX_SEGMENTS - 1)
         check_member("level", standby.level, LEVELS)
     for snapshot in register.snapshots:
-        check_whole("segment", snapshot.segment, 0, MAX_SEGMENTS - 1)
+        check_whole("segment", snapshot.segment, 0, MAX_SERIALS - 1)
         check_snapshot(snapshot)
 
 

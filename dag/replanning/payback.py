@@ -17,6 +17,7 @@ from dag.mapping.judge import fits, loads, makespan, node_seconds, running_order
 from dag.mapping.problem import LATENCY, BoolArray, FloatArray, IntArray, MappingProblem
 from dag.mapping.refine import rank_order
 from dag.replanning.state_moves import Running, move_seconds, moved, nearest
+from dag.replanning.worth import seconds_to_pay
 
 BLOCKS = (1, 4, 16, 64, 256)
 """Numbers of blocks that the graph is divided into, besides its single groups."""
@@ -208,14 +209,8 @@ def pays(found: Weighed, base: Weighed) -> bool:
 
 
 def payback_seconds(found: Weighed, base: Weighed) -> float:
-    """After how long a mapping has made more passes than another; infinite if never.
-
-    Solves (T - M') / v' = (T - M) / v for T.
-    """
-    if found.value_s >= base.value_s:
-        return 0.0 if found.move_s < base.move_s else np.inf
-    later = found.move_s * base.value_s - base.move_s * found.value_s
-    return max(0.0, later / (base.value_s - found.value_s))
+    """After how long a mapping has made more passes than another; infinite if never."""
+    return seconds_to_pay(found.value_s, found.move_s, base.value_s, base.move_s)
 
 
 def _makes_more(found: Weighed, best: Weighed) -> bool:

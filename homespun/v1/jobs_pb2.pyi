@@ -65,7 +65,7 @@ class GetMetricsRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., from_step: _Optional[int] = ...) -> None: ...
 
 class JobStatus(_message.Message):
-    __slots__ = ("job_id", "name", "owner_id", "state", "steps_done", "steps_total", "last_loss", "has_loss", "last_loss_step", "first_loss", "error_code", "error_message", "submitted_unix_ms", "finished_unix_ms", "segments", "idle", "algorithm", "predicted_step_s", "batch_size", "samples_done", "last_validation_loss", "has_validation_loss", "kind", "samples_total")
+    __slots__ = ("job_id", "name", "owner_id", "state", "steps_done", "steps_total", "last_loss", "has_loss", "last_loss_step", "first_loss", "error_code", "error_message", "submitted_unix_ms", "finished_unix_ms", "segments", "idle", "algorithm", "predicted_step_s", "batch_size", "samples_done", "last_validation_loss", "has_validation_loss", "kind", "samples_total", "growth", "recuts")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     OWNER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +90,8 @@ class JobStatus(_message.Message):
     HAS_VALIDATION_LOSS_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SAMPLES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    GROWTH_FIELD_NUMBER: _ClassVar[int]
+    RECUTS_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     name: str
     owner_id: str
@@ -114,7 +116,31 @@ class JobStatus(_message.Message):
     has_validation_loss: bool
     kind: str
     samples_total: int
-    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., owner_id: _Optional[str] = ..., state: _Optional[str] = ..., steps_done: _Optional[int] = ..., steps_total: _Optional[int] = ..., last_loss: _Optional[float] = ..., has_loss: _Optional[bool] = ..., last_loss_step: _Optional[int] = ..., first_loss: _Optional[float] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., submitted_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[SegmentStatus, _Mapping]]] = ..., idle: _Optional[_Iterable[_Union[_job_pb2.Refusal, _Mapping]]] = ..., algorithm: _Optional[str] = ..., predicted_step_s: _Optional[float] = ..., batch_size: _Optional[int] = ..., samples_done: _Optional[int] = ..., last_validation_loss: _Optional[float] = ..., has_validation_loss: _Optional[bool] = ..., kind: _Optional[str] = ..., samples_total: _Optional[int] = ...) -> None: ...
+    growth: str
+    recuts: _containers.RepeatedCompositeFieldContainer[Recut]
+    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., owner_id: _Optional[str] = ..., state: _Optional[str] = ..., steps_done: _Optional[int] = ..., steps_total: _Optional[int] = ..., last_loss: _Optional[float] = ..., has_loss: _Optional[bool] = ..., last_loss_step: _Optional[int] = ..., first_loss: _Optional[float] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., submitted_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[SegmentStatus, _Mapping]]] = ..., idle: _Optional[_Iterable[_Union[_job_pb2.Refusal, _Mapping]]] = ..., algorithm: _Optional[str] = ..., predicted_step_s: _Optional[float] = ..., batch_size: _Optional[int] = ..., samples_done: _Optional[int] = ..., last_validation_loss: _Optional[float] = ..., has_validation_loss: _Optional[bool] = ..., kind: _Optional[str] = ..., samples_total: _Optional[int] = ..., growth: _Optional[str] = ..., recuts: _Optional[_Iterable[_Union[Recut, _Mapping]]] = ...) -> None: ...
+
+class Recut(_message.Message):
+    __slots__ = ("position", "segments_before", "segments_after", "before_s", "after_s", "stop_s", "saved_s", "payback_s", "unix_ms")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_AFTER_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_S_FIELD_NUMBER: _ClassVar[int]
+    AFTER_S_FIELD_NUMBER: _ClassVar[int]
+    STOP_S_FIELD_NUMBER: _ClassVar[int]
+    SAVED_S_FIELD_NUMBER: _ClassVar[int]
+    PAYBACK_S_FIELD_NUMBER: _ClassVar[int]
+    UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    segments_before: int
+    segments_after: int
+    before_s: float
+    after_s: float
+    stop_s: float
+    saved_s: float
+    payback_s: float
+    unix_ms: int
+    def __init__(self, position: _Optional[int] = ..., segments_before: _Optional[int] = ..., segments_after: _Optional[int] = ..., before_s: _Optional[float] = ..., after_s: _Optional[float] = ..., stop_s: _Optional[float] = ..., saved_s: _Optional[float] = ..., payback_s: _Optional[float] = ..., unix_ms: _Optional[int] = ...) -> None: ...
 
 class SegmentStatus(_message.Message):
     __slots__ = ("segment", "peer_id", "peer_name", "token", "phase", "step", "waiting_for", "waiting_ms", "nodes", "parameter_bytes", "memory_bytes", "links")

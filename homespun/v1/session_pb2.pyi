@@ -22,7 +22,7 @@ class PeerMessage(_message.Message):
     def __init__(self, register: _Optional[_Union[Register, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., link_measured: _Optional[_Union[LinkMeasured, _Mapping]] = ..., availability: _Optional[_Union[Availability, _Mapping]] = ...) -> None: ...
 
 class Register(_message.Message):
-    __slots__ = ("protocol_version", "software_version", "name", "tensor_address", "hardware", "leases", "first_report", "standbys", "snapshots", "availability")
+    __slots__ = ("protocol_version", "software_version", "name", "tensor_address", "hardware", "leases", "first_report", "standbys", "snapshots", "availability", "joins_parts")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class Register(_message.Message):
     STANDBYS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
     AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
+    JOINS_PARTS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     software_version: str
     name: str
@@ -43,7 +44,8 @@ class Register(_message.Message):
     standbys: _containers.RepeatedCompositeFieldContainer[HeldStandby]
     snapshots: _containers.RepeatedCompositeFieldContainer[HeldSnapshot]
     availability: Availability
-    def __init__(self, protocol_version: _Optional[int] = ..., software_version: _Optional[str] = ..., name: _Optional[str] = ..., tensor_address: _Optional[str] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., leases: _Optional[_Iterable[_Union[HeldLease, _Mapping]]] = ..., first_report: _Optional[int] = ..., standbys: _Optional[_Iterable[_Union[HeldStandby, _Mapping]]] = ..., snapshots: _Optional[_Iterable[_Union[HeldSnapshot, _Mapping]]] = ..., availability: _Optional[_Union[Availability, _Mapping]] = ...) -> None: ...
+    joins_parts: bool
+    def __init__(self, protocol_version: _Optional[int] = ..., software_version: _Optional[str] = ..., name: _Optional[str] = ..., tensor_address: _Optional[str] = ..., hardware: _Optional[_Union[Hardware, _Mapping]] = ..., leases: _Optional[_Iterable[_Union[HeldLease, _Mapping]]] = ..., first_report: _Optional[int] = ..., standbys: _Optional[_Iterable[_Union[HeldStandby, _Mapping]]] = ..., snapshots: _Optional[_Iterable[_Union[HeldSnapshot, _Mapping]]] = ..., availability: _Optional[_Union[Availability, _Mapping]] = ..., joins_parts: _Optional[bool] = ...) -> None: ...
 
 class Hardware(_message.Message):
     __slots__ = ("device", "device_name", "memory_bytes", "matmul_flops_per_s", "attention_flops_per_s", "memory_bytes_per_s", "executor", "platform", "threads", "support", "rates")
@@ -414,7 +416,7 @@ class ReportsDurable(_message.Message):
     def __init__(self, through_number: _Optional[int] = ...) -> None: ...
 
 class AssignSegment(_message.Message):
-    __slots__ = ("job_id", "token", "spec", "segment", "in_flight", "segments", "stall_timeout_ms", "position", "snapshot")
+    __slots__ = ("job_id", "token", "spec", "segment", "in_flight", "segments", "stall_timeout_ms", "position", "snapshot", "parts", "first_serial")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -424,6 +426,8 @@ class AssignSegment(_message.Message):
     STALL_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SERIAL_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     token: int
     spec: _job_pb2.JobSpec
@@ -433,7 +437,17 @@ class AssignSegment(_message.Message):
     stall_timeout_ms: int
     position: int
     snapshot: SnapshotSource
-    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[int] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., segment: _Optional[_Union[_job_pb2.Segment, _Mapping]] = ..., in_flight: _Optional[int] = ..., segments: _Optional[int] = ..., stall_timeout_ms: _Optional[int] = ..., position: _Optional[int] = ..., snapshot: _Optional[_Union[SnapshotSource, _Mapping]] = ...) -> None: ...
+    parts: _containers.RepeatedCompositeFieldContainer[SnapshotPart]
+    first_serial: int
+    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[int] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., segment: _Optional[_Union[_job_pb2.Segment, _Mapping]] = ..., in_flight: _Optional[int] = ..., segments: _Optional[int] = ..., stall_timeout_ms: _Optional[int] = ..., position: _Optional[int] = ..., snapshot: _Optional[_Union[SnapshotSource, _Mapping]] = ..., parts: _Optional[_Iterable[_Union[SnapshotPart, _Mapping]]] = ..., first_serial: _Optional[int] = ...) -> None: ...
+
+class SnapshotPart(_message.Message):
+    __slots__ = ("serial", "source")
+    SERIAL_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    serial: int
+    source: SnapshotSource
+    def __init__(self, serial: _Optional[int] = ..., source: _Optional[_Union[SnapshotSource, _Mapping]] = ...) -> None: ...
 
 class Holder(_message.Message):
     __slots__ = ("peer_id", "address", "shard")
@@ -458,7 +472,7 @@ class SnapshotSource(_message.Message):
     def __init__(self, digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., data_shards: _Optional[int] = ..., holders: _Optional[_Iterable[_Union[Holder, _Mapping]]] = ...) -> None: ...
 
 class StandBy(_message.Message):
-    __slots__ = ("job_id", "token", "spec", "segment", "in_flight", "segments", "stall_timeout_ms", "level", "source")
+    __slots__ = ("job_id", "token", "spec", "segment", "in_flight", "segments", "stall_timeout_ms", "level", "source", "first_serial")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -468,6 +482,7 @@ class StandBy(_message.Message):
     STALL_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SERIAL_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     token: int
     spec: _job_pb2.JobSpec
@@ -477,7 +492,8 @@ class StandBy(_message.Message):
     stall_timeout_ms: int
     level: str
     source: str
-    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[int] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., segment: _Optional[_Union[_job_pb2.Segment, _Mapping]] = ..., in_flight: _Optional[int] = ..., segments: _Optional[int] = ..., stall_timeout_ms: _Optional[int] = ..., level: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
+    first_serial: int
+    def __init__(self, job_id: _Optional[str] = ..., token: _Optional[int] = ..., spec: _Optional[_Union[_job_pb2.JobSpec, _Mapping]] = ..., segment: _Optional[_Union[_job_pb2.Segment, _Mapping]] = ..., in_flight: _Optional[int] = ..., segments: _Optional[int] = ..., stall_timeout_ms: _Optional[int] = ..., level: _Optional[str] = ..., source: _Optional[str] = ..., first_serial: _Optional[int] = ...) -> None: ...
 
 class SnapshotPlan(_message.Message):
     __slots__ = ("job_id", "segment", "token", "interval", "holders", "data_shards")

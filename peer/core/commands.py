@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from dag.cluster import Correction
 from dag.job import JobSpec
 from ir.segment import Segment
-from peer.core.events import Availability, Holder, Member, SnapshotSource, StandbyLevel, Task
+from peer.core.events import (
+    Availability,
+    Holder,
+    Member,
+    SnapshotPart,
+    SnapshotSource,
+    StandbyLevel,
+    Task,
+)
 from peer.core.phases import Mode
 
 
@@ -30,13 +38,20 @@ class LoadSegment(Command):
     """Fetch what the segment needs, start an executor, load. Answer: SegmentLoaded or Broke.
 
     What a standby of the segment has prepared is used. At a position above 0 the state comes from
-    `snapshot`: from this peer's disk, or else from its holders.
+    `snapshot`, or by names from `parts`: from this peer's disk, or else from their holders.
     """
 
     spec: JobSpec
     program: Segment
     position: int = 0
     snapshot: SnapshotSource | None = None
+    parts: tuple[SnapshotPart, ...] = ()
+    first_serial: int = 0
+
+    @property
+    def serial(self) -> int:
+        """What the segment's own snapshots are filed under."""
+        return self.first_serial + self.segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +118,12 @@ class PrepareStandby(Command):
     program: Segment
     level: StandbyLevel
     source: str
+    first_serial: int = 0
+
+    @property
+    def serial(self) -> int:
+        """What the segment's snapshots are filed under."""
+        return self.first_serial + self.segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,6 +105,19 @@ class SnapshotSource:
     holders: tuple[Holder, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotPart:
+    """A snapshot of a segment of an earlier cut that has a part of another segment's state.
+
+    Attributes:
+        serial: what it is filed under.
+        source: where it can be had.
+    """
+
+    serial: int
+    source: SnapshotSource
+
+
 class StandbyLevel(StrEnum):
     """How far a backup has come; each level includes those before it."""
 
@@ -177,7 +190,11 @@ class AssignmentReceived(Event):
     position: int = 0
     """Where to go on: optimizer steps done before it; of inference microbatches."""
     snapshot: SnapshotSource | None = None
-    """Of that position; None at position 0."""
+    """Of that position; None at position 0, and where there are parts."""
+    parts: tuple[SnapshotPart, ...] = ()
+    """Of that position, by segments of an earlier cut: together they have the segment's state."""
+    first_serial: int = 0
+    """Segments of earlier cuts. Snapshots are filed under that number plus the segment's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +211,8 @@ class StandByReceived(SegmentEvent):
     stall_timeout_ms: int
     level: StandbyLevel
     source: str
+    first_serial: int = 0
+    """As of an assignment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,7 +160,8 @@ class Peer:
         if held is not None:
             yield from self._unload(held)
         order = PhaseOrder.of(event.spec)
-        if not 0 <= event.position <= order.steps or (event.position > 0) != bool(event.snapshot):
+        has_state = event.snapshot is not None or bool(event.parts)
+        if not 0 <= event.position <= order.steps or (event.position > 0) != has_state:
             yield from self._refuse_position(event, order.steps)
             return
         lease = LeaseRecord(
@@ -175,11 +176,11 @@ class Peer:
         self.state.leases[event.job_id, event.segment.index] = lease
         yield do.LoadSegment(
             **fields_of(lease), spec=event.spec, program=event.segment, position=event.position,
-            snapshot=event.snapshot)
+            snapshot=event.snapshot, parts=event.parts, first_serial=event.first_serial)
 
     def _refuse_position(self, event: ev.AssignmentReceived, steps: int) -> Commands:
         """Without the state of that position, or beyond the end, other bits would come out."""
-        source = "with" if event.snapshot is not None else "without"
+        source = "with" if event.snapshot is not None or event.parts else "without"
         message = (
             f"segment {event.segment.index} of {event.job_id} cannot begin at position "
             f"{event.position} of {steps} {source} a snapshot")

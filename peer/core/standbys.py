@@ -31,7 +31,7 @@ def asked(state: PeerState, event: ev.StandByReceived) -> Commands:
     state.standbys[key] = StandbyRecord(event)
     yield do.PrepareStandby(
         **fields_of(event), spec=event.spec, program=event.program, level=event.level,
-        source=event.source)
+        source=event.source, first_serial=event.first_serial)
 
 
 def _is_same(known: ev.StandByReceived, event: ev.StandByReceived) -> bool:

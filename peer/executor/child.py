@@ -176,7 +176,7 @@ class _Service:
             case TakeSnapshot():
                 self._snapshots.take(item, work.owner, work.state)
             case Restore():
-                for frame in work.restore(Path(item.path), item.position):
+                for frame in _restore(work, item):
                     self._outbox.put(frame)
                 self._answer(Restored(position=item.position))
             case Export():
@@ -203,6 +203,12 @@ class _Service:
 
     def _answer(self, message: Message) -> None:
         self._outbox.put(control_frame(message))
+
+
+def _restore(work: SegmentWork, request: Restore) -> tuple[Frame, ...]:
+    if request.parts:
+        return work.restore_joined([Path(part) for part in request.parts], request.position)
+    return work.restore(Path(request.path), request.position)
 
 
 def _run(work: SegmentWork, request: Run, outbox: queue.Queue[Frame]) -> None:

@@ -67,19 +67,21 @@ class Unload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restore:
-    """Daemon to executor: take a loaded segment's state from a snapshot.
+    """Daemon to executor: take a loaded segment's state from its snapshot, or from several.
 
     Answer: `Restored` or `Failed`. Before `Restored` come, as frames of step `position`, the
     segment's parameters that other segments use: who goes on from there too has nobody else to get
     them from, and who has had them drops them.
 
     Attributes:
-        path: the snapshot.
+        path: its snapshot; "" where there are parts.
         position: optimizer steps done before it; of inference microbatches.
+        parts: snapshots of other segments, which have its state together.
     """
 
     path: str
     position: int
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ there as a whole or not at all.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from homespun.tensor_file import TensorFileWriter, map_tensors, metadata_in
 from ir.graph import TensorType
 from peer.executor.base import Array
 from peer.executor.messages import Load
+from peer.executor.state import parameter_of
 
 PARTIAL_SUFFIX = ".part"
 
@@ -90,7 +91,49 @@ def read_snapshot(path: Path, owner: Owner, position: int) -> dict[str, Array]:
             DIGEST_MISMATCH if the file is malformed.
         OSError: if it cannot be read.
     """
-    wanted, found = owner.metadata(position), metadata_in(path)
+    _check(path, owner.metadata(position))
+    return map_tensors(path)
+
+
+def join_snapshots(
+    paths: Iterable[Path], parameters: Iterable[str], position: int
+) -> dict[str, Array]:
+    """Put the state of some parameters together from snapshots of segments that had them.
+
+    Which file is of what was decided by the digests that they were fetched by.
+
+    Args:
+        paths: the snapshots.
+        parameters: whose state is wanted; the rest of the files is left alone.
+        position: of all of them.
+
+    Returns:
+        The state by name, mapped, read-only: of a parameter that no file has, nothing.
+
+    Raises:
+        HomespunError: INVALID_ARGUMENT if one is of another position, or two have the same;
+            DIGEST_MISMATCH if a file is malformed.
+        OSError: if one cannot be read.
+    """
+    wanted = frozenset(parameters)
+    state: dict[str, Array] = {}
+    for path in paths:
+        _check(path, {"position": str(position)})
+        own = {name: array for name, array in map_tensors(path).items()
+               if parameter_of(name) in wanted}
+        twice = sorted(own.keys() & state.keys())
+        if twice:
+            raise HomespunError(
+                Code.INVALID_ARGUMENT,
+                f"The snapshot {path} has '{twice[0]}', and so has another one of the same "
+                "segment's state. A parameter belongs to one segment.", tensor=twice[0])
+        state |= own
+    return state
+
+
+def _check(path: Path, wanted: Mapping[str, str]) -> None:
+    """Refuse a file that says something else of itself."""
+    found = metadata_in(path)
     wrong = [key for key, value in wanted.items() if found.get(key) != value]
     if wrong:
         key = wrong[0]
@@ -98,4 +141,3 @@ def read_snapshot(path: Path, owner: Owner, position: int) -> dict[str, Array]:
             Code.INVALID_ARGUMENT,
             f"The snapshot {path} has {key} {found.get(key, 'unknown')}; expected {key} "
             f"{wanted[key]}. It must not be used here.", field=key)
-    return map_tensors(path)

@@ -26,6 +26,17 @@ def optimizer_key(name: str, key: str) -> str:
     return f"optimizer/{name}/{key}"
 
 
+def parameter_of(name: str) -> str:
+    """The parameter that a name in a state is about; "" for none.
+
+    Keys of update rules have no slash, names of parameters may.
+    """
+    kind, _, rest = name.partition("/")
+    if kind == "optimizer":
+        return rest.rpartition("/")[0]
+    return rest if kind == "parameter" else ""
+
+
 def check_state(
     state: Mapping[str, Array], parameters: Mapping[str, TensorType], memory: Memory,
     unused: Iterable[str] = (),

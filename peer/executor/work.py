@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from peer.executor.base import Array, Executor, SegmentProgram, WorkKey
 from peer.executor.boundary_check import BoundaryCheck
 from peer.executor.messages import Load
 from peer.executor.result_file import ResultFile
-from peer.executor.snapshot_file import owner_of, read_snapshot
+from peer.executor.snapshot_file import join_snapshots, owner_of, read_snapshot
 from peer.frames import Frame, Kind, array_of, tensor_frame
 
 _SPLITS = {Mode.TRAIN: "train", Mode.EVALUATE: "validation", Mode.INFER: PREDICT}
@@ -146,7 +146,14 @@ class SegmentWork:
             HomespunError: INVALID_ARGUMENT if the snapshot is another's, DIGEST_MISMATCH if it is
                 unreadable; the segment is as it was.
         """
-        state = read_snapshot(path, self.owner, position)
+        return self._go_on(read_snapshot(path, self.owner, position), position)
+
+    def restore_joined(self, paths: Sequence[Path], position: int) -> tuple[Frame, ...]:
+        """The same, of training, from snapshots of other segments of which each has a part."""
+        state = join_snapshots(paths, self._segment.parameters, position)
+        return self._go_on(state, position)
+
+    def _go_on(self, state: Mapping[str, Array], position: int) -> tuple[Frame, ...]:
         if self._results is None:
             self._loaded.restore(state)
         else:

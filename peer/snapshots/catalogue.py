@@ -33,6 +33,11 @@ class Catalogue:
         return [record for record in self.records.values()
                 if (record.key.job_id, record.key.segment) == (job_id, segment)]
 
+    def segments_of(self, job_id: str, before: int) -> list[int]:
+        """Segments of a job, of smaller numbers than `before`, that something complete is of."""
+        return sorted({record.key.segment for record in self.records.values()
+                       if record.key.job_id == job_id and record.key.segment < before})
+
     def superseded(self, job_id: str, segment: int, position: int) -> list[SnapshotRecord]:
         """What is older than `position`, except the newest of that."""
         older = [record for record in self.of(job_id, segment) if record.key.position < position]

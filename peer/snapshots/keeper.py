@@ -158,7 +158,9 @@ class SnapshotKeeper:
         own = await asyncio.to_thread(self._store.verified, key, source.digest)
         return own or await Gathering(self._store, self.client, key, source).whole()
 
-    def permit(self, job_id: str, segment: int, source_peer: str, bytes_max: int) -> None:
+    def permit(
+        self, job_id: str, segment: int, source_peer: str, bytes_max: int, first_serial: int = 0
+    ) -> None:
         """Let a peer put snapshots of a segment here, and no other one.
 
         Args:
@@ -166,16 +168,28 @@ class SnapshotKeeper:
             segment: and of which segment.
             source_peer: the peer that holds the segment.
             bytes_max: of one snapshot or shard, >= 0; up to eight positions may lie here.
+            first_serial: segments of earlier cuts of the job: what is newly complete makes theirs
+                older than complete, too.
         """
-        self.server.permits[job_id, segment] = Permit(source_peer, bytes_max)
+        self.server.permits[job_id, segment] = Permit(source_peer, bytes_max, first_serial)
 
     def revoke(self, job_id: str, segment: int) -> None:
         """Nobody may put snapshots of a segment here any more. What is here stays."""
         self.server.permits.pop((job_id, segment), None)
 
-    async def forget_before(self, job_id: str, segment: int, position: int) -> None:
-        """Drop what is older than `position`, except the newest of that."""
-        await asyncio.to_thread(self._store.forget_before, job_id, segment, position)
+    async def forget_before(
+        self, job_id: str, segment: int, position: int, first_serial: int = 0
+    ) -> None:
+        """Drop what is older than `position`, except the newest of that.
+
+        Args:
+            job_id: whose state,
+            segment: and of which segment.
+            position: what is complete.
+            first_serial: segments of earlier cuts of the job: the same goes for each of theirs.
+        """
+        await asyncio.to_thread(
+            self._store.forget_before, job_id, segment, position, first_serial)
 
     async def thin(self, job_id: str, segment: int, most: int) -> None:
         """Keep what is complete, and of the newer positions the newest so many."""

@@ -25,7 +25,7 @@ class SnapshotKey:
     """Names one file of a store.
 
     Attributes:
-        job_id, segment: whose state it is.
+        job_id, segment: whose state it is; `segment` counts on over the job's cuts.
         position: the state at the beginning of this step (of inference: microbatch).
         shard: which shard; 0 where the file is the whole.
         data_shards: how many different shards give the whole; 1: the file is the whole.

@@ -32,10 +32,14 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Who may put snapshots of a segment here, and how large a file may be, bytes."""
+    """Who may put snapshots of a segment here, and how large a file may be, bytes.
+
+    `first_serial`: segments of earlier cuts of its job.
+    """
 
     source: str
     bytes_max: int
+    first_serial: int = 0
 
 
 class SnapshotServer(snapshots_pb2_grpc.SnapshotServiceServicer):
@@ -101,7 +105,8 @@ class SnapshotServer(snapshots_pb2_grpc.SnapshotServiceServicer):
                 Code.LIMIT_EXCEEDED,
                 f"{key.title} has {offered.content_bytes} bytes; {permit.bytes_max} are permitted.",
                 wanted_bytes=offered.content_bytes, had_bytes=permit.bytes_max, limit="bytes_max")
-        self._store.forget_before(key.job_id, key.segment, min(complete, key.position))
+        self._store.forget_before(
+            key.job_id, key.segment, min(complete, key.position), permit.first_serial)
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:

@@ -262,14 +262,22 @@ class SnapshotStore:
                 remove_record(self.root, record)
                 _unlink(self.path(record.key))
 
-    def forget_before(self, job_id: str, segment: int, position: int) -> None:
-        """Keep a position, the newer ones and one older one. A smaller position changes nothing."""
+    def forget_before(
+        self, job_id: str, segment: int, position: int, first_serial: int = 0
+    ) -> None:
+        """Keep a position, the newer ones and one older one. A smaller position changes nothing.
+
+        Segments of earlier cuts of the job, those of smaller numbers than `first_serial`, lose what
+        is older too: the state of that position is the present cut's.
+        """
         with self._lock:
             position = max(position, self.complete_position(job_id, segment))
-            self._catalogue.complete[job_id, segment] = position
-            for record in self._catalogue.superseded(job_id, segment, position):
-                self.remove(record)
-            self._drop_unfinished(job_id, segment, position)
+            of_before = self._catalogue.segments_of(job_id, first_serial)
+            for number in (segment, *of_before):
+                self._catalogue.complete[job_id, number] = position
+                for record in self._catalogue.superseded(job_id, number, position):
+                    self.remove(record)
+                self._drop_unfinished(job_id, number, position)
 
     def thin(self, job_id: str, segment: int, most: int) -> None:
         """Keep what is complete, and of the newer positions the newest so many."""
