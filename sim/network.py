@@ -90,7 +90,8 @@ class Network:
     def _placement(self, spec: JobSpec, cluster: Cluster, step_s: float) -> Placement:
         """As many segments as the job wants, or else any number; each on any peer."""
         count, edges = TOPOLOGIES[self.name]
-        wanted = spec.peers or self.random.randint(1, min(count, len(cluster.peers)))
+        most = min(count, len(cluster.peers))
+        wanted = spec.peers or max(self.random.randint(1, most), self.random.randint(1, most))
         starts = [0, *sorted(self.random.sample(range(1, count), wanted - 1))]
         chosen = self.random.sample(cluster.peers, wanted)
         return Placement(algorithm="any", step_s=step_s, segments=tuple(
@@ -155,13 +156,17 @@ class Network:
         self.broker.on_heard = lose
 
     def crash_brokers(self) -> None:
-        """Now and then the broker dies; it is back within seconds."""
+        """Now and then the broker dies."""
         if self.is_calm:
             return
+        self.crash_broker()
+        self.world.soon(8_000, self.crash_brokers)
+
+    def crash_broker(self) -> None:
+        """The broker dies; it is back within seconds."""
         if self.broker.core is not None:
             self.broker.crash()
             self.world.soon(3_000, self.broker.start)
-        self.world.soon(8_000, self.crash_brokers)
 
     def kill_peers(self) -> None:
         """Now and then a peer dies; another process of it comes back."""
@@ -178,6 +183,25 @@ class Network:
             self.broker.break_stream(session)
         self.world.soon(BACKOFF_MS, lambda: self.broker.dial(peer))
 
+    def strike_after_recuts(self, seen: int = 0) -> None:
+        """Mostly something happens while a new cut is put together."""
+        if self.is_calm:
+            return
+        recuts = sum(len(job.growth.recuts) for job in self.jobs())
+        if recuts > seen and self.random.random() < 0.7:
+            self.world.soon(1_000, self.random.choice([
+                lambda: self.kill(self.random.choice(self.peers)), self.crash_broker]))
+        self.world.soon(200, lambda: self.strike_after_recuts(max(seen, recuts)))
+
+    def come_and_go(self) -> None:
+        """Now and then a peer that nobody needs is away for a while: who comes back is news."""
+        if self.is_calm:
+            return
+        idle = [peer for peer in self.peers if not peer.leases()]
+        if idle:
+            self.kill(self.random.choice(idle))
+        self.world.soon(3_000, self.come_and_go)
+
     def cancel_something(self) -> None:
         """Now and then somebody wants a job to end."""
         if self.is_calm:
@@ -189,10 +213,24 @@ class Network:
         self.world.soon(30_000, self.cancel_something)
 
 
-def disturbed(seed: int, *, grows: bool = False) -> Network:
+def growing(seed: int) -> Network:
+    """Three peers, to which others come, and a job that is cut anew for them again and again.
+
+    Now and then a peer or the broker dies, mostly just when a cut was decided. Until `is_calm`.
+    """
+    network = Network(seed, peers=3, step_s=0.5, policy=GROWING, grows=True)
+    for peer in network.peers:
+        peer.slowness = network.random.choice([3.0, 6.0])
+    for _ in range(4):
+        network.world.soon(10_000, network.join)
+    for fault in ("strike_after_recuts", "come_and_go", "lose_acknowledgements"):
+        network.world.soon(3_000, getattr(network, fault))
+    return network
+
+
+def disturbed(seed: int) -> Network:
     """Five peers that keep being disturbed until `is_calm`; a snapshot every few steps."""
-    network = Network(
-        seed, peers=5, step_s=1.0, policy=GROWING if grows else None, grows=grows)
+    network = Network(seed, peers=5, step_s=1.0)
     for fault in FAULTS:
         network.world.soon(2_000, getattr(network, fault))
     return network

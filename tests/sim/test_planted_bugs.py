@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 
 import broker.core.events
+import broker.core.jobs
 import broker.core.leases
 import broker.core.membership
+import broker.core.recut
 import broker.core.reports
 import broker.core.snapshots
+import broker.core.state
 import broker.core.takeover
 import peer.core.arrivals
 import peer.core.machine
@@ -39,6 +42,8 @@ from sim.network import (
     undisturbed,
 )
 from sim.world import SECOND
+from tests.sim.test_growth import run as grow
+from tests.sim.test_growth import work_of
 
 SEEDS = 12
 """Runs that a defect may hide in."""
@@ -67,6 +72,7 @@ def _references() -> None:
     for number in NAMES:
         for clips in (0.0, 1.0):
             undisturbed(number, (("steps", 20), ("evaluate_every", 5), ("clip_norm", clips)))
+            undisturbed(number, tuple(work_of(int(clips) * len(NAMES) + number).items()))
 
 
 def altered(commands: Callable[..., Any], kind: type, **shifts: Any) -> Callable[..., Any]:
@@ -210,6 +216,41 @@ def wrong_position_snapshot(patch: Patch) -> None:
         peer.core.snapshots.due, do.TakeSnapshot, position=lambda position: position + 1))
 
 
+def part_left_out(patch: Patch) -> None:
+    """A segment of a new cut misses the state of some of its parameters."""
+    joined = broker.core.snapshots._joined
+
+    def without(*args: Any) -> Any:
+        record = joined(*args)
+        return replace(record, parts=record.parts[1:] or record.parts)
+
+    patch.setattr(broker.core.snapshots, "_joined", without)
+
+
+def parts_not_read(patch: Patch) -> None:
+    """A segment of a new cut begins with the job's first parameters."""
+    patch.setattr(peer.core.machine.Peer, "_assignment_received", altered(
+        peer.core.machine.Peer._assignment_received, do.LoadSegment, parts=lambda parts: ()))
+
+
+def old_cut_goes_on(patch: Patch) -> None:
+    """Segments of the cut before are not taken back."""
+    def leave(turn: Any, job: Any, lease: Any, why: str) -> None:
+        lease.phase = broker.core.state.LeasePhase.RELEASED
+        del turn.state.peers[lease.peer_id].leases[lease.token]
+        if job.state is broker.core.state.JobState.RUNNING:
+            broker.core.jobs.move(job, broker.core.state.JobState.RECOVERING)
+
+    patch.setattr(broker.core.recut, "vacate", leave)
+
+
+def replans_not_durable(patch: Patch) -> None:
+    """What the planner said of a running job is applied but not journalled."""
+    journalled = broker.core.events.is_journalled
+    patch.setattr(broker.core.events, "is_journalled", lambda event: journalled(event)
+                  and not isinstance(event, broker.core.events.JobReplanned))
+
+
 PLANTED: tuple[Callable[[Patch], None], ...] = (
     token_used_again, restored_one_late, restored_without_state, duplicates_taken,
     early_dropped, log_cut_too_early, complete_too_early, replays_not_waited_for,
@@ -218,8 +259,16 @@ PLANTED: tuple[Callable[[Patch], None], ...] = (
 )
 
 
-@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
-def test_a_planted_bug_is_found(plant: Callable[[Patch], None], monkeypatch: Patch) -> None:
+PLANTED_IN_RECUTS: tuple[Callable[[Patch], None], ...] = (
+    part_left_out, parts_not_read, old_cut_goes_on, replans_not_durable)
+
+
+@pytest.mark.parametrize(("plant", "run"), [
+    *((plant, run) for plant in PLANTED), *((plant, grow) for plant in PLANTED_IN_RECUTS),
+], ids=lambda part: part.__name__)
+def test_a_planted_bug_is_found(
+    plant: Callable[[Patch], None], run: Callable[[int], object], monkeypatch: Patch
+) -> None:
     plant(monkeypatch)
     for seed in range(1, SEEDS + 1):
         try:
