@@ -149,7 +149,7 @@ def _assignment(assign: session_pb2.AssignSegment, at_ns: int) -> ev.AssignmentR
         raise HomespunError(Code.INVALID_ARGUMENT, f"there is no position {assign.position}")
     if len(assign.parts) > PARTS_MAX:
         raise HomespunError(
-            Code.LIMIT_EXCEEDED,
+            Code.INVALID_ARGUMENT,
             f"a segment's state comes in {len(assign.parts)} parts; at most {PARTS_MAX}")
     return ev.AssignmentReceived(
         at_ns=at_ns,

@@ -475,11 +475,7 @@ AnyEvent = (
     | EvaluationDone | SegmentFailed | SegmentFinished | SegmentReleased | TimerFired
     | SnapshotStored | NeighbourLost | StandbyReady | SegmentPace | AvailabilityChanged
     | DrainRequested | BackupsRanked | ConsoleAccessed | PeerAdmitted | MemberBanned
-<<<<<<< HEAD
-    | PeerLabelled | JournalRestored
-=======
-    | PeerLabelled | JobReplanned
->>>>>>> f423561 (Cut a running job anew for peers that came, when that pays)
+    | PeerLabelled | JournalRestored | JobReplanned
 )
 
 

@@ -4,7 +4,7 @@ Only jobs that train and leave the number of their peers open grow, and only wit
 what their members run and can put state together from several snapshots. One free peer for each
 started job stays in the pool. The planner answers outside the core; whether its answer pays is
 decided here, by what steps and loading really took. The cut itself comes when the next position is
-complete, so next to nothing is done twice (docs/adr/0028-growth.md).
+complete, so next to nothing is done twice (docs/adr/0030-growth.md).
 """
 
 from __future__ import annotations

@@ -50,10 +50,24 @@ def test_an_assignment_further_on_says_where_its_snapshot_is():
     assert from_message(assign.snapshot, do.SnapshotSource) == source
 
 
+def test_an_assignment_of_a_new_cut_says_what_has_its_state_together():
+    parts = tuple(
+        do.SnapshotPart(serial=serial, source=do.SnapshotSource(
+            digest=f"{serial:064x}", size_bytes=4096, data_shards=2, holders=HOLDERS))
+        for serial in (4, 3))
+    assign = message_of(do.AssignSegment(
+        **WHERE, **SENT, position=40, parts=parts, first_serial=5)).assign
+    check_sent(assign)
+    assert not assign.HasField("snapshot")
+    assert tuple(from_message(part, do.SnapshotPart) for part in assign.parts) == parts
+    assert assign.first_serial == 5
+
+
 def test_a_standby():
-    stand_by = message_of(do.StandBy(**WHERE, **SENT, level="warm", source="peer_b")).stand_by
+    stand_by = message_of(do.StandBy(
+        **WHERE, **SENT, level="warm", source="peer_b", first_serial=5)).stand_by
     check_sent(stand_by)
-    assert (stand_by.level, stand_by.source) == ("warm", "peer_b")
+    assert (stand_by.level, stand_by.source, stand_by.first_serial) == ("warm", "peer_b", 5)
 
 
 def test_a_plan_of_snapshots():

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from broker.core.commands import RankBackups, SolvePlacement
-from broker.core.events import BackupsRanked, PlacementSolved, PlanningFailed
+from broker.core.commands import RankBackups, ReplanJob, SolvePlacement
+from broker.core.events import BackupsRanked, JobReplanned, PlacementSolved, PlanningFailed
 from broker.planner_process import solve_apart
 from dag.cluster import Cluster, PeerRates, PeerResources
 from dag.job import ColumnRef, JobSpec, OptimizerSpec, ParameterRef, TrainingSpec
@@ -109,6 +109,33 @@ def test_a_ranking_that_takes_too_long_is_answered_all_the_same(graph):
     answer = asyncio.run(solve_apart(ranking(graph.stat().st_size), graph, timeout_s=0.001))
     assert isinstance(answer, BackupsRanked)
     assert answer.ranking == ()
+
+
+def replanning(graph_bytes, segments=()):
+    asked = ranking(graph_bytes, segments)
+    return ReplanJob(
+        job_id=asked.job_id, spec=asked.spec, segments=segments, cluster_version=8,
+        cluster=Cluster(peers=asked.cluster.peers[:1], links=()))
+
+
+def test_a_running_job_is_planned_anew(graph):
+    size = graph.stat().st_size
+    plan = asyncio.run(solve_apart(command(size), graph)).answer
+    answer = asyncio.run(solve_apart(replanning(size, plan.segments), graph))
+    assert isinstance(answer, JobReplanned), answer
+    assert (answer.job_id, answer.cluster_version, answer.problem) == ("job_000001", 8, "")
+    # The same peer: the same plan, and nothing to move.
+    assert answer.answer.segments == plan.segments
+    assert (answer.stay_s, answer.move_s) == (plan.step_s, 0.0)
+
+
+@pytest.mark.parametrize("timeout_s", [0.001, 60.0])
+def test_planning_anew_that_fails_is_answered_all_the_same(graph, timeout_s):
+    graph.write_bytes(b"\xff" * 1_000)
+    answer = asyncio.run(solve_apart(replanning(1_000), graph, timeout_s=timeout_s))
+    assert isinstance(answer, JobReplanned)
+    assert answer.answer is None
+    assert answer.problem
 
 
 def test_a_cancelled_call_leaves_no_process(graph):

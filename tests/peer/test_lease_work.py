@@ -355,6 +355,44 @@ def test_a_snapshot_is_kept_offered_and_gone_on_from(world):
     asyncio.run(scenario())
 
 
+def test_a_state_is_put_together_from_snapshots_of_an_earlier_cut(world):
+    """The segment's own next snapshot is filed behind those of the cut before."""
+    async def scenario():
+        async with world.lease() as work:
+            work.load()
+            await world.next(ev.SegmentLoaded)
+            await one_step(world, work)
+            work.take_snapshot(do.TakeSnapshot(**LEASE, token=1, position=1))
+            held = await world.next(ev.SnapshotHeld)
+        await world.next(ev.SegmentUnloaded)
+
+        part = ev.SnapshotPart(serial=0, source=ev.SnapshotSource(
+            digest=held.digest, size_bytes=held.size_bytes, data_shards=1, holders=()))
+        async with world.lease(token=2, position=1, parts=(part,), first_serial=3) as work:
+            work.load()
+            assert (await world.next(ev.SegmentLoaded)).token == 2
+            work.take_snapshot(do.TakeSnapshot(**LEASE, token=2, position=1))
+            own = await world.next(ev.SnapshotHeld)
+            assert (own.token, own.position) == (2, 1)
+        kept = world.around.keeper.held()
+        assert [(one.segment, one.position) for one in kept] == [(0, 1), (3, 1)]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("serials", [(9,), (0, 9)])
+def test_a_part_that_is_nowhere_breaks_the_lease(world, serials):
+    async def scenario():
+        parts = tuple(ev.SnapshotPart(serial=serial, source=ev.SnapshotSource(
+            digest="ab" * 32, size_bytes=9, data_shards=1, holders=())) for serial in serials)
+        async with world.lease(position=1, parts=parts) as work:
+            work.load()
+            broke = await world.next(ev.SegmentBroke)
+            assert broke.code == Code.NOT_FOUND
+
+    asyncio.run(scenario())
+
+
 def test_a_snapshot_that_is_nowhere_breaks_the_lease(world):
     async def scenario():
         source = ev.SnapshotSource(digest="ab" * 32, size_bytes=9, data_shards=1, holders=())

@@ -53,6 +53,17 @@ def test_an_assignment_says_where_to_go_on_and_with_what(tiny):
     assert arrived(assignment(tiny, position=0, snapshot=None)).snapshot is None
 
 
+def test_an_assignment_of_a_new_cut_says_what_has_its_state_together(tiny):
+    source = assignment(tiny).snapshot
+    parts = tuple(broker_do.SnapshotPart(serial=serial, source=source) for serial in (1, 0))
+    event = arrived(assignment(tiny, snapshot=None, parts=parts, first_serial=2))
+    assert event.snapshot is None
+    assert event.first_serial == 2
+    assert event.parts == tuple(
+        ev.SnapshotPart(serial=serial, source=arrived(assignment(tiny)).snapshot)
+        for serial in (1, 0))
+
+
 def test_a_standby_a_plan_and_a_complete_position(tiny):
     sent = {"spec": tiny.spec, "in_flight": 2, "segments": 2, "stall_timeout_ms": 1_000}
     asked = broker_do.StandBy(
@@ -86,7 +97,12 @@ def test_members_with_their_positions_and_a_segment_that_nobody_holds():
     lambda m: setattr(m.assign.snapshot.holders[0], "shard", -1),
     lambda m: setattr(m.assign.snapshot.holders[0], "shard", 255),
     lambda m: m.assign.snapshot.holders.extend(list(m.assign.snapshot.holders) * 200),
-], ids=["position", "in_flight", "digest", "size", "negative shard", "high shard", "many holders"])
+    lambda m: m.assign.parts.add(serial=-1, source=m.assign.snapshot),
+    lambda m: m.assign.parts.add(serial=1),
+    lambda m: [m.assign.parts.add(source=m.assign.snapshot) for _ in range(257)],
+    lambda m: setattr(m.assign, "first_serial", -1),
+], ids=["position", "in_flight", "digest", "size", "negative shard", "high shard", "many holders",
+        "negative serial", "no source", "many parts", "negative first serial"])
 def test_an_assignment_out_of_range_is_refused(tiny, spoil):
     message = message_of(assignment(tiny))
     spoil(message)

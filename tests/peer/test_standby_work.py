@@ -61,6 +61,10 @@ class World:
     def prepare(self, *args, **changes):
         self.standbys.prepare(self.command(*args, **changes))
 
+    async def take(self, segment, **changes):
+        program = dataclasses.replace(self.tiny.segments[segment], **changes)
+        return await self.standbys.take("job_000001", program)
+
     async def drop(self, segment, token=7):
         await self.standbys.drop(do.DropStandby(
             job_id="job_000001", segment=segment, token=token))
@@ -127,7 +131,7 @@ def test_a_hot_standby_gives_its_process_to_the_lease(world):
         world.prepare(0, HOT)
         assert await world.levels(3) == [(0, STORE), (0, WARM), (0, HOT)]
         (pid,) = world.processes
-        prepared = await world.standbys.take("job_000001", 0)
+        prepared = await world.take(0)
         assert prepared.process.pid == pid
         assert prepared.loaded is not None
         assert prepared.result_path.parent == world.scratch
@@ -146,7 +150,7 @@ def test_a_lease_that_comes_while_its_segment_is_compiled_waits_for_that(world):
     async def scenario():
         world.prepare(0, HOT)
         await world.levels(2)
-        prepared = await world.standbys.take("job_000001", 0)
+        prepared = await world.take(0)
         assert prepared is not None
         await prepared.process.close()
 
@@ -159,7 +163,7 @@ def test_a_lease_may_come_at_any_moment_of_preparing(world, turns):
         world.prepare(0, HOT)
         for _ in range(turns):
             await asyncio.sleep(0.002)
-        prepared = await world.standbys.take("job_000001", 0)
+        prepared = await world.take(0)
         if prepared is not None:
             assert prepared.process.pid in world.processes
             await prepared.process.close()
@@ -176,7 +180,7 @@ def test_one_process_serves_all_and_one_segment_is_hot(world):
         assert len(world.processes) == 1
         await world.drop(0)
         assert len(world.processes) == 1  # a bare one, for segment 1
-        prepared = await world.standbys.take("job_000001", 1)
+        prepared = await world.take(1)
         assert prepared.loaded is None
         await prepared.process.close()
 
@@ -192,7 +196,7 @@ def test_a_backup_changes_over_to_another_segment_in_the_same_process(world):
         world.prepare(0, WARM)
         world.prepare(1, HOT)
         await world.until({(0, WARM), (1, HOT)})
-        prepared = await world.standbys.take("job_000001", 1)
+        prepared = await world.take(1)
         assert prepared.loaded is not None
         assert prepared.process.pid == pid
         await prepared.process.close()
@@ -206,7 +210,7 @@ def test_a_process_that_is_hot_for_another_segment_is_taken_and_that_is_told(wor
         world.prepare(0, HOT)
         await world.levels(3)
         (pid,) = world.processes
-        prepared = await world.standbys.take("job_000001", 1)
+        prepared = await world.take(1)
         assert prepared.loaded is None
         assert prepared.process.pid == pid
         broke = await world.broke()
@@ -221,7 +225,7 @@ def test_a_lease_goes_before_the_end_of_what_it_could_use(world):
     async def scenario():
         world.prepare(0, HOT)
         await world.levels(3)
-        taken = asyncio.create_task(world.standbys.take("job_000001", 1))
+        taken = asyncio.create_task(world.take(1))
         dropped = asyncio.create_task(world.drop(0))
         prepared = await taken
         assert prepared is not None
@@ -235,7 +239,7 @@ def test_a_bare_process_is_given_to_any_segment_and_that_is_told(world):
     async def scenario():
         world.prepare(0, WARM)
         await world.levels(2)
-        prepared = await world.standbys.take("job_000001", 1)
+        prepared = await world.take(1)
         assert prepared.loaded is None
         assert (await world.broke()).segment == 0
         await world.drop(0)
@@ -338,7 +342,7 @@ def test_a_process_that_dies_is_told(world):
         psutil.Process(world.processes[0]).kill()
         broke = await world.broke()
         assert broke.code == Code.EXECUTOR_DIED
-        assert await world.standbys.take("job_000001", 0) is None
+        assert await world.take(0) is None
 
     run(world, scenario())
 
@@ -364,9 +368,43 @@ def test_a_program_that_cannot_be_loaded_is_told_and_leaves_a_bare_process(world
         while isinstance(event, ev.StandbyPrepared):
             event = await world.events.get()
         assert isinstance(event, ev.StandbyBroke)
-        prepared = await world.standbys.take("job_000001", 0)
+        prepared = await world.take(0)
         assert prepared is None or prepared.loaded is None
         if prepared is not None:
             await prepared.process.close()
+
+    run(world, scenario())
+
+
+def test_another_cut_s_segment_of_the_same_number_is_not_taken_for_it(world):
+    async def scenario():
+        world.prepare(0, HOT)
+        await world.levels(3)
+        prepared = await world.take(0, parameters=())
+        assert prepared.loaded is None, "it has compiled another program"
+        await prepared.process.close()
+
+    run(world, scenario())
+
+
+@pytest.mark.parametrize("is_dropped", [True, False])
+def test_another_cut_s_segment_of_the_same_number_is_compiled_anew(world, is_dropped):
+    """Whether the end of the old standby comes before the new one or not at all."""
+    async def scenario():
+        world.prepare(0, HOT)
+        await world.levels(3)
+        assert list(world.keeper.server.permits) == [("job_000001", 0)]
+        if is_dropped:
+            ending = asyncio.create_task(world.drop(0))
+        program = world.tiny.segments[1]
+        program = dataclasses.replace(program, index=0)
+        world.prepare(0, HOT, token=8, program=program, first_serial=2)
+        await world.until({(0, HOT)})
+        assert list(world.keeper.server.permits) == [("job_000001", 2)]
+        if is_dropped:
+            await ending
+        prepared = await world.standbys.take("job_000001", program)
+        assert prepared.loaded is not None
+        await prepared.process.close()
 
     run(world, scenario())

@@ -20,6 +20,7 @@ from broker.core.state import JobState
 from dag.job import ColumnRef, JobSpec, OptimizerSpec, ParameterRef, TrainingSpec
 from ir.graph import TensorType
 from tests.properties.broker_world.chaos import Chaos
+from tests.properties.broker_world.growing import Growing
 
 EVENTS = 6_000
 SEEDS = (1, 2, 3)
@@ -56,6 +57,16 @@ def test_invariants_hold_the_journal_tells_all_and_jobs_end_once_faults_stop(
     assert states == {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
     assert state_digest(replayed(chaos.journal)) == state_digest(chaos.broker)
     happened.update([*chaos.seen.elements(), "history"])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_same_holds_for_jobs_that_are_cut_anew(seed: int) -> None:
+    print(f"seed {seed}, {EVENTS} events")
+    chaos = Growing(seed).run(EVENTS)
+    chaos.calm()
+    assert not chaos.broker.state.unfinished
+    assert state_digest(replayed(chaos.journal)) == state_digest(chaos.broker)
+    assert chaos.seen["job_cut_anew"] > 2, chaos.seen
 
 
 def test_what_can_go_wrong_did_go_wrong(happened: Counter[str]) -> None:

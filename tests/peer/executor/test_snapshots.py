@@ -16,7 +16,7 @@ from peer.core.phases import Mode
 from peer.executor import snapshot_writer
 from peer.executor.messages import SnapshotNotWritten, SnapshotWritten, TakeSnapshot
 from peer.executor.registry import create
-from peer.executor.snapshot_file import Owner, read_snapshot, write_snapshot
+from peer.executor.snapshot_file import Owner, join_snapshots, read_snapshot, write_snapshot
 from peer.executor.snapshot_writer import SnapshotWriter
 from peer.executor.work import SegmentWork
 from peer.frames import Kind, tensor_frame
@@ -130,6 +130,43 @@ def test_one_is_written_at_a_time(tmp_path, monkeypatch):
     second.join()
     writer.wait()
     assert events == ["copied 1", "wrote 1", "copied 2", "wrote 2"]
+
+
+def test_a_state_is_joined_by_the_names_of_parameters(tmp_path):
+    other = {"parameter/v": np.ones(2, np.float32), "optimizer/v/step": np.float32(3).reshape(()),
+             "parameter/a/b": np.zeros(1, np.float32),
+             "optimizer/a/b/step": np.float32(4).reshape(())}
+    write_snapshot(tmp_path / "one", OWNER, 5, STATE)
+    write_snapshot(tmp_path / "other", replace(OWNER, segment=4), 5, other)
+    paths = [tmp_path / "one", tmp_path / "other"]
+    found = join_snapshots(paths, ["w", "a/b"], 5)
+    assert {name: array.tobytes() for name, array in found.items()} == {
+        name: array.tobytes() for name, array in (STATE | other).items()
+        if name.split("/", 1)[1].startswith(("w", "a/b"))}
+    assert join_snapshots(paths, [], 5) == {}
+    with pytest.raises(HomespunError) as caught:
+        join_snapshots(paths, ["w"], 6)
+    assert caught.value.details["field"] == "position"
+    with pytest.raises(HomespunError) as caught:
+        join_snapshots([*paths, tmp_path / "one"], ["v", "w"], 5)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+def test_a_segment_goes_on_from_what_others_had(load, tmp_path):
+    """A whole state, of which another file has the rest; what lacks something is refused."""
+    runtime = create("torch", "cpu", 1)
+    first, second = SegmentWork(load(0), runtime), SegmentWork(load(1), runtime)
+    for step in range(2):
+        train(first, step)
+    write_snapshot(tmp_path / "first", first.owner, 2, first.state(2))
+    write_snapshot(tmp_path / "second", second.owner, 2, second.state(0))
+    then = train(first, 2)
+    again = SegmentWork(load(0), runtime)
+    with pytest.raises(HomespunError) as caught:
+        again.restore_joined([tmp_path / "second"], 2)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    again.restore_joined([tmp_path / "second", tmp_path / "first"], 2)
+    assert train(again, 2) == then
 
 
 @pytest.mark.parametrize("executor", ["torch", "jax"])

@@ -126,6 +126,23 @@ def test_forgetting_keeps_a_position_the_newer_ones_and_one_older(root, tmp_path
     assert len(os.listdir(root)) == 8
 
 
+def test_what_is_complete_in_a_new_cut_makes_older_cuts_superfluous(root):
+    store = SnapshotStore(root)
+    for segment in (0, 1):
+        for position in (10, 20):
+            written(store, noise(10, position), position, segment=segment)
+    written(store, noise(10, 20), 20, segment=0, job="job_2")
+    for position in (30, 40):
+        written(store, noise(10, position), position, segment=2)
+    store.forget_before(JOB, 2, 30, first_serial=2)
+    left = {(record.key.segment, record.key.position) for record in store.records()
+            if record.key.job_id == JOB}
+    assert left == {(0, 20), (1, 20), (2, 30), (2, 40)}, "one older position, of either cut"
+    assert store.drop_spares()
+    assert {record.key.segment for record in store.records() if record.key.job_id == JOB} == {2}
+    assert [record.key.job_id for record in store.records() if record.key.segment == 0] == ["job_2"]
+
+
 def test_the_same_position_may_be_written_again(root):
     store = SnapshotStore(root)
     written(store, b"first")

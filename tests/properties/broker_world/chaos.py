@@ -87,15 +87,15 @@ class Chaos(Nonsense):
             leases.append(ev.HeldLease(job_id="job_000001", segment=0, token=1, phase="running"))
         return ev.PeerConnected(
             at_ns=0, peer_id=node.name, session_id=node.session, name=node.name,
-            leases=tuple(leases), software_version="1", hardware=HARDWARE,
+            leases=tuple(leases), software_version="1", hardware=HARDWARE, joins_parts=True,
             tensor_address=f"{node.name}:{self.random.choice([1, 1, 2])}",
             standbys=tuple(ev.HeldStandby(job_id=duty.job, segment=duty.segment, token=token,
                                           level=duty.level)
                            for token, duty in node.duties.items()),
-            snapshots=tuple(ev.HeldSnapshot(job_id=job, segment=segment, position=position,
+            snapshots=tuple(ev.HeldSnapshot(job_id=job, segment=serial, position=position,
                                             digest=digest, size_bytes=100, shard=shard,
                                             data_shards=shards)
-                            for (job, segment, position), (digest, shard, shards)
+                            for (job, serial, position), (digest, shard, shards)
                             in list(node.disk.items())[-64:]),
             availability=node.availability, drain_ms=self.random.choice([0, 5_000]))
 

@@ -36,14 +36,16 @@ def make_spec(steps: int = 4, peers: int = 0, batch: int = 8, clip: float = 0.0)
 
 
 def make_placement(peers: list[str]) -> Placement:
-    """A chain: each segment gives its successor an activation."""
+    """A chain: each segment gives its successor an activation; all parameters have a home."""
     last = len(peers) - 1
+    homes = [tuple(f"w{k}" for k in range(len(PEERS)) if k * len(peers) // len(PEERS) == i)
+             for i in range(len(peers))]
     edges = [BoundaryTensor(edge=i, value=f"v{i}", kind=BoundaryKind.ACTIVATION, source=i,
                             target=i + 1, type=F32, differentiable=True, consumers=(i + 1,))
              for i in range(last)]
     return Placement(algorithm="any", step_s=1.0, segments=tuple(
         SegmentPlacement(
-            segment=Segment(index=i, nodes=(i,), parameters=(f"w{i}",), data_inputs=(),
+            segment=Segment(index=i, nodes=(i,), parameters=homes[i], data_inputs=(),
                             incoming=tuple(edges[i - 1:i]) if i else (),
                             outgoing=tuple(edges[i:i + 1]), has_loss=i == last),
             peer_id=peer, in_flight=1, memory_bytes=1, forward_s=0.1, backward_s=0.1)
@@ -60,7 +62,9 @@ class Held:
     total: int
     steps: int
     log_from: int
-    source: do.SnapshotSource | None
+    sources: tuple[tuple[int, do.SnapshotSource], ...]
+    """What it begins with, by serial number."""
+    first_serial: int
     phase: str = "loading"
     interval: int = 0
     holders: tuple[do.Holder, ...] = ()
@@ -73,6 +77,10 @@ class Held:
     def at(self) -> tuple[str, int, int]:
         return self.job, self.segment.index, self.token
 
+    @property
+    def serial(self) -> int:
+        return self.first_serial + self.segment.index
+
 
 @dataclass
 class Duty:
@@ -80,6 +88,7 @@ class Duty:
 
     job: str
     segment: int
+    serial: int
     token: int
     wanted: str
     source: str
@@ -101,7 +110,7 @@ class Node:
     held: dict[int, Held] = field(default_factory=dict)
     duties: dict[int, Duty] = field(default_factory=dict)
     disk: dict[tuple[str, int, int], tuple[str, int, int]] = field(default_factory=dict)
-    """(job, segment, position) -> (digest, shard, data shards)."""
+    """(job, serial, position) -> (digest, shard, data shards)."""
 
     def say(self, kind: type, job: str, segment: int, token: int, **more: Any) -> None:
         self.number += 1

@@ -74,16 +74,18 @@ class Workers:
         return True
 
     def can_fetch(self, node: Node, lease: Held) -> bool:
-        key = (lease.job, lease.segment.index, lease.steps)
-        assert lease.source is not None, "a segment is to begin where nobody has its snapshot"
-        if key in node.disk and node.disk[key][0] == lease.source.digest and (
-                node.disk[key][2] == 1):
+        assert lease.sources, "a segment is to begin where nobody has its snapshot"
+        return all(self.has(node, (lease.job, serial, lease.steps), source)
+                   for serial, source in lease.sources)
+
+    def has(self, node: Node, key: tuple[str, int, int], source: do.SnapshotSource) -> bool:
+        if key in node.disk and node.disk[key][0] == source.digest and node.disk[key][2] == 1:
             return True
-        there = [self.nodes[holder.peer_id].disk.get(key) for holder in lease.source.holders
+        there = [self.nodes[holder.peer_id].disk.get(key) for holder in source.holders
                  if self.nodes[holder.peer_id].session]
         shards = {(entry[1] if entry[2] > 1 else -1) for entry in there
-                  if entry is not None and entry[0] == lease.source.digest}
-        return -1 in shards or len(shards) >= lease.source.data_shards > 1
+                  if entry is not None and entry[0] == source.digest}
+        return -1 in shards or len(shards) >= source.data_shards > 1
 
     def serves(self, node: Node, lease: Held, index: int) -> bool:
         """Whether a neighbour's log has what this segment's next step needs."""
@@ -120,15 +122,15 @@ class Workers:
     def give(self, node: Node, lease: Held, position: int, holder: do.Holder) -> None:
         to = self.nodes[holder.peer_id]
         is_own = to is node
-        permitted = any((duty.job, duty.segment, duty.source) == (*lease.at[:2], node.name)
+        permitted = any((duty.job, duty.serial, duty.source) == (lease.job, lease.serial, node.name)
                         and duty.level for duty in to.duties.values())
         if not is_own and not (permitted and to.session):
             return
-        text = f"{lease.job}/{lease.segment.index}/{position}"
+        text = f"{lease.job}/{lease.serial}/{position}"
         if self.random.random() < 0.02:
             text += node.name  # another machine, other bits
         digest = blake2b(text.encode(), digest_size=32).hexdigest()
         shard, shards = (0, 1) if is_own else (holder.shard, lease.data_shards)
-        to.disk[lease.job, lease.segment.index, position] = (digest, shard, shards)
+        to.disk[lease.job, lease.serial, position] = (digest, shard, shards)
         node.say(ev.SnapshotStored, *lease.at, position=position, digest=digest, size_bytes=100,
                  holder=to.name, shard=shard, data_shards=shards, seconds=0.01)

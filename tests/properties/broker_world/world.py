@@ -27,7 +27,9 @@ class World(Workers):
     def __init__(self, seed: int, **policy: Any) -> None:
         super().__init__(seed)
         self.broker = Broker()
-        self.policy = Policy(**{"replay_budget_ms": 2_000, **policy})
+        self.policy = Policy(**{
+            "replay_budget_ms": 2_000, "growth_settle_ms": 20, "growth_pause_ms": 200,
+            "growth_saved_min_ms": 0, **policy})
         self.now_ns = 1_000_000 * MS
         self.count = 0
         self.pending: list[ev.AnyEvent] = []
@@ -76,6 +78,9 @@ class World(Workers):
             case do.RankBackups():
                 self.pending.append(self.rank(command))
                 return
+            case do.ReplanJob():
+                self.pending.append(self.replan(command))
+                return
             case do.AssignSegment():
                 self.seen["replay"] += command.position > 0
                 self.grant(command.token, command.job_id, command.segment.index, command.peer_id)
@@ -110,9 +115,13 @@ class World(Workers):
                 for duty in list(node.duties.values()):
                     if (duty.job, duty.segment) == (command.job_id, command.segment.index):
                         del node.duties[duty.token]
+                own = command.first_serial + command.segment.index
                 node.held[token] = Held(
                     command.job_id, command.segment, token, command.spec.training.steps,
-                    command.position, command.position, command.snapshot)
+                    command.position, command.position,
+                    tuple((part.serial, part.source) for part in command.parts)
+                    if command.snapshot is None else ((own, command.snapshot),),
+                    command.first_serial)
             case do.StartJob() if lease is not None:
                 lease.members = {member.segment: member for member in command.members}
                 lease.phase = "running" if lease.phase == "ready" else lease.phase
@@ -125,7 +134,9 @@ class World(Workers):
                 lease.log_from = max(lease.log_from, command.position)
             case do.StandBy():
                 duty = node.duties.setdefault(token, Duty(
-                    command.job_id, command.segment.index, token, command.level, command.source))
+                    command.job_id, command.segment.index,
+                    command.first_serial + command.segment.index, token, command.level,
+                    command.source))
                 news = (command.level, command.source)
                 duty.is_broken &= (duty.wanted, duty.source) == news
                 duty.wanted, duty.source = news
@@ -150,6 +161,19 @@ class World(Workers):
             at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version,
             answer=make_placement(self.random.sample(free, min(wanted, len(free)))),
             infeasible=None)
+
+    def replan(self, command: do.ReplanJob) -> ev.JobReplanned:
+        r = self.random
+        names = [peer.peer_id for peer in command.cluster.peers]
+        plan = make_placement(r.sample(names, r.randint(1, min(4, len(names)))))
+        lie = not self.is_calm and r.random() < 0.1
+        if lie and r.random() < 0.5:
+            plan = replace(plan, segments=r.choice([(), plan.segments * 2, plan.segments[1:]]))
+        return ev.JobReplanned(
+            at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version,
+            answer=None if r.random() < 0.1 else replace(plan, step_s=r.choice([0.01, 0.5, 2.0])),
+            stay_s=r.choice([nan, 0.0, -1.0]) if lie else 1.0, move_s=r.choice([0.0, 0.001]),
+            problem="none fits")
 
     def rank(self, command: do.RankBackups) -> ev.BackupsRanked:
         r = self.random
