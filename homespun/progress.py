@@ -150,6 +150,8 @@ def placement_lines(status: JobStatus) -> list[str]:
     lines += idle_lines(status)
     if status.segments and status.predicted_step_s:
         lines.append(_predicted(status))
+    if status.growth:
+        lines.append(f"the job {printable(status.growth)}")
     return lines
 
 

@@ -172,6 +172,12 @@ def _source(state: State, record: SnapshotRecord) -> SnapshotSource | None:
             for peer_id in chosen))
 
 
+def holders(record: SnapshotRecord) -> frozenset[str]:
+    """Peers that have a snapshot or shards of it; where it is in parts, of every part."""
+    kept = [part.holders for _, part in record.parts] or [record.holders]
+    return frozenset.intersection(*(frozenset(holders) for holders in kept))
+
+
 def can_restart(state: State, job: JobRecord, index: int, position: int) -> bool:
     """Whether a segment can restart at a position: at 0 always, else with its state."""
     return position == 0 or source(state, job, index, position) is not None or bool(

@@ -75,14 +75,18 @@ def recover(turn: Turn, job: JobRecord, to: PeerRecord | None = None) -> None:
 
 
 def _are_awaited(turn: Turn, job: JobRecord) -> bool:
-    """Whether a job that was just cut anew waits until its peers have let their old segments go."""
+    """Whether a job that was just cut anew waits until its peers have let their old segments go.
+
+    For those that are away for a moment, too: who took their segments now would not be the planned.
+    """
     growth = job.growth
-    held = [peer for peer_id in growth.awaited.values()
-            if (peer := turn.state.peers[peer_id]).state is PeerState.LIVE
-            and any(lease.job_id == job.job_id for lease in peer.leases.values())]
-    if not held or growth.awaited_until_ns <= turn.now_ns:
+    awaited = [peer for peer_id in growth.awaited.values()
+               if (peer := turn.state.peers[peer_id]).state is PeerState.SUSPECT
+               or (peer.state is PeerState.LIVE and any(
+                   lease.job_id == job.job_id for lease in peer.leases.values()))]
+    if not awaited or growth.awaited_until_ns <= turn.now_ns:
         return False
-    labels = ", ".join(peer.label for peer in held)
+    labels = ", ".join(peer.label for peer in awaited)
     job.reason = f"is cut anew; waits until {labels} let their old segments go"
     return True
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from broker.core import pool
+from broker.core import pool, snapshots
 from broker.core.events import PeerHardware
 from broker.core.growth_record import Recut
 from broker.core.machine import Broker
@@ -344,7 +344,7 @@ def _coverage(state: State, job: JobRecord, lease: LeaseRecord) -> SegmentCovera
         position=job.position,
         position_at_ns=record.at_ns if record is not None else 0,
         latest_position=max(taken, default=0),
-        holders=tuple(sorted(record.holders)) if record is not None else (),
+        holders=tuple(sorted(snapshots.holders(record))) if record is not None else (),
         standbys=tuple(
             (standby.peer_id, standby.level)
             for standby in job.standbys.values() if standby.index == lease.index),

@@ -10,6 +10,7 @@ from broker.core.limits import (
     MAX_HELD_STANDBYS,
     MAX_OPERATORS,
     MAX_SEGMENTS,
+    MAX_SERIALS,
     MAX_SHARDS,
     MAX_SLOTS,
 )
@@ -122,10 +123,17 @@ def test_texts_that_no_executor_would_send_are_refused(entry):
 
 def test_what_a_peer_keeps_for_others_arrives_as_it_was_told():
     event = connected("peer_a", "s1", register(
-        standbys=[standby(), standby(segment=2, level="")], snapshots=[snapshot()]))
+        standbys=[standby(), standby(segment=2, level="")],
+        snapshots=[snapshot(), snapshot(segment=MAX_SEGMENTS)]))
     assert event.standbys == (
         ev.HeldStandby(**STANDBY), ev.HeldStandby(**(STANDBY | {"segment": 2, "level": ""})))
-    assert event.snapshots == (ev.HeldSnapshot(**SNAPSHOT),)
+    of_a_later_cut = ev.HeldSnapshot(**(SNAPSHOT | {"segment": MAX_SEGMENTS}))
+    assert event.snapshots == (ev.HeldSnapshot(**SNAPSHOT), of_a_later_cut)
+
+
+def test_a_peer_of_before_does_not_put_a_state_together():
+    assert not connected("peer_a", "s1", register()).joins_parts
+    assert connected("peer_a", "s1", register(joins_parts=True)).joins_parts
 
 
 def test_a_peer_that_says_nothing_of_availability_is_open():
@@ -164,7 +172,7 @@ def test_too_much_kept_is_refused(held):
     {"standbys": [standby(segment=MAX_SEGMENTS)]},
     {"standbys": [standby(level="boiling")]},
     {"snapshots": [snapshot(job_id="a\nb")]},
-    {"snapshots": [snapshot(segment=MAX_SEGMENTS)]},
+    {"snapshots": [snapshot(segment=MAX_SERIALS)]},
     {"snapshots": [snapshot(position=0)]},
     {"snapshots": [snapshot(digest="x" * 64)]},
     {"snapshots": [snapshot(size_bytes=-1)]},

@@ -9,9 +9,11 @@ import pytest
 
 from broker.core import commands as do
 from broker.core import events as ev
-from broker.core import limits
+from broker.core import limits, views
 from broker.core.digest import state_digest
 from broker.core.machine import Broker
+from broker.rpc.job_codec import status_of
+from broker.telemetry import Telemetry
 
 SETTLE_MS, PAUSE_MS = 10_000, 300_000
 STEP_MS = 1_000
@@ -315,6 +317,20 @@ def recut(world, planned):
         return job
 
     return run
+
+
+def test_people_see_why_it_was_cut_anew_and_where_its_state_is(world, recut):
+    job = recut()
+    view = views.job(world.broker, job)
+    assert [part.segment for part in view.segments] == [0, 1, 2]
+    assert view.growth.startswith("is cut anew at position 25, from 2 into 3 segments: a step ")
+    (done,) = view.recuts
+    assert (done.position, done.segments_before, done.segments_after) == (25, 2, 3)
+    status = status_of(view, Telemetry())
+    assert status.growth == view.growth
+    assert status.recuts[0].saved_s == done.worth.saved_s > 400
+    covered = views.backup_view(world.broker.state)
+    assert [segment.holders for segment in covered] == [("peer_d",)] * 3
 
 
 def test_steps_that_are_done_again_do_not_count_again(world, recut):
