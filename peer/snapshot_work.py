@@ -122,7 +122,7 @@ class SnapshotWork:
         own = ev.Holder(peer_id=self._own_id, address="")
         self._tell(kept, own, 1, message.copy_s)
         self._give()
-        await self._keeper.thin(self._job_id, self._segment, OWN_POSITIONS_MAX)
+        await self._keeper.thin(self._job_id, self._serial, OWN_POSITIONS_MAX)
 
     def _give(self) -> None:
         """Bring every holder the newest snapshot, and nobody else."""

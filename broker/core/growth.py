@@ -155,11 +155,16 @@ def replanned(turn: Turn, event: JobReplanned) -> None:
     growth.asked_version = -1
     growth.not_before_ns = turn.now_ns + turn.state.policy.growth_pause_ms * NS_PER_MS
     answer = event.answer
-    problem = event.problem if answer is None else (
-        problem_with(turn.state, job, answer) or _problem_now(turn.state, job, answer)
-        or _problem_with_numbers(answer, event))
-    if problem or answer is None:
-        _decide(turn, job, f"stays as it is: {problem or 'the planner found no plan'}")
+    if answer is None:
+        _decide(turn, job, f"stays as it is: {event.problem[:limits.MAX_MESSAGE]}")
+        return
+    problem = problem_with(turn.state, job, answer) or _problem_with_numbers(answer, event)
+    if problem:
+        _decide(turn, job, f"stays as it is: the planner's answer is wrong: {problem}")
+        return
+    problem = _problem_now(turn.state, job, answer)
+    if problem:
+        _decide(turn, job, f"stays as it is: {problem}")
         _forget_newcomers(growth)
         return
     growth.plan, growth.plan_position = answer, job.position

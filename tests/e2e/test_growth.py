@@ -13,9 +13,9 @@ import homespun
 
 pytestmark = pytest.mark.e2e
 
-STEPS = 240
-LATECOMERS = (1, 2, 3)
-"""Of four peers. One of them stays in the pool."""
+STEPS = 160
+LATECOMERS = (1, 2)
+"""Of three peers. One of them stays in the pool."""
 SOON = {"growth_settle_ms": 1_000, "growth_pause_ms": 2_000, "growth_saved_min_ms": 0}
 """So that a test need not run for minutes."""
 
@@ -46,7 +46,7 @@ def arguments():
 
 @pytest.fixture(scope="module")
 def household(start_network):
-    """Four peers, of which the owners of three have other things to do for now."""
+    """Three peers, of which the owners of two have other things to do for now."""
     network = start_network(1 + len(LATECOMERS), settings={"policy": SOON})
     for number in LATECOMERS:
         tell(network, "pause", number)

@@ -236,7 +236,8 @@ def test_a_wrong_answer_leaves_the_job_alone(world, growing, connect, only, make
     connect("peer_c", "peer_d")
     twice = cut(make, ("peer_a", ("w0",)), ("peer_a", ("w1",)))
     answer(world, asked(world, job, only), twice)
-    assert grown(world, job).verdict == "stays as it is: a peer has two segments"
+    assert grown(world, job).verdict == (
+        "stays as it is: the planner's answer is wrong: a peer has two segments")
     assert world.state_of(job) == "running"
 
 
