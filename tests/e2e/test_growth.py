@@ -13,7 +13,9 @@ import homespun
 
 pytestmark = pytest.mark.e2e
 
-STEPS = 160
+STEPS = 400
+"""Enough for the shorter steps to pay for the stop: starting executors takes seconds."""
+WIDTH = 768
 LATECOMERS = (1, 2)
 """Of three peers. One of them stays in the pool."""
 SOON = {"growth_settle_ms": 1_000, "growth_pause_ms": 2_000, "growth_saved_min_ms": 0}
@@ -23,7 +25,7 @@ SOON = {"growth_settle_ms": 1_000, "growth_pause_ms": 2_000, "growth_saved_min_m
 class Layers(nn.Module):
     """Equal layers that compute long for what they pass on."""
 
-    def __init__(self, width=512, layers=6):
+    def __init__(self, width=WIDTH, layers=6):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
 
@@ -36,11 +38,11 @@ class Layers(nn.Module):
 def arguments():
     """A job for as many peers as pay, with clipping and evaluation."""
     torch.manual_seed(0)
-    x = torch.randn(256, 512)
+    x = torch.randn(512, WIDTH)
     return {
         "model": Layers(), "loss": nn.MSELoss(), "data": {"x": x, "y": x.roll(1, 0)},
         "validation": {"x": x[:64], "y": x[:64]}, "optimizer": homespun.AdamW(lr=1e-3),
-        "steps": STEPS, "batch_size": 256, "microbatches": 4, "clip_norm": 0.5,
+        "steps": STEPS, "batch_size": 512, "microbatches": 8, "clip_norm": 0.5,
         "evaluate_every": 40, "seed": 7}
 
 
