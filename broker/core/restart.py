@@ -30,6 +30,7 @@ def excuse(state: State, away_ns: int) -> None:
 def _excuse_job(job: JobRecord, away_ns: int) -> None:
     job.deadline_ns = _later(job.deadline_ns, away_ns)
     job.fallback_ns = _later(job.fallback_ns, away_ns)
+    job.growth.awaited_until_ns += away_ns
     for standby in job.standbys.values():
         standby.deadline_ns = _later(standby.deadline_ns, away_ns)
     for lease in job.leases:
