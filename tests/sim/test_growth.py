@@ -28,7 +28,7 @@ from sim.network import (
 from sim.world import SECOND
 
 SEEDS = int(os.environ.get("GROWTH_SEEDS", "48"))
-PARTS = 12
+PARTS = 6
 
 
 def work_of(seed: int) -> dict[str, float]:
