@@ -131,9 +131,11 @@ def was_gone(turn: Turn, job: JobRecord, lease: LeaseRecord) -> bool:
     record = job.snapshots[lease.index].get(lease.position)
     if record is None or lease.phase is not LeasePhase.ASSIGNED:
         return False
-    for peer_id in list(record.holders):
-        if turn.state.peers[peer_id].state is PeerState.LIVE:
-            del record.holders[peer_id]
+    # Of one that is put together, some part was nowhere; which one it was is not told.
+    for part in [part for _, part in record.parts] or [record]:
+        for peer_id in list(part.holders):
+            if turn.state.peers[peer_id].state is PeerState.LIVE:
+                del part.holders[peer_id]
     turn.note(job.job_id, "snapshot_gone", (
         f"The snapshot of segment {lease.index} at {lease.position} is on no live peer any more."))
     return True

@@ -394,6 +394,23 @@ def test_without_the_snapshots_of_the_cut_before_all_restart_at_what_all_have(wo
     assert "waits for one of them, or else all segments restart at 0" in world.reason(job)
 
 
+def test_a_part_that_is_nowhere_any_more_costs_time_but_not_the_job(world, recut):
+    job = recut()
+    world.lose("peer_c")
+    taker, token = world.tokens[job, 1]
+    world.report(ev.SegmentFailed, job, 1, code="NOT_FOUND", message="it is not here",
+                 blamed_peer="", cause="network", evidence="", remedy="")
+    known = world.broker.state.jobs[job].snapshots
+    assert not known[1][25].parts[0][1].holders
+    assert known[2][25].parts[0][1].holders == {"peer_d": -1}, "of another segment of before"
+    world.report(ev.SegmentReleased, job, 1, peer_id=taker, token=token,
+                 number=world.numbers[taker] + 1)
+    assert "or else all segments restart at 0" in world.reason(job)
+    assert world.state_of(job) == "recovering"
+    assert not any(
+        failure.attempts for failure in world.broker.state.jobs[job].failures.values())
+
+
 def test_a_peer_that_does_not_let_go_is_not_waited_for_for_ever(world, planned, only):
     job = planned()
     world.complete(job, 25, "peer_d")
