@@ -296,7 +296,7 @@ def test_who_waits_for_a_process_that_a_lease_takes_gets_another(world, loading)
         world.prepare(0, WARM)
         await world.levels(1)
         await loading.begun.wait()
-        prepared = await world.standbys.take("job_000001", 1)
+        prepared = await world.take(1)
         loading.end.set()
         assert await world.levels(1) == [(0, WARM)]
         assert prepared.process.pid in world.processes
