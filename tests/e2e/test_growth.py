@@ -13,7 +13,7 @@ import homespun
 
 pytestmark = pytest.mark.e2e
 
-STEPS = 400
+STEPS = 200
 """Enough for the shorter steps to pay for the stop: starting executors takes seconds."""
 WIDTH = 768
 LATECOMERS = (1, 2)
