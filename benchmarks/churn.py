@@ -39,7 +39,7 @@ if not __package__:  # run as a file: our packages are found from the checkout
 
 from benchmarks import churn_job, commit_history
 from homespun.client import Client
-from homespun.local import LocalNetwork
+from homespun.local_network import LocalNetwork
 from peer.executor.installed import PACE_VARIABLE
 
 ENOUGH_STEPS = 1_000_000

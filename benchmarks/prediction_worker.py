@@ -27,7 +27,7 @@ from homespun.client import Client
 from homespun.fleet import fleet_of
 from homespun.job import Job
 from homespun.job_requests import Answer, JobRequests
-from homespun.local import LocalNetwork, Site
+from homespun.local_network import LocalNetwork, Site
 from homespun.optimizers import AdamW
 from homespun.plan.job_plan import plan_job
 from homespun.plan.job_problem import JobPlanner

@@ -39,7 +39,7 @@ if not __package__:  # run as a file: our packages are found from the checkout
 
 from benchmarks import churn_job, commit_history
 from benchmarks.rivals.swarm import Swarm, Worker, has_committed, program_of, python_of
-from homespun.local import LocalNetwork
+from homespun.local_network import LocalNetwork
 from homespun.status import JobStatus
 
 RIVALS = Path(__file__).resolve().parent / "rivals"

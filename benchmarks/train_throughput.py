@@ -44,7 +44,7 @@ from examples.transformer import language_loss
 from homespun.client import Client
 from homespun.dataset import read_dataset
 from homespun.job import Job
-from homespun.local import LocalNetwork
+from homespun.local_network import LocalNetwork
 from homespun.optimizers import AdamW
 from homespun.submission import TrainingOptions, submit, training_spec
 from ir.frontends.torch_module import import_module

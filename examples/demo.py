@@ -24,7 +24,8 @@ import homespun
 from examples.english import Text, english
 from examples.transformer import Transformer, generate, language_loss
 from homespun.errors import HomespunError
-from homespun.local import LocalNetwork
+from homespun.local_client import LocalClient
+from homespun.local_network import LocalNetwork
 from homespun.progress import show
 from homespun.status import JobMetrics, JobStatus
 from homespun.units import format_duration, format_size
@@ -109,10 +110,11 @@ def _demo() -> list[str]:
     shutil.rmtree(DIRECTORY, ignore_errors=True)
     with ExitStack() as stack:
         with part(f"Starting a broker and {PEERS + SPARE_PEERS} peers as separate processes"):
-            network = stack.enter_context(LocalNetwork(DIRECTORY, PEERS + SPARE_PEERS))
-        loss = Loss(network)
-        several = train(network, model, text, PEERS, loss.watch)
-        one = train(network, model, text, 1)
+            client = stack.enter_context(homespun.local(
+                PEERS + SPARE_PEERS, directory=DIRECTORY, notify=lambda said: None))
+        loss = Loss(client.network)
+        several = train(client, model, text, PEERS, loss.watch)
+        one = train(client, model, text, 1)
     report_loss(loss, several)
     report(several, one)
     trained = new_model()
@@ -167,7 +169,7 @@ def report_loss(loss: Loss, run: Run) -> None:
 
 
 def train(
-    network: LocalNetwork, model: Transformer, text: Text, peers: int,
+    client: LocalClient, model: Transformer, text: Text, peers: int,
     meanwhile: Callable[[homespun.Job], None] = lambda job: None,
 ) -> Run:
     """Train on so many peers, showing the progress; `meanwhile` is called once it is submitted.
@@ -175,24 +177,23 @@ def train(
     Raises:
         HomespunError: what the job failed with.
     """
-    with network.client() as client:
-        with part(f"Submitting the job, for {peers} peer{'s' if peers > 1 else ''}"):
-            job = client.train(
-                model,
-                loss=language_loss,
-                data={"tokens": text.train},
-                validation={"tokens": text.validation[:VALIDATION_ROWS]},
-                optimizer=homespun.AdamW(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1),
-                schedule=homespun.Cosine(warmup_steps=STEPS // 10, final_ratio=0.05),
-                clip_norm=1.0, steps=STEPS, batch_size=BATCH_SIZE, seed=SEED, peers=peers,
-                name=f"demo on {peers}",
-            )
-        meanwhile(job)
-        error = show(job, timeout_s=JOB_TIMEOUT_S, tokens_per_sample=CONTEXT).error()
-        if error is not None:
-            raise SystemExit(error.exit_code)  # the display has said it
-        result = job.result(DIRECTORY / f"trained-by-{peers}.safetensors")
-        return Run(job.status(), job.metrics(), result)
+    with part(f"Submitting the job, for {peers} peer{'s' if peers > 1 else ''}"):
+        job = client.train(
+            model,
+            loss=language_loss,
+            data={"tokens": text.train},
+            validation={"tokens": text.validation[:VALIDATION_ROWS]},
+            optimizer=homespun.AdamW(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1),
+            schedule=homespun.Cosine(warmup_steps=STEPS // 10, final_ratio=0.05),
+            clip_norm=1.0, steps=STEPS, batch_size=BATCH_SIZE, seed=SEED, peers=peers,
+            name=f"demo on {peers}",
+        )
+    meanwhile(job)
+    error = show(job, timeout_s=JOB_TIMEOUT_S, tokens_per_sample=CONTEXT).error()
+    if error is not None:
+        raise SystemExit(error.exit_code)  # the display has said it
+    result = job.result(DIRECTORY / f"trained-by-{peers}.safetensors")
+    return Run(job.status(), job.metrics(), result)
 
 
 def report(several: Run, one: Run) -> None:

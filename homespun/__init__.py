@@ -1,7 +1,7 @@
 """The Homespun client: train models on GPUs that people already own.
 
 ```
-client = homespun.connect()
+client = homespun.connect()      # or homespun.local(peers=3): a network of this machine alone
 job = client.train(model, loss=loss, data={"tokens": tokens}, optimizer=homespun.AdamW(lr=3e-4),
                    steps=200, batch_size=32)
 job.watch()
@@ -21,6 +21,7 @@ from homespun.shadowing import check_own_packages
 if TYPE_CHECKING:
     from homespun.client import Client, connect
     from homespun.job import Job
+    from homespun.local_client import local
     from homespun.optimizers import SGD, Adam, AdamW, Constant, Cosine, Linear
     from homespun.result import Result
 
@@ -37,11 +38,12 @@ _WHERE = {
     "Result": "homespun.result",
     "SGD": "homespun.optimizers",
     "connect": "homespun.client",
+    "local": "homespun.local_client",
 }
 
 __all__ = [
     "Adam", "AdamW", "Client", "Code", "Constant", "Cosine", "HomespunError", "Job", "Linear",
-    "Result", "SGD", "__version__", "connect",
+    "Result", "SGD", "__version__", "connect", "local",
 ]
 
 check_own_packages()

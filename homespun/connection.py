@@ -13,7 +13,7 @@ import grpc
 from homespun.errors import Code, HomespunError
 from homespun.identity.certificates import utc_now
 from homespun.identity.channels import open_channel
-from homespun.identity.directory import Credentials, load
+from homespun.identity.directory import Credentials, exists, load
 from homespun.identity.enrol import renew
 from homespun.paths import credentials_directory
 from homespun.rpc_errors import error_of
@@ -183,6 +183,12 @@ def open_connection(
     directory = None
     if not isinstance(credentials, Credentials):
         directory = credentials_directory(credentials)
+        if not exists(directory):
+            raise HomespunError(
+                Code.BAD_CONFIGURATION,
+                f"{directory} holds no identity. Join a network first, with a key from its "
+                "operator: homespun join HOST:PORT --key KEY. Without one, homespun.local() in "
+                "Python starts a network of this machine alone.", directory=directory)
         credentials = load(directory)
     target = address or credentials.broker_address
     return Connection(

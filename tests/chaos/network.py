@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from homespun.local import LocalNetwork
+from homespun.local_network import LocalNetwork
 from homespun.status import JobStatus, SegmentStatus
 from tests.chaos.proxy import FINE, HELD, REFUSED, ChaosProxy, Condition
 

@@ -12,7 +12,7 @@ import torch
 
 import homespun
 from examples.transformer import Transformer, language_loss
-from homespun.local import LocalNetwork
+from homespun.local_network import LocalNetwork
 
 JOB_TIMEOUT_S = 240.0
 """Only so that a hanging job fails its test with a name; nothing depends on the value."""

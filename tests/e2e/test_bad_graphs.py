@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 import homespun
 from homespun.errors import Code, HomespunError
-from homespun.local import LocalNetwork
+from homespun.local_network import LocalNetwork
 from homespun.tensor_file import pack
 from ir.frontends.opsets import ACCEPTED
 

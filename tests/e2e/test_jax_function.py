@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import homespun
-from homespun.local import LocalNetwork
+from homespun.local_network import LocalNetwork
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from homespun.errors import Code, HomespunError
 from homespun.identity.address import join_address
+from homespun.local_keeper import OWN_GROUP, STOP_TIMEOUT_S, Keeper
 
 if TYPE_CHECKING:
     import psutil
@@ -33,17 +34,12 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 90.0
 COMMAND_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 45.0
-"""Longer than a peer takes to hand over."""
 POLL_S = 0.1
 LENT_ALWAYS = tuple(
     word for setting in ("on-battery=yes", "on-metered=yes", "free-disk=off")
     for word in ("--set", setting))
 """Who starts peers of one's own means them to run, on a laptop too."""
 
-
-_OWN_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
-"""Windows sends Ctrl-Break to groups: each process needs one of its own."""
 _STOP: int = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
 
 
@@ -112,9 +108,29 @@ class LocalNetwork:
         self._dialled = ""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: list[BinaryIO] = []
+        self._keeper: Keeper | None = None
 
     def __enter__(self) -> LocalNetwork:
-        """Start everything and wait until the peers are live."""
+        """As `start`."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End every process."""
+        self.close()
+
+    def start(self) -> None:
+        """Start everything and wait until the peers are live; if that fails, end everything.
+
+        Raises:
+            HomespunError: TIMED_OUT when something is not ready in its time, EXECUTOR_DIED when a
+                process has ended; both quote its log. INTERNAL when a command has failed.
+        """
         try:
             self._make()
             self.start_broker()
@@ -127,16 +143,6 @@ class LocalNetwork:
         except BaseException:
             self.close()
             raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End every process."""
-        self.close()
 
     @property
     def address(self) -> str:
@@ -318,19 +324,25 @@ class LocalNetwork:
         return (self.directory / f"{name}.log").read_text("utf-8", "replace")
 
     def close(self) -> None:
-        """End every process, the broker last."""
-        for name in sorted(self._processes, reverse=True):
-            self._processes[name].send_signal(_STOP)
-        for process in self._processes.values():
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
+        """End every process, the broker last; what has not ended in time is killed."""
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        try:
+            for name in sorted(self._processes, reverse=True):
+                self._processes[name].send_signal(_STOP)
+            for process in self._processes.values():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, deadline - time.monotonic()))
+        finally:  # also when somebody is impatient and presses Ctrl-C
+            for process in self._processes.values():
                 process.kill()
                 process.wait(STOP_TIMEOUT_S)
-        self._processes.clear()
-        for log in self._logs:
-            log.close()
-        self._logs.clear()
+            self._processes.clear()
+            for log in self._logs:
+                log.close()
+            self._logs.clear()
+            if self._keeper is not None:
+                self._keeper.close()
+                self._keeper = None
 
     # --- parts ---------------------------------------------------------------------------------
 
@@ -364,7 +376,12 @@ class LocalNetwork:
 
     def _checked(self, *command: str, secret: str = "", at: Site = HERE) -> str:
         """Run a command that must succeed and return what it printed."""
-        done = self.run(*command, secret=secret, at=at)
+        try:
+            done = self.run(*command, secret=secret, at=at)
+        except subprocess.TimeoutExpired as error:
+            raise HomespunError(
+                Code.TIMED_OUT,
+                f"`{' '.join(command)}` has not ended after {COMMAND_TIMEOUT_S:.0f} s.") from error
         if done.returncode != 0:
             raise HomespunError(
                 Code.INTERNAL, f"`{' '.join(command)}` ended with {done.returncode}: "
@@ -379,8 +396,12 @@ class LocalNetwork:
         self._logs.append(log)
         self._processes[name] = subprocess.Popen(
             [*self._site(name).command, *_python(command)], stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, env=self._environment(environment), creationflags=_OWN_GROUP,
+            stdout=log, stderr=log, env=self._environment(environment),
+            # Ctrl-C in a terminal is for the program there: a job outlives who watches it.
+            process_group=0, creationflags=OWN_GROUP,
         )
+        self._keeper = self._keeper or Keeper()
+        self._keeper.watch(self._processes[name].pid)
 
     def _site(self, name: str) -> Site:
         return self._sites.get(name, HERE)
