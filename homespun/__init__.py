@@ -15,7 +15,21 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from homespun.errors import Code, HomespunError
+from homespun.errors import (
+    BadConfiguration,
+    CannotPlace,
+    Code,
+    Conflict,
+    HomespunError,
+    InvalidJob,
+    InvalidModel,
+    JobCancelled,
+    JobFailed,
+    NotAuthorised,
+    NotFound,
+    TimedOut,
+    Unreachable,
+)
 from homespun.shadowing import check_own_packages
 
 if TYPE_CHECKING:
@@ -42,8 +56,10 @@ _WHERE = {
 }
 
 __all__ = [
-    "Adam", "AdamW", "Client", "Code", "Constant", "Cosine", "HomespunError", "Job", "Linear",
-    "Result", "SGD", "__version__", "connect", "local",
+    "Adam", "AdamW", "BadConfiguration", "CannotPlace", "Client", "Code", "Conflict", "Constant",
+    "Cosine", "HomespunError", "InvalidJob", "InvalidModel", "Job", "JobCancelled", "JobFailed",
+    "Linear", "NotAuthorised", "NotFound", "Result", "SGD", "TimedOut", "Unreachable",
+    "__version__", "connect", "local",
 ]
 
 check_own_packages()

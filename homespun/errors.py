@@ -1,11 +1,10 @@
 """Every error a user can meet: one code, one exit code, one gRPC status, one remedy each.
 
-```
-HomespunError
-```
-There is one exception class; what differs is the `code`, because an error travels between
-processes as data (code, message, details) and must mean the same at both ends. `CATALOG` is the
-whole list; `docs/errors.md` is generated from it and a test proves that each code is documented.
+An error travels between processes as data (code, message, details) and must mean the same at both
+ends, so what counts is the `code`. For `except` there are a few subclasses of `HomespunError`, by
+what to do about it: `HomespunError(code, ...)` makes the one of its code, at both ends. `CATALOG`
+is the whole list; `docs/errors.md` is generated from it and a test proves that each code is
+documented.
 
 Exit codes: 0 ok, 1 the job or command failed, 2 usage, 3 not found, 4 denied, 5 unreachable or
 timed out, 6 conflict, 7 cannot be placed, 8 cancelled, 9 incompatible version, 75 temporary (try
@@ -17,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class Code(StrEnum):
@@ -171,11 +171,18 @@ CATALOG: Mapping[Code, CodeInfo] = {
 class HomespunError(Exception):
     """An error with a code. The message says what, which, what was expected, what to do.
 
+    Made with a code that has a narrower class in `CLASSES`, it is of that class.
+
     Attributes:
         code: what kind of error, from `Code`.
         message: one or two sentences for a person; names ids and values.
         details: the same facts as data (`{"wanted_bytes": "123"}`), for programs.
     """
+
+    def __new__(cls, code: Code, message: str, **details: object) -> Self:
+        """Take the narrowest class that the code has."""
+        found = CLASSES.get(code, cls)
+        return super().__new__(found if issubclass(found, cls) else cls, message)
 
     def __init__(self, code: Code, message: str, **details: object) -> None:
         super().__init__(message)
@@ -195,3 +202,80 @@ class HomespunError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code}] {self.remedy}"
+
+
+class InvalidModel(HomespunError):
+    """The model cannot be used as it is. Change the part that the message names."""
+
+
+class InvalidJob(HomespunError):
+    """What was asked for contradicts itself or is too large. Correct what the message names."""
+
+
+class JobFailed(HomespunError):
+    """A job has ended in failure; `code` says of what kind.
+
+    `Job.result` and `Job.outputs` raise it. See `Job.explain` and `Job.timeline` for what led to
+    it.
+    """
+
+
+class CannotPlace(JobFailed):
+    """The job fits on no set of the live peers. The message says what is missing."""
+
+
+class JobCancelled(HomespunError):
+    """Somebody has ended the job. Submit it again if that was not meant."""
+
+
+class Unreachable(HomespunError):
+    """The broker does not answer, or is too busy. Jobs go on meanwhile: try again later."""
+
+
+class TimedOut(HomespunError):
+    """Something took longer than it may. Look at what the message names, and wait again."""
+
+
+class NotAuthorised(HomespunError):
+    """One side does not accept who the other is, or what it may do. Join, or use another key."""
+
+
+class NotFound(HomespunError):
+    """There is no such thing. Check the id; `Client.jobs` lists what there is."""
+
+
+class Conflict(HomespunError):
+    """Not possible in the present state, or an id's beginning fits several. Look first."""
+
+
+class BadConfiguration(HomespunError):
+    """Something on this machine is missing or unusable. Put right what the message names."""
+
+
+CLASSES: Mapping[Code, type[HomespunError]] = {
+    Code.UNSUPPORTED_OP: InvalidModel,
+    Code.INVALID_GRAPH: InvalidModel,
+    Code.EXPORT_FAILED: InvalidModel,
+    Code.INVALID_JOB: InvalidJob,
+    Code.INVALID_ARGUMENT: InvalidJob,
+    Code.LIMIT_EXCEEDED: InvalidJob,
+    Code.CANNOT_PLACE: CannotPlace,
+    Code.CANCELLED: JobCancelled,
+    Code.UNREACHABLE: Unreachable,
+    Code.OVERLOADED: Unreachable,
+    Code.TIMED_OUT: TimedOut,
+    Code.WRONG_KEY: NotAuthorised,
+    Code.KEY_EXPIRED: NotAuthorised,
+    Code.CERTIFICATE_EXPIRED: NotAuthorised,
+    Code.UNTRUSTED_BROKER: NotAuthorised,
+    Code.NOT_AUTHENTICATED: NotAuthorised,
+    Code.NOT_ALLOWED: NotAuthorised,
+    Code.NOT_FOUND: NotFound,
+    Code.CONFLICT: Conflict,
+    Code.BAD_CONFIGURATION: BadConfiguration,
+    Code.SHADOWED_MODULE: BadConfiguration,
+}
+"""Class of the errors with a code; `HomespunError` itself for the others.
+
+Any kind of error can end a job: `JobStatus.error` makes a `JobFailed` of it.
+"""

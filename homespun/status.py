@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from dag.placement import Refusal
-from homespun.errors import Code, HomespunError
+from homespun.errors import Code, HomespunError, JobFailed
 from ir.graph import INFER, TRAIN
 
 FINAL_STATES = frozenset({"succeeded", "failed", "cancelled"})
@@ -169,7 +169,7 @@ class JobStatus:
             return None
         known = self.error_code in Code.__members__
         code = Code(self.error_code) if known else Code.INTERNAL
-        return HomespunError(
+        return JobFailed(
             code, f"Job {self.job_id} failed after {done} of {total} {unit}s: "
                   f"{self.error_message or self.error_code}", job=self.job_id)
 
