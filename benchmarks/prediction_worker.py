@@ -168,7 +168,7 @@ class Bench:
             status, times, steps = _follow(job)
         else:
             status = job.wait(JOB_TIMEOUT_S)
-            times = [metric.unix_ms / 1000 for metric in job.metrics().steps][WARM_UP_STEPS - 1:]
+            times = [metric.unix_ms / 1000 for metric in job.curves().steps][WARM_UP_STEPS - 1:]
             steps = [after - before for before, after in pairwise(times)]
         if (error := status.error()) is not None:
             raise error

@@ -106,7 +106,7 @@ class HomespunSystem:
         status = job.wait(JOB_TIMEOUT_S)
         if (error := status.error()) is not None:
             raise error
-        metrics = job.metrics().steps
+        metrics = job.curves().steps
         spans = list(pairwise(metric.unix_ms / 1000 for metric in metrics))
         segments = [(s.peer_name, s.nodes, s.parameter_bytes) for s in status.segments]
         return Window(

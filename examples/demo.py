@@ -26,9 +26,9 @@ from examples.transformer import Transformer, generate, language_loss
 from homespun.errors import HomespunError
 from homespun.local_client import LocalClient
 from homespun.local_network import LocalNetwork
-from homespun.progress import show
 from homespun.status import JobMetrics, JobStatus
 from homespun.units import format_duration, format_size
+from homespun.watching import show
 
 DIRECTORY = Path("demo-run")
 PEERS = 3
@@ -193,7 +193,7 @@ def train(
     if error is not None:
         raise SystemExit(error.exit_code)  # the display has said it
     result = job.result(DIRECTORY / f"trained-by-{peers}.safetensors")
-    return Run(job.status(), job.metrics(), result)
+    return Run(job.status(), job.curves(), result)
 
 
 def report(several: Run, one: Run) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Self
 
 from homespun.connection import Connection, open_connection
 from homespun.dataset import Dataset
+from homespun.fleet import Fleet, fleet_of
 from homespun.job import Job
+from homespun.job_list import JobList
 from homespun.job_requests import JobRequests
 from homespun.status import JobStatus
 from homespun.submission import Notify, Wish, submit
@@ -66,6 +68,13 @@ class Client(JobRequests[Job]):
     def __repr__(self) -> str:
         return f"Client({self._connection.address!r}, as {self._connection.owner_id!r})"
 
+    def _repr_html_(self) -> str:
+        from homespun import markup
+
+        return markup.card(repr(self), markup.line(
+            "train(), infer(), submit_graph() make a job; jobs(), job(id), fleet() look.",
+            faint=True))
+
     def __enter__(self) -> Self:
         return self
 
@@ -80,17 +89,29 @@ class Client(JobRequests[Job]):
         self._connection.close()
 
     def job(self, job_id: str) -> Job:
-        """The job with this id, also one submitted by another process; a unique prefix is enough.
+        """The job with this id; a unique beginning of it is enough.
+
+        Also one that another program or machine has submitted with the same identity.
 
         Raises:
-            HomespunError: NOT_FOUND, UNREACHABLE.
+            HomespunError: NOT_FOUND; CONFLICT where several ids begin so; UNREACHABLE.
         """
-        return Job(self._connection, Job(self._connection, job_id).status().job_id)
+        found = Job(self._connection, job_id)
+        found.id = found.status().job_id
+        return found
 
-    def jobs(self, limit: int = 100) -> tuple[JobStatus, ...]:
-        """The caller's jobs, newest first, at most `limit`."""
+    def jobs(self, limit: int = 100) -> JobList:
+        """The caller's jobs, newest first, at most `limit`: a tuple of `JobStatus`."""
         reply = self._connection.call("ListJobs", jobs_pb2.ListJobsRequest(limit=limit))
-        return tuple(from_message(message, JobStatus) for message in reply.jobs)
+        return JobList(from_message(message, JobStatus) for message in reply.jobs)
+
+    def fleet(self) -> Fleet:
+        """The live peers as the planner knows them.
+
+        Raises:
+            HomespunError: what the broker answers; UNREACHABLE or TIMED_OUT when it does not.
+        """
+        return fleet_of(self._connection)
 
     def _submit(self, imported: Imported, dataset: Dataset, wish: Wish) -> Job:
         for note in imported.notes:

@@ -36,7 +36,7 @@ class Connection:
 
     def __init__(
         self, channel: grpc.Channel, *, address: str, owner_id: str, timeout_s: float,
-        renewal: Renewal | None = None,
+        renewal: Renewal | None = None, is_private: bool = False,
     ) -> None:
         """Wrap a channel.
 
@@ -46,7 +46,9 @@ class Connection:
             owner_id: who we are to the broker.
             timeout_s: how long one call may take, retries included, > 0.
             renewal: gives a new channel when the identity's certificate was renewed.
+            is_private: whether the broker ends with this program, and its jobs with it.
         """
+        self.is_private = is_private
         self.address = address
         self.owner_id = owner_id
         self.timeout_s = timeout_s
@@ -164,7 +166,8 @@ class Renewal:
 
 
 def open_connection(
-    address: str | None, credentials: Path | str | Credentials | None, timeout_s: float
+    address: str | None, credentials: Path | str | Credentials | None, timeout_s: float, *,
+    is_private: bool = False,
 ) -> Connection:
     """Open a connection with the identity in a directory.
 
@@ -172,6 +175,7 @@ def open_connection(
         address: `host:port`; None for the address that the identity was joined with.
         credentials: the identity or its directory; None for the user's own (`homespun join`).
         timeout_s: how long one call may take, > 0.
+        is_private: as of `Connection`.
 
     Raises:
         HomespunError: BAD_CONFIGURATION without an identity, CERTIFICATE_EXPIRED,
@@ -194,4 +198,5 @@ def open_connection(
     return Connection(
         open_channel(credentials, target),
         address=target, owner_id=credentials.id, timeout_s=timeout_s,
-        renewal=None if directory is None else Renewal(directory, credentials, target))
+        renewal=None if directory is None else Renewal(directory, credentials, target),
+        is_private=is_private)

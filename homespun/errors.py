@@ -215,8 +215,7 @@ class InvalidJob(HomespunError):
 class JobFailed(HomespunError):
     """A job has ended in failure; `code` says of what kind.
 
-    `Job.result` and `Job.outputs` raise it. See `Job.explain` and `Job.timeline` for what led to
-    it.
+    `Job.result` and `Job.outputs` raise it. `Job.timeline` says what led to it.
     """
 
 

@@ -16,8 +16,10 @@ import msgspec
 from dag.cluster import Cluster, Link, PeerRates, PeerResources, problem_with_rates
 from dag.json_fields import Fields, parse
 from dag.support import ExecutorSupport
+from homespun.cli.output import table_lines
 from homespun.connection import Connection
 from homespun.errors import Code, HomespunError
+from homespun.units import format_size
 from homespun.v1 import jobs_pb2
 from homespun.wire import from_message
 
@@ -29,6 +31,8 @@ _FLEET = frozenset({"schema", "peers", "links", "supports"})
 _PEER = frozenset({
     "id", "name", "is_free", "device_name", "memory_bytes", "executor", "rates", "support"})
 _LINK = frozenset({"source", "target", "latency_s", "bandwidth_bytes_per_s"})
+
+FLEET_COLUMNS = ("peer", "name", "executor", "device", "memory", "GFLOP/s", "free")
 
 T = TypeVar("T")
 
@@ -55,17 +59,41 @@ class FleetPeer:
         return self.name or self.resources.peer_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Fleet:
     """Peers and the measured links between them."""
 
     peers: tuple[FleetPeer, ...]
     links: tuple[Link, ...] = ()
 
+    def __repr__(self) -> str:
+        return "\n".join((self._told(), *table_lines(FLEET_COLUMNS, fleet_rows(self))))
+
+    def _repr_html_(self) -> str:
+        from homespun import markup
+
+        return markup.card(self._told(), markup.table(FLEET_COLUMNS, fleet_rows(self)))
+
+    def _told(self) -> str:
+        free = sum(peer.is_free for peer in self.peers)
+        memory = format_size(sum(peer.resources.memory_bytes for peer in self.peers))
+        count = len(self.peers)
+        return (f"{count} peer{'s' * (count != 1)}, {free} of them free, {memory} in all; "
+                f"{len(self.links)} measured links")
+
     @property
     def cluster(self) -> Cluster:
         """All of it, as the planner takes it."""
         return Cluster(peers=tuple(peer.resources for peer in self.peers), links=self.links)
+
+
+def fleet_rows(fleet: Fleet) -> list[tuple[str, ...]]:
+    """The peers as the cells of `FLEET_COLUMNS`."""
+    return [
+        (peer.resources.peer_id, peer.name, peer.resources.executor, peer.device_name,
+         format_size(peer.resources.memory_bytes),
+         f"{peer.resources.rates.matmul_flops_per_s / 1e9:.0f}", "yes" if peer.is_free else "no")
+        for peer in fleet.peers]
 
 
 def fleet_of(connection: Connection) -> Fleet:

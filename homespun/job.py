@@ -6,14 +6,18 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+from homespun import markup
 from homespun.connection import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, PASSING, Connection
 from homespun.errors import Code, HomespunError
 from homespun.explanation import Explanation
+from homespun.progress import headline_of
 from homespun.result import Result, fetch_outputs, fetch_result, result_path
 from homespun.status import JobMetrics, JobStatus, JobUpdate
 from homespun.tensor_file import Array
-from homespun.v1 import jobs_pb2
+from homespun.timeline import Timeline, timeline_of
+from homespun.v1 import jobs_pb2, operator_pb2
 from homespun.wire import from_message
 from ir.graph import INFER
 
@@ -34,9 +38,30 @@ class Job:
         """Refer to a job; asks nobody."""
         self.id = job_id
         self._connection = connection
+        self._seen: JobStatus | None = None
 
     def __repr__(self) -> str:
-        return f"Job({self.id!r})"
+        if self._seen is None:
+            return f"Job({self.id!r})"
+        name = f" {self._seen.name!r}" if self._seen.name else ""
+        return f"Job({self.id!r}{name}, {headline_of(self._seen)}, when last asked)"
+
+    def _repr_html_(self) -> str:
+        if self._seen is None:
+            return markup.card(self.id, markup.line("status() asks where it stands.", faint=True))
+        asked = "" if self._seen.is_final else "As of when it was last asked; status() asks again."
+        return self._seen._repr_html_() + markup.line(asked, faint=True)
+
+    def way_back(self) -> str:
+        """How to come to this job again from elsewhere, for a person who leaves it alone."""
+        if self._connection.is_private:
+            return (f"{self.id} goes on as long as this program and its private network do.\n"
+                    f"Come back: client.job({self.id!r}).watch(); end it: "
+                    f"client.job({self.id!r}).cancel()")
+        return (f"{self.id} goes on without you.\n"
+                "Come back, also on another machine that has this identity: homespun watch "
+                f"{self.id}, or in Python homespun.connect().job({self.id!r}).watch()\n"
+                f"End it: homespun cancel {self.id}")
 
     def status(self) -> JobStatus:
         """Ask where the job stands.
@@ -45,10 +70,11 @@ class Job:
             HomespunError: NOT_FOUND, or UNREACHABLE when the broker does not answer.
         """
         request = jobs_pb2.GetJobRequest(job_id=self.id)
-        return from_message(self._connection.call("GetJob", request), JobStatus)
+        self._seen = from_message(self._connection.call("GetJob", request), JobStatus)
+        return self._seen
 
-    def metrics(self, from_step: int = 0) -> JobMetrics:
-        """Training losses from a step on, and all validation losses."""
+    def curves(self, from_step: int = 0) -> JobMetrics:
+        """Training losses from a step on, and all validation losses, as plain data."""
         request = jobs_pb2.GetMetricsRequest(job_id=self.id, from_step=from_step)
         return from_message(self._connection.call("GetMetrics", request), JobMetrics)
 
@@ -64,6 +90,47 @@ class Job:
         request = jobs_pb2.ExplainPlacementRequest(job_id=self.id, segment=segment)
         return from_message(self._connection.call("ExplainPlacement", request), Explanation)
 
+    def metrics(self, from_step: int = 0) -> Any:
+        """The same as a pandas DataFrame.
+
+        Returns:
+            Index `step`; columns `loss`, `validation_loss` and `time`
+            (`homespun.metrics_frame.metrics_frame` says what they are).
+
+        Raises:
+            HomespunError: BAD_CONFIGURATION without pandas: `pip install 'homespun[notebook]'`.
+        """
+        from homespun.metrics_frame import metrics_frame
+
+        return metrics_frame(self.curves(from_step))
+
+    def timeline(self) -> Timeline:
+        """Who has had which segment and when, and what happened: a lane per segment.
+
+        Raises:
+            HomespunError: INCOMPATIBLE_VERSION from a broker that is too old to tell.
+        """
+        request = operator_pb2.GetTimelineRequest(job=self.id)
+        return timeline_of(self._connection.call("GetTimeline", request), time.time_ns() // 10**6)
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the losses with matplotlib, and a dashed line where the job lost time.
+
+        Args:
+            axes: to draw on; None for a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            HomespunError: BAD_CONFIGURATION without matplotlib:
+                `pip install 'homespun[notebook]'`.
+        """
+        from homespun.loss_plot import plot_losses
+
+        name = self.status().name or self.id
+        return plot_losses(name, self.curves(), self.timeline().recoveries, axes)
+
     def cancel(self) -> JobStatus:
         """Ask for the job to end. Its peers release what they hold; there is no result.
 
@@ -71,7 +138,8 @@ class Job:
             HomespunError: CONFLICT when the job has ended already.
         """
         request = jobs_pb2.CancelJobRequest(job_id=self.id)
-        return from_message(self._connection.call("CancelJob", request), JobStatus)
+        self._seen = from_message(self._connection.call("CancelJob", request), JobStatus)
+        return self._seen
 
     def updates(
         self, from_step: int = 0, *, timeout_s: float | None = None,
@@ -92,7 +160,9 @@ class Job:
                 `reconnect_s` without the broker.
         """
         watch = _Watch(self._connection, self.id, from_step, notice or _say_nothing)
-        return watch.run(timeout_s, reconnect_s)
+        for update in watch.run(timeout_s, reconnect_s):
+            self._seen = update.status
+            yield update
 
     def watch(
         self, callback: Callable[[JobUpdate], None] | None = None, *,
@@ -101,8 +171,8 @@ class Job:
         """Follow the job to its end.
 
         Args:
-            callback: called with each update; None shows a live display (plain lines when the
-                output is no terminal).
+            callback: called with each update; None shows a live display in a terminal or a
+                notebook's cell, and plain lines elsewhere.
             timeout_s: give up after this time; None: as long as the job takes.
 
         Returns:
@@ -110,9 +180,10 @@ class Job:
 
         Raises:
             HomespunError: as `updates`.
+            KeyboardInterrupt: on Ctrl-C. The job goes on; how to come back is printed.
         """
         if callback is None:
-            from homespun.progress import show
+            from homespun.watching import show
 
             return show(self, timeout_s=timeout_s)
         for update in self.updates(timeout_s=timeout_s):

@@ -94,7 +94,8 @@ class LocalClient(Client):
             notify: as of `local`.
             temporary: what to remove at the end, if anything.
         """
-        connection = open_connection(network.address, network.credentials, DEFAULT_TIMEOUT_S)
+        connection = open_connection(
+            network.address, network.credentials, DEFAULT_TIMEOUT_S, is_private=True)
         super().__init__(connection, notify)
         self.network = network
         self._peers = peers

@@ -1,28 +1,20 @@
-"""Show a running job: a live table on a terminal, plain lines anywhere else.
+"""What there is to say about a running job, computed from its updates.
 
-What is shown is computed by pure functions from updates, so that both forms say the same.
+Terminal, notebook and plain lines all show this, so that they say the same.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Mapping
 
 from homespun.cli.output import printable
 from homespun.status import EvaluationMetric, JobStatus, JobUpdate, SegmentStatus, StepMetric
 from homespun.units import format_duration, format_size
 from ir.graph import INFER
 
-if TYPE_CHECKING:
-    from rich.console import Group
-
-    from homespun.job import Job
-
 RATE_WINDOW_STEPS = 50
-LINE_INTERVAL_S = 5.0
 WAITING_SHOWN_MS = 1_000
 SEGMENT_COLUMNS = ("segment", "peer", "phase", "step", "parameters", "memory", "sent", "waits for")
 
@@ -119,6 +111,13 @@ class Progress:
         return f"{samples:,.1f} samples/s"
 
 
+def headline_of(status: JobStatus) -> str:
+    """A job's status in one line."""
+    progress = Progress()
+    progress.see(JobUpdate(status=status, steps=(), evaluations=()))
+    return progress.headline()
+
+
 def segment_rows(status: JobStatus) -> list[tuple[str, ...]]:
     """The segments of a job as the cells of `SEGMENT_COLUMNS`."""
     names = {segment.peer_id: segment.peer_name for segment in status.segments}
@@ -165,108 +164,3 @@ def idle_lines(status: JobStatus) -> list[str]:
     """A line for each peer that is left out: which, and why."""
     return [f"{printable(refusal.subject_name or refusal.subject)} stays idle: "
             f"{printable(refusal.text)}" for refusal in status.idle]
-
-
-def show(
-    job: Job, *, timeout_s: float | None = None, tokens_per_sample: int = 0,
-    stream: TextIO | None = None,
-) -> JobStatus:
-    """Follow a job to its end on `stream` (standard error by default).
-
-    Returns:
-        The final status. On Ctrl-C the job goes on; how to come back is printed.
-
-    Raises:
-        HomespunError: as `Job.updates`.
-    """
-    stream = stream or sys.stderr
-    progress = Progress(tokens_per_sample)
-    try:
-        if stream.isatty():
-            _show_live(job, progress, timeout_s, stream)
-        else:
-            _show_lines(job, progress, timeout_s, stream)
-    except KeyboardInterrupt:
-        stream.write(f"{job.id} goes on. Follow it: homespun watch {job.id}; "
-                     f"end it: homespun cancel {job.id}\n")
-        raise
-    status = progress.status
-    assert status is not None  # `updates` ends with the final status
-    if (error := status.error()) is not None:
-        stream.write(f"{printable(error.message)} [{error.code}]\n  {error.remedy}\n")
-    return status
-
-
-def _show_lines(
-    job: Job, progress: Progress, timeout_s: float | None, stream: TextIO
-) -> None:
-    """A line for each change of state or of its reason, each placement, and now and then a step."""
-    write = _line_writer(stream)
-    known, samples, next_at = ("", ""), 0, 0.0
-    placed: tuple[tuple[int, str], ...] = ()
-    for update in job.updates(timeout_s=timeout_s, notice=write):
-        progress.see(update)
-        status = update.status
-        placement = tuple((segment.token, segment.peer_id) for segment in status.segments)
-        if placement and placement != placed:
-            placed = placement
-            for line in placement_lines(status):
-                write(line)
-        for evaluation in update.evaluations:
-            write(f"validation loss {evaluation.loss:.4f} after {evaluation.step} steps")
-        now = time.monotonic()
-        is_news = bool(update.steps) or status.samples_done != samples
-        state = status.state, status.reason
-        if state != known or (is_news and now >= next_at) or status.is_final:
-            samples = status.samples_done
-            known, next_at = state, now + LINE_INTERVAL_S
-            write(progress.headline())
-
-
-def _line_writer(stream: TextIO) -> Callable[[str], None]:
-    def write(text: str) -> None:
-        stream.write(text + "\n")
-        stream.flush()
-
-    return write
-
-
-def _show_live(job: Job, progress: Progress, timeout_s: float | None, stream: TextIO) -> None:
-    from rich.console import Console
-    from rich.live import Live
-
-    notices: deque[str] = deque(maxlen=3)
-    console = Console(file=stream)
-    with Live(_picture(job.id, progress, notices), console=console, refresh_per_second=4) as live:
-
-        def notice(text: str) -> None:
-            notices.append(text)
-            live.update(_picture(job.id, progress, notices), refresh=True)
-
-        for update in job.updates(timeout_s=timeout_s, notice=notice):
-            progress.see(update)
-            live.update(_picture(job.id, progress, notices))
-
-
-def _picture(job_id: str, progress: Progress, notices: Iterable[str]) -> Group:
-    """What the live display shows: headline, bar, segments, idle peers, notices."""
-    from rich.console import Group
-    from rich.padding import Padding
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
-    status = progress.status
-    parts: list[Text | Padding | Table] = [Text(f"{job_id}  {progress.headline()}")]
-    if status is not None:
-        bar = ProgressBar(total=max(1, status.steps_total), completed=status.steps_done, width=60)
-        parts.append(Padding(bar))  # a bar alone ends without a line break
-        if status.segments:
-            table = Table(*SEGMENT_COLUMNS, box=None, pad_edge=False)
-            for row in segment_rows(status):
-                table.add_row(*(Text(cell) for cell in row))
-            parts.append(table)
-        lines = [progress.step_line(), *idle_lines(status)]
-        parts += [Text(line, style="dim") for line in lines if line]
-    parts += [Text(text, style="yellow") for text in notices]
-    return Group(*parts)

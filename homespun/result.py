@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dag.job import ParameterRef
 from homespun.blobs.store import BlobStore
 from homespun.blobs.transfer import download
+from homespun.cli.output import printable
 from homespun.errors import Code, HomespunError
 from homespun.paths import cache_directory
 from homespun.tensor_file import (
@@ -22,6 +23,7 @@ from homespun.tensor_file import (
     pack,
     unpack,
 )
+from homespun.units import format_size
 from homespun.v1 import jobs_pb2
 from homespun.wire import from_message
 from ir.graph import INFER, TRAIN, TensorType
@@ -34,7 +36,7 @@ COPY_BYTES = 1 << 24
 """Of a tensor, how much is copied at a time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Result:
     """The trained parameters of a job, or what it predicted.
 
@@ -51,6 +53,20 @@ class Result:
     path: Path
     aliases: Mapping[str, str]
     kind: str = TRAIN
+
+    def __repr__(self) -> str:
+        return printable(f"Result({self.job_id}: {self._told()})")
+
+    def _repr_html_(self) -> str:
+        from homespun import markup
+
+        return markup.card(f"Result of {self.job_id}", markup.line(self._told()))
+
+    def _told(self) -> str:
+        what = "outputs" if self.kind == INFER else "trained parameters"
+        if not self.path.is_file():
+            return f"{what} were in {self.path}, which is gone"
+        return f"{what} in {self.path}, {format_size(self.path.stat().st_size)}"
 
     def outputs(self) -> dict[str, Array]:
         """The outputs of an inference job; see `Job.outputs`.
@@ -76,7 +92,6 @@ class Result:
             state[alias] = state[name]
         return state
 
-
     def _check_kind(self, kind: str, other: str) -> None:
         if self.kind != kind:
             raise HomespunError(
@@ -99,7 +114,7 @@ def fetch_result(connection: Connection, job_id: str, path: Path) -> Result:
     """
     reply = connection.call("GetResult", jobs_pb2.GetResultRequest(job_id=job_id))
     references = [from_message(message, ParameterRef) for message in reply.parameters]
-    folder = cache_directory() / "results" / job_id
+    folder = _folder(connection, job_id)
     store = BlobStore(folder)
     trained: dict[str, Array] = {}
     for part in reply.parts:
@@ -123,7 +138,7 @@ def fetch_outputs(connection: Connection, job_id: str, path: Path) -> Result:
         HomespunError: as `fetch_result`; DIGEST_MISMATCH when the parts lack an output.
     """
     reply = connection.call("GetResult", jobs_pb2.GetResultRequest(job_id=job_id))
-    folder = cache_directory() / "results" / job_id
+    folder = _folder(connection, job_id)
     store = BlobStore(folder)
     parts = [download(connection.blobs, p.digest, p.blob_bytes, store) for p in reply.parts]
     tensors = {name: map_tensor(part, name) for part in parts for name in names_in(part)}
@@ -137,6 +152,11 @@ def fetch_outputs(connection: Connection, job_id: str, path: Path) -> Result:
     tensors.clear()  # Mapped files cannot be removed everywhere.
     shutil.rmtree(folder, ignore_errors=True)
     return Result(job_id=job_id, path=path, aliases={}, kind=INFER)
+
+
+def _folder(connection: Connection, job_id: str) -> Path:
+    """Where parts are kept on their way; ids of jobs repeat from network to network."""
+    return cache_directory() / "results" / connection.owner_id / job_id
 
 
 def _merge(path: Path, tensors: Mapping[str, Array]) -> None:

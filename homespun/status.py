@@ -80,7 +80,7 @@ class Recut:
     unix_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class JobStatus:
     """A job at one moment.
 
@@ -141,6 +141,19 @@ class JobStatus:
     growth: str = ""
     recuts: tuple[Recut, ...] = ()
 
+    def __repr__(self) -> str:
+        from homespun.progress import headline_of
+
+        return f"JobStatus({self.job_id}: {headline_of(self)})"
+
+    def _repr_html_(self) -> str:
+        from homespun.notebook import job_html
+        from homespun.progress import Progress
+
+        progress = Progress()
+        progress.see(JobUpdate(status=self, steps=(), evaluations=()))
+        return job_html(self.job_id, progress)
+
     @property
     def progress(self) -> tuple[int, int, str]:
         """What is done, of how much, in which unit: steps, or rows where they are predicted."""
@@ -196,12 +209,17 @@ class EvaluationMetric:
     unix_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class JobMetrics:
     """The curves of a job, by step."""
 
     steps: tuple[StepMetric, ...]
     evaluations: tuple[EvaluationMetric, ...]
+
+    def __repr__(self) -> str:
+        last = f", the last {self.steps[-1].loss:.4f}" if self.steps else ""
+        return (f"JobMetrics({len(self.steps)} training losses{last}; "
+                f"{len(self.evaluations)} validation losses)")
 
     def to_dict(self) -> dict[str, object]:
         """The same as plain data, for JSON."""

@@ -31,6 +31,7 @@ PERMISSIONS: Permissions = {
     "/homespun.v1.JobService/GetResult": _USERS,
     "/homespun.v1.JobService/GetMetrics": _USERS,
     "/homespun.v1.JobService/ExplainPlacement": _USERS,
+    "/homespun.v1.JobService/GetTimeline": _USERS,
     "/homespun.v1.JobService/GetFleet": _USERS,
     "/homespun.v1.OperatorService/ListPeers": _OPERATORS,
     "/homespun.v1.OperatorService/CreateKey": _OPERATORS,

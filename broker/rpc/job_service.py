@@ -19,13 +19,14 @@ from broker.driver import Driver
 from broker.operator_actions import Actor, OperatorActions
 from broker.rpc.fleet_codec import fleet_parts
 from broker.rpc.job_codec import metrics_of, status_of
+from broker.rpc.operator_codec import timeline_of
 from broker.telemetry import Telemetry
 from dag.job import JobSpec
 from homespun.blobs.store import BlobStore
 from homespun.errors import Code, HomespunError
 from homespun.identity.caller import identify
 from homespun.identity.names import Identity, Role
-from homespun.v1 import job_pb2, jobs_pb2, jobs_pb2_grpc
+from homespun.v1 import job_pb2, jobs_pb2, jobs_pb2_grpc, operator_pb2
 from homespun.version import check_version
 from homespun.wire import from_message, to_message
 from ir.graph import INFER
@@ -173,6 +174,12 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
                 f"{job_id} has no segment {segment}; it has {len(self._view(job_id).segments)}, "
                 "counted from 0.")
         return to_message(found, jobs_pb2.Explanation)
+
+    async def GetTimeline(  # noqa: N802
+        self, request: operator_pb2.GetTimelineRequest, context: Context
+    ) -> operator_pb2.Timeline:
+        """Who had which segment of a job, and when."""
+        return timeline_of(self._driver.core, self._find(request.job, identify(context)))
 
     async def GetFleet(  # noqa: N802
         self, request: jobs_pb2.GetFleetRequest, context: Context

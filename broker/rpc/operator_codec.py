@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from broker.clock import unix_ms
-from broker.core import views
+from broker.core import operator_views, views
 from broker.core.audit import AuditEntry
-from broker.core.event_log import LogLine
+from broker.core.event_log import LineFilter, LogLine
 from broker.core.machine import Broker
 from broker.core.operator_views import NewcomerView
 from broker.core.timeline import Span
@@ -18,6 +18,8 @@ from homespun.wire import to_message
 
 SEGMENTS_PER_PART = 1_000
 """A segment with its backups takes a few hundred bytes."""
+TIMELINE_EVENTS_MAX = 1_000
+"""Of one job: at most about 2 MB."""
 
 
 def peer_status(peer: PeerView) -> operator_pb2.PeerStatus:
@@ -122,6 +124,17 @@ def timeline(
         ],
         events=[event_line(line) for line in events],
     )
+
+
+def timeline_of(core: Broker, job_id: str) -> operator_pb2.Timeline:
+    """The timeline of a job by its exact id. Cost: linear in the event log that is kept."""
+    job = views.job(core, job_id)
+    assert job is not None, "jobs are never forgotten"
+    lines = operator_views.newest_events(core, LineFilter(subject=job_id), TIMELINE_EVENTS_MAX)
+    # A longer id may begin like this one, and its job may be somebody else's.
+    events = [line for line in reversed(lines) if line.subject == job_id]
+    names = {peer_id: peer.name for peer_id, peer in core.state.peers.items()}
+    return timeline(job, operator_views.timeline(core, job_id), events, names)
 
 
 def backups_parts(core: Broker) -> Iterator[operator_pb2.BackupsPart]:

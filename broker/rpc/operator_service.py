@@ -24,7 +24,7 @@ from broker.rpc.operator_codec import (
     event_line,
     newcomer,
     peer_status,
-    timeline,
+    timeline_of,
 )
 from homespun.identity.caller import identify
 from homespun.v1 import operator_pb2, operator_pb2_grpc
@@ -39,7 +39,6 @@ LINES_USUAL = 100
 AUDIT_LINES_MAX = 1_000
 LINES_PER_PART = 1_000
 """At most about 2 MB."""
-TIMELINE_EVENTS_MAX = 1_000
 FOLLOW_KEEPALIVE_S = 10.0
 """Who follows the events hears from the broker at least so often."""
 
@@ -188,13 +187,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         self, request: operator_pb2.GetTimelineRequest, context: Context
     ) -> operator_pb2.Timeline:
         """Who had which segment of a job, and when."""
-        core = self._driver.core
-        job = views.job(core, self._actions.find_job(request.job))
-        assert job is not None, "jobs are never forgotten"
-        events = operator_views.newest_events(
-            core, LineFilter(subject=job.job_id), TIMELINE_EVENTS_MAX)
-        names = {peer_id: peer.name for peer_id, peer in core.state.peers.items()}
-        return timeline(job, operator_views.timeline(core, job.job_id), events[::-1], names)
+        return timeline_of(self._driver.core, self._actions.find_job(request.job))
 
     async def CopyJournal(  # noqa: N802
         self, request: operator_pb2.CopyJournalRequest, context: Context

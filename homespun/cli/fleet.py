@@ -22,8 +22,7 @@ def fleet() -> None:
 @run_command
 def save(file: Path, address: str | None, credentials: Path | None, as_json: bool) -> None:
     """Write the live peers to FILE, for homespun plan --cluster FILE."""
-    from homespun.fleet import fleet_of, write_fleet
-    from homespun.units import format_size
+    from homespun.fleet import FLEET_COLUMNS, fleet_of, fleet_rows, write_fleet
 
     with connected(address, credentials) as client:
         found = fleet_of(client.connection)
@@ -32,10 +31,6 @@ def save(file: Path, address: str | None, credentials: Path | None, as_json: boo
         print_json("fleet_saved", {
             "path": str(file), "peers": len(found.peers), "links": len(found.links)})
         return
-    print_table(("peer", "name", "executor", "device", "memory", "GFLOP/s", "free"), [
-        (peer.resources.peer_id, peer.name, peer.resources.executor, peer.device_name,
-         format_size(peer.resources.memory_bytes),
-         f"{peer.resources.rates.matmul_flops_per_s / 1e9:.0f}", "yes" if peer.is_free else "no")
-        for peer in found.peers])
+    print_table(FLEET_COLUMNS, fleet_rows(found))
     note(f"{len(found.peers)} peers and {len(found.links)} measured links are in {file}. "
          f"Next: homespun plan MODEL.onnx --cluster {file}")

@@ -21,9 +21,6 @@ from homespun.cli.session import broker_options, connected
 if TYPE_CHECKING:
     from homespun.status import JobStatus, StepMetric
 
-WHY_SHOWN = 80
-"""Characters of a reason in a list; `homespun job` shows all of it."""
-
 job_argument = click.argument("job_id", metavar="JOB")
 
 
@@ -54,7 +51,7 @@ def job(
     with connected(address, credentials) as client:
         handle = client.job(job_id)
         status = handle.status()
-        curves = handle.metrics(0 if metrics else max(0, status.steps_done - RATE_WINDOW_STEPS))
+        curves = handle.curves(0 if metrics else max(0, status.steps_done - RATE_WINDOW_STEPS))
     if as_json:
         extra = {"metrics": curves.to_dict()} if metrics else {}
         print_json("job", {"job": status.to_dict(), **extra})
@@ -137,27 +134,12 @@ def exit_with(status: JobStatus, *, as_json: bool) -> None:
 
 def print_jobs(found: Sequence[JobStatus], *, as_json: bool) -> None:
     """Write a list of jobs; `broker jobs` shows the same."""
-    from homespun.units import format_time
+    from homespun.job_list import JOB_COLUMNS, job_rows
 
     if as_json:
         print_json("jobs", {"jobs": [status.to_dict() for status in found]})
         return
-    print_table(
-        ("job", "name", "state", "done", "of", "", "loss", "submitted", "why"),
-        [(status.job_id, status.name or "-", status.state, *_progress(status),
-          f"{status.last_loss:.4f}" if status.has_loss else "-",
-          format_time(status.submitted_unix_ms), _why(status)) for status in found])
-
-
-def _why(status: JobStatus) -> str:
-    """Why a job waits or has failed, in the width of a column."""
-    text = status.reason or status.error_code
-    return text if len(text) <= WHY_SHOWN else text[: WHY_SHOWN - 3] + "..."
-
-
-def _progress(status: JobStatus) -> tuple[int, int, str]:
-    done, total, unit = status.progress
-    return done, total, f"{unit}s"
+    print_table(JOB_COLUMNS, job_rows(found))
 
 
 def print_job(status: JobStatus, recent: Sequence[StepMetric] = ()) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import ParamSpec, TypeVar
 
 import click
@@ -127,7 +127,13 @@ def print_document(document: Mapping[str, object]) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write aligned columns to stdout. A column whose cells are all numbers is right-aligned."""
+    """Write aligned columns to stdout."""
+    for line in table_lines(headings, rows):
+        click.echo(line)
+
+
+def table_lines(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Lines of aligned columns. A column whose cells are all numbers is right-aligned."""
     cells = [[printable(str(cell)) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [list(headings), *cells])
               for column in range(len(headings))]
@@ -136,7 +142,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
     for line in [list(headings), *cells]:
         padded = [text.rjust(width) if flush else text.ljust(width)
                   for text, width, flush in zip(line, widths, right, strict=True)]
-        click.echo("  ".join(padded).rstrip())
+        yield "  ".join(padded).rstrip()
 
 
 def note(text: str) -> None:

@@ -33,7 +33,6 @@ class Drawing:
             description: the same facts in words.
         """
         self._head = (
-            '<?xml version="1.0" encoding="UTF-8"?>\n'
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{_at(width)}" height="{_at(height)}" '
             f'viewBox="0 0 {_at(width)} {_at(height)}" role="img" '
             f'aria-labelledby="title desc" font-family={quoteattr(FONT)} font-size="12">\n'
@@ -70,6 +69,10 @@ class Drawing:
 
     def write(self) -> str:
         """The whole as XML."""
+        return '<?xml version="1.0" encoding="UTF-8"?>\n' + self.fragment()
+
+    def fragment(self) -> str:
+        """The whole as a part of an HTML page."""
         return self._head + "\n".join(self._shapes) + "\n</svg>\n"
 
 

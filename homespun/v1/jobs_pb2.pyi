@@ -1,4 +1,5 @@
 from homespun.v1 import job_pb2 as _job_pb2
+from homespun.v1 import operator_pb2 as _operator_pb2
 from homespun.v1 import session_pb2 as _session_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor

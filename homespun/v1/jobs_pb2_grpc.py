@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from homespun.v1 import jobs_pb2 as homespun_dot_v1_dot_jobs__pb2
+from homespun.v1 import operator_pb2 as homespun_dot_v1_dot_operator__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -75,6 +76,11 @@ class JobServiceStub:
                 request_serializer=homespun_dot_v1_dot_jobs__pb2.ExplainPlacementRequest.SerializeToString,
                 response_deserializer=homespun_dot_v1_dot_jobs__pb2.Explanation.FromString,
                 _registered_method=True)
+        self.GetTimeline = channel.unary_unary(
+                '/homespun.v1.JobService/GetTimeline',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.GetTimelineRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.Timeline.FromString,
+                _registered_method=True)
         self.GetFleet = channel.unary_stream(
                 '/homespun.v1.JobService/GetFleet',
                 request_serializer=homespun_dot_v1_dot_jobs__pb2.GetFleetRequest.SerializeToString,
@@ -134,6 +140,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTimeline(self, request, context):
+        """as operators see it
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetFleet(self, request, context):
         """what the planner knows of live peers
         """
@@ -183,6 +196,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ExplainPlacement,
                     request_deserializer=homespun_dot_v1_dot_jobs__pb2.ExplainPlacementRequest.FromString,
                     response_serializer=homespun_dot_v1_dot_jobs__pb2.Explanation.SerializeToString,
+            ),
+            'GetTimeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTimeline,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.GetTimelineRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.Timeline.SerializeToString,
             ),
             'GetFleet': grpc.unary_stream_rpc_method_handler(
                     servicer.GetFleet,
@@ -407,6 +425,33 @@ class JobService:
             '/homespun.v1.JobService/ExplainPlacement',
             homespun_dot_v1_dot_jobs__pb2.ExplainPlacementRequest.SerializeToString,
             homespun_dot_v1_dot_jobs__pb2.Explanation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTimeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/homespun.v1.JobService/GetTimeline',
+            homespun_dot_v1_dot_operator__pb2.GetTimelineRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.Timeline.FromString,
             options,
             channel_credentials,
             insecure,

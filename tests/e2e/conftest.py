@@ -167,7 +167,7 @@ def weights(job, directory):
 
 def curves(job):
     """Every loss of a job, exactly."""
-    metrics = job.metrics()
+    metrics = job.curves()
     return ([(metric.step, metric.loss) for metric in metrics.steps],
             [(metric.step, metric.loss) for metric in metrics.evaluations])
 

@@ -76,7 +76,7 @@ def test_a_loss_that_explodes(network, client, lab):
     error = lab.failure(job)
     assert error.code is Code.LOSS_NOT_FINITE
     assert "step 1" in error.message
-    assert job.metrics().steps, "the loss of step 0 was still finite"
+    assert job.curves().steps, "the loss of step 0 was still finite"
     network.wait_until(lambda: lab.free_peers(network) == 3, "all three are free")
 
 

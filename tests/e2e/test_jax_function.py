@@ -34,7 +34,7 @@ def test_a_jax_function_trains_and_predicts(tmp_path):
             imported, data={"x": x, "target": y}, optimizer=homespun.Adam(lr=0.03), steps=80,
             batch_size=BATCH, peers=2)
         assert job.wait().state == "succeeded"
-        losses = [metric.loss for metric in job.metrics().steps]
+        losses = [metric.loss for metric in job.curves().steps]
         assert losses[-1] < 0.1 * losses[0]
         with pytest.raises(homespun.HomespunError, match="imported already"):
             client.submit_graph(

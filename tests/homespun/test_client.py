@@ -25,7 +25,14 @@ from homespun.progress import Progress
 from homespun.rpc_errors import status_name, trailing_metadata
 from homespun.status import JobStatus, JobUpdate
 from homespun.tensor_file import pack, unpack
-from homespun.v1 import blobs_pb2, blobs_pb2_grpc, job_pb2, jobs_pb2, jobs_pb2_grpc
+from homespun.v1 import (
+    blobs_pb2,
+    blobs_pb2_grpc,
+    job_pb2,
+    jobs_pb2,
+    jobs_pb2_grpc,
+    operator_pb2,
+)
 from homespun.wire import from_message
 
 
@@ -73,6 +80,12 @@ class ScriptedBroker(
 
     def GetResult(self, request, context):  # noqa: N802
         return self.result
+
+    def GetTimeline(self, request, context):  # noqa: N802
+        return operator_pb2.Timeline(job_id=request.job, state="running", submitted_unix_ms=5)
+
+    def GetFleet(self, request, context):  # noqa: N802
+        yield jobs_pb2.FleetPart()
 
     def Stat(self, request, context):  # noqa: N802
         states = [(digest, self.store.stat(digest)) for digest in request.digests]
@@ -395,6 +408,24 @@ def test_jobs_are_found_again(broker: ScriptedBroker, connection: Connection) ->
     with pytest.raises(HomespunError) as caught:
         client.job("job_9")
     assert caught.value.code is Code.NOT_FOUND
+
+
+def test_a_job_remembers_what_it_was_told_last(
+    broker: ScriptedBroker, connection: Connection
+) -> None:
+    broker.watches = [[update("running", 3.0, 2.0), update("succeeded", 1.0, first=2)]]
+    job = Client(connection).job("job")
+    assert repr(job) == "Job('job_1', running, step 0/6, when last asked)"
+    job.wait()
+    assert repr(job).startswith("Job('job_1', succeeded, step 3/6")
+
+
+def test_a_timeline_is_asked_for(broker: ScriptedBroker, connection: Connection) -> None:
+    assert Client(connection).job("job_1").timeline().begin_unix_ms == 5
+
+
+def test_the_fleet_is_asked_for(broker: ScriptedBroker, connection: Connection) -> None:
+    assert Client(connection).fleet().peers == ()
 
 
 # --- inference -----------------------------------------------------------------------------------

@@ -95,10 +95,7 @@ def test_everything_ends_with_the_program(how):
     assert (done.returncode == 0) == (how == "ends"), done.stderr
     starting, _, pids, directory = done.stdout.splitlines()
     assert starting == "Starting a private broker and 1 peer on this machine."
-    processes = []
-    for pid in map(int, pids.split()):
-        if psutil.pid_exists(pid):
-            processes.append(psutil.Process(pid))
+    processes = [psutil.Process(pid) for pid in map(int, pids.split()) if psutil.pid_exists(pid)]
     _, alive = psutil.wait_procs(processes, timeout=ENDS_WITHIN_S)
     assert not alive
     if how == "ends":

@@ -15,14 +15,13 @@ from broker.core.explanation import explain
 from broker.core.views import Metric
 from broker.operator_actions import Actor
 from homespun.errors import Code, HomespunError
+from homespun.timeline import RECOVERIES
 
 JOBS_PER_PAGE = 200
 JOBS_MAX = 100_000
 EVENTS_SHOWN = 200
 SPEED_STEPS = 50
 """Steps that a job's speed is taken over."""
-RECOVERIES = ("segment_vacant", "segment_moves", "job_went_back")
-"""Kinds of lines that the loss chart marks."""
 
 
 def job_list(request: Request, parts: ConsoleParts) -> Page:
