@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -14,11 +16,14 @@ from homespun.client import DEFAULT_TIMEOUT_S, Client
 from homespun.connection import open_connection
 from homespun.errors import Code, HomespunError
 from homespun.local_network import LocalNetwork
+from homespun.paths import cache_directory
 from homespun.submission import Notify
 from homespun.units import format_duration
 
 MAX_LOCAL_PEERS = 64
 """Each is several processes of a hundred megabytes and more."""
+MEASURED_S = 86_400.0
+"""How long a measurement of this machine serves: it may have been taken in a busy moment."""
 
 
 def local(
@@ -36,7 +41,7 @@ def local(
             job = client.train(model, ...)
             job.watch()
 
-    Starting takes some seconds, and about ten more where the device must be measured first.
+    Starting takes some seconds, and as many again where the device was not measured lately.
 
     Args:
         peers: how many, 1 to 64. They share this machine: more are not faster.
@@ -62,7 +67,9 @@ def local(
         place = temporary = Path(tempfile.mkdtemp(prefix="homespun-"))
     else:
         place = _empty(Path(directory))
-    network = LocalNetwork(place, peers, threads=threads, memory=memory, executors=executors)
+    network = LocalNetwork(
+        place, peers, threads=threads, memory=memory, executors=executors,
+        hardware=_measured(threads, executors))
     say(f"Starting a private broker and {peers} peer{'s' * (peers > 1)} on this machine.")
     began_s = time.monotonic()
     try:
@@ -70,6 +77,7 @@ def local(
     except BaseException:
         _remove(temporary)
         raise
+    _keep(network.hardware, _measured(threads, executors))
     client = LocalClient(network, peers, say, temporary)
     say(f"Ready after {format_duration(time.monotonic() - began_s)}.")
     return client
@@ -119,6 +127,26 @@ def _empty(directory: Path) -> Path:
             Code.CONFLICT, f"{directory} is not an empty directory: give a new or empty one.",
             directory=directory)
     return directory
+
+
+def _measured(threads: int, executors: Sequence[str]) -> Path:
+    """Where the first peer's measurements are kept for the next network."""
+    name = f"hardware-{executors[0] if executors else 'torch'}-{threads}.json"
+    path = cache_directory() / "local" / name
+    with contextlib.suppress(OSError):
+        if time.time() - path.stat().st_mtime > MEASURED_S:
+            path.unlink()
+    return path
+
+
+def _keep(measured: Path, kept: Path) -> None:
+    """Copy new measurements; a directory that cannot be written costs only that."""
+    with contextlib.suppress(OSError):
+        if not kept.is_file():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            partial = kept.with_name(f"{kept.name}.{os.getpid()}")
+            shutil.copyfile(measured, partial)
+            os.replace(partial, kept)
 
 
 def _remove(directory: Path | None) -> None:

@@ -95,7 +95,7 @@ class LocalNetwork:
         front: Callable[[str, str], str] | None = None,
     ) -> None:
         self.directory = directory
-        self._hardware = hardware or self.peer_directory(0) / "hardware.json"
+        self._hardware = hardware or self.hardware
         self._executors = tuple(executors)
         self._sites = dict(sites or {})
         self._wanted = peers
@@ -159,6 +159,11 @@ class LocalNetwork:
         """A submitter's identity."""
         return self.directory / "client"
 
+    @property
+    def hardware(self) -> Path:
+        """What the first peer has measured; not there before it has."""
+        return self.peer_directory(0) / "hardware.json"
+
     def peer_directory(self, number: int) -> Path:
         """A peer's directory, for `peer ... --dir`."""
         return self.directory / f"peer-{number}"
@@ -186,9 +191,10 @@ class LocalNetwork:
         It is live some seconds later: `wait_for_peers`.
         """
         home = self.peer_directory(number)
-        if self._hardware.is_file() and not (home / "hardware.json").is_file():
+        measured = next((path for path in (self.hardware, self._hardware) if path.is_file()), None)
+        if measured is not None and not (home / "hardware.json").is_file():
             # The same machine: peers must not measure each other.
-            shutil.copy(self._hardware, home / "hardware.json")
+            shutil.copy(measured, home / "hardware.json")
         self._start(f"peer-{number}", ("peer", "run", *flags, "--dir", str(home)), environment)
 
     def is_running(self, name: str) -> bool:
@@ -301,10 +307,9 @@ class LocalNetwork:
         Raises:
             HomespunError: TIMED_OUT, or EXECUTOR_DIED when a process has ended; quotes its log.
         """
-        self.wait_until(
-            lambda: sum(peer["state"] == "live" for peer in self.peers()) >= count,
-            f"{count} peers are live",
-        )
+        with self.client() as client:
+            self.wait_until(
+                lambda: len(client.fleet().peers) >= count, f"{count} peers are live")
 
     def wait_until(
         self, is_so: Callable[[], bool], what: str, timeout_s: float = START_TIMEOUT_S
