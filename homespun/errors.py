@@ -215,7 +215,8 @@ class InvalidJob(HomespunError):
 class JobFailed(HomespunError):
     """A job has ended in failure; `code` says of what kind.
 
-    `Job.result` and `Job.outputs` raise it. `Job.timeline` says what led to it.
+    `Job.result` and `Job.outputs` raise it. `Job.timeline` says what led to it, and `Job.explain`
+    where it ran.
     """
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from homespun import markup
 from homespun.connection import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, PASSING, Connection
 from homespun.errors import Code, HomespunError
-from homespun.explanation import Explanation
+from homespun.explained import Explained
 from homespun.progress import headline_of
 from homespun.result import Result, fetch_outputs, fetch_result, result_path
 from homespun.status import JobMetrics, JobStatus, JobUpdate
@@ -78,8 +78,10 @@ class Job:
         request = jobs_pb2.GetMetricsRequest(job_id=self.id, from_step=from_step)
         return from_message(self._connection.call("GetMetrics", request), JobMetrics)
 
-    def explain(self, segment: int | None = None) -> Explanation:
+    def explain(self, segment: int | None = None) -> Explained:
         """Ask why the job's segments are where they are, and what the alternatives are.
+
+        Of a job without a placement, it says what it waits for.
 
         Args:
             segment: only this one, with all its alternatives.
@@ -88,7 +90,7 @@ class Job:
             HomespunError: NOT_FOUND, for a segment too that the job does not have.
         """
         request = jobs_pb2.ExplainPlacementRequest(job_id=self.id, segment=segment)
-        return from_message(self._connection.call("ExplainPlacement", request), Explanation)
+        return from_message(self._connection.call("ExplainPlacement", request), Explained)
 
     def metrics(self, from_step: int = 0) -> Any:
         """The same as a pandas DataFrame.

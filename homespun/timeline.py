@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from homespun import markup
 from homespun.cli.output import printable, table_lines
 from homespun.plan.svg import Drawing, colour, shortened, time_axis
 from homespun.units import format_duration, format_time
@@ -33,6 +34,7 @@ class TimelineSpan:
         running_unix_ms: when it began to work.
         ended_unix_ms: when it was done or the segment was taken back.
         end: `finished` or `revoked`; "" while it holds the segment.
+        reason: why it had the segment, where another peer had it before; else "".
     """
 
     segment: int
@@ -44,6 +46,7 @@ class TimelineSpan:
     running_unix_ms: int
     ended_unix_ms: int
     end: str
+    reason: str = ""
 
     @property
     def label(self) -> str:
@@ -99,8 +102,6 @@ class Timeline:
         return "\n".join(_lines(self))
 
     def _repr_html_(self) -> str:
-        from homespun import markup
-
         events = markup.table(("time", "what", ""), [
             (format_time(event.unix_ms), event.kind, event.text)
             for event in self.events[-SHOWN_SPANS:]])
@@ -142,10 +143,10 @@ def _lines(timeline: Timeline) -> Iterator[str]:
     """A bar for each span: `.` while the peer loads the segment, `#` while it works."""
     yield printable(_title(timeline))
     shown = _newest(timeline)
-    rows = [(str(span.segment), span.label, _text_bar(timeline, span), span.end or "holds it")
-            for span in shown]
+    rows = [(str(span.segment), span.label, _text_bar(timeline, span), span.end or "holds it",
+             span.reason) for span in shown]
     if rows:
-        yield from table_lines(("segment", "peer", "time", "end"), rows)
+        yield from table_lines(("segment", "peer", "time", "end", "why there"), rows)
     hidden = sum(len(lane.spans) for lane in timeline.lanes) - len(shown)
     if hidden:
         yield f"and {hidden} earlier spans"
@@ -188,7 +189,7 @@ def _picture(timeline: Timeline) -> str:
         begin, works, end = (_NAMES + _WIDTH * share for share in _shares(timeline, span))
         top, paint = _LANE * row + 4, colour(numbers[span.peer_id])
         drawing.text(0, top + 13, f"{span.segment}  {shortened(span.label)}")
-        label = f"{span.label}: {span.end or 'holds it'}"
+        label = f"{span.label}: {span.end or 'holds it'}. {span.reason}".strip(" .")
         drawing.box(begin, top, works - begin, _LANE - 8, paint, label, opacity=0.4)
         drawing.box(works, top, end - works, _LANE - 8, paint, label)
     return drawing.fragment()

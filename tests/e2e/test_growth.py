@@ -62,7 +62,7 @@ def tell(network, wish, number):
 
 def paces(job, upto, after):
     """Median time between steps that one cut has done, before and after."""
-    times = [metric.unix_ms for metric in job.metrics().steps]
+    times = [metric.unix_ms for metric in job.curves().steps]
     return tuple(
         median(later - earlier for earlier, later in pairwise(part)) / 1_000
         for part in (times[:upto], times[after:]))

@@ -22,6 +22,18 @@ def job(client, lab):
     return job
 
 
+def test_a_job_that_ran_is_explained(job):
+    why = job.explain()
+    assert (why.job_id, why.state, why.reason) == (job.id, "succeeded", "")
+    assert {segment.peer_name for segment in why.segments} == {"peer-0", "peer-1"}
+    assert {segment.rule for segment in why.segments} == {"plan"}
+    assert why.step_s > 0
+    for segment in why.segments:
+        assert 0 < segment.memory_bytes <= segment.memory_lent_bytes
+    assert "  segment 0 on peer-" in repr(why)
+    assert len(job.explain(1).segments) == 1
+
+
 def test_its_timeline_has_a_lane_for_each_segment(job):
     timeline = job.timeline()
     assert [len(lane.spans) for lane in timeline.lanes] == [1, 1]

@@ -17,9 +17,10 @@ def message(finished=0, name="study"):
         job_id="job_000004", state="succeeded" if finished else "running",
         submitted_unix_ms=BEGIN, finished_unix_ms=finished)
 
-    def span(segment, peer, token, assigned, running, ended, end):
+    def span(segment, peer, token, assigned, running, ended, end, reason=""):
         found.spans.add(
             segment=segment, peer_id=f"peer_{token}", peer_name=peer, token=token,
+            reason=reason,
             assigned_unix_ms=BEGIN + assigned, running_unix_ms=running and BEGIN + running,
             ended_unix_ms=ended and BEGIN + ended, end=end)
 
@@ -27,7 +28,7 @@ def message(finished=0, name="study"):
     end = "finished" if finished else ""
     span(0, "attic", 1, 0, 6_000, last, end)
     span(1, name, 2, 0, 6_000, 30_000, "revoked")
-    span(1, "shed", 3, 30_000, 36_000, last, end)
+    span(1, "shed", 3, 30_000, 36_000, last, end, f"{name} was lost.")
     for number, (at, kind) in enumerate(
             [(0, "job_placed"), (30_000, "segment_vacant"), (30_100, "segment_moves")]):
         found.events.add(number=number, unix_ms=BEGIN + at, subject="job_000004", kind=kind,
@@ -46,12 +47,13 @@ def test_lanes_are_the_spans_of_each_segment():
 def test_a_timeline_reads_as_bars():
     lines = repr(timeline_of(message(BEGIN + 60_000), 0)).splitlines()
     assert lines[0] == "job_000004 succeeded after 1m 00s: 2 segments, 2 recoveries"
-    assert lines[1].split() == ["segment", "peer", "time", "end"]
+    assert lines[1].split() == ["segment", "peer", "time", "end", "why", "there"]
     begin = lines[1].index("time")
     bars = [line[begin:begin + TEXT_WIDTH].rstrip() for line in lines[2:]]
     assert bars == [
         "." * 6 + "#" * 54, "." * 6 + "#" * 24, " " * 30 + "." * 6 + "#" * 24]
-    assert [line.split()[-1] for line in lines[2:]] == ["finished", "revoked", "finished"]
+    assert [line[begin + TEXT_WIDTH:].strip() for line in lines[2:]] == [
+        "finished", "revoked", "finished  study was lost."]
 
 
 def test_a_job_that_goes_on_ends_now():
