@@ -30,6 +30,7 @@ _COMMANDS = {
     "audit": "broker.cli.history:audit",
     "db": "broker.cli.database:database",
     "console": "broker.cli.console:console",
+    "completion": "homespun.cli.completion:completion",
 }
 
 

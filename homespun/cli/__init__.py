@@ -19,6 +19,7 @@ _COMMANDS = {
     "watch": "homespun.cli.jobs:watch",
     "cancel": "homespun.cli.jobs:cancel",
     "download": "homespun.cli.jobs:download",
+    "completion": "homespun.cli.completion:completion",
 }
 
 

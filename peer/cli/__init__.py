@@ -26,6 +26,7 @@ _COMMANDS = {
     "bundle": "peer.cli.bundle:bundle",
     "earnings": "peer.cli.earnings:earnings",
     "service": "peer.cli.service:service",
+    "completion": "homespun.cli.completion:completion",
 }
 
 

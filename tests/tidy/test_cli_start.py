@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import click
 import pytest
 
+from benchmarks.command_start import PROGRAMS, commands
+
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAMS = ("homespun", "broker", "peer")
-HEAVY = ("torch", "grpc", "onnx", "onnx_ir", "onnxscript", "numpy", "rich", "sqlalchemy",
+HEAVY = ("torch", "jax", "onnxruntime", "transformers", "grpc", "onnx", "onnx_ir", "onnxscript",
+         "numpy", "scipy", "numba", "safetensors", "msgspec", "rich", "sqlalchemy", "starlette",
+         "uvicorn", "jinja2", "prometheus_client", "psutil", "zeroconf", "platformdirs", "asyncio",
          "google.protobuf", "cryptography", "networkx", "structlog")
 _PROBE = """
 import json, sys
@@ -40,26 +40,6 @@ def start(program: str, arguments: list[str]) -> tuple[int, set[str], str]:
     printed, _, last = done.stdout.rstrip().rpartition("\n")
     status, modules = json.loads(last)
     return status or 0, set(modules), printed
-
-
-def commands(program: str) -> list[list[str]]:
-    """Argument lists of every command of `program`, the bare program first."""
-    if importlib.util.find_spec(f"{program}.cli") is None:
-        return []
-    group = importlib.import_module(f"{program}.cli").cli
-    found: list[list[str]] = [[]]
-
-    def walk(command: click.Command, path: list[str]) -> None:
-        if isinstance(command, click.Group):
-            context = click.Context(command)
-            for name in command.list_commands(context):
-                child = command.get_command(context, name)
-                assert child is not None
-                found.append([*path, name])
-                walk(child, [*path, name])
-
-    walk(group, [])
-    return found
 
 
 CASES = [(program, arguments) for program in PROGRAMS for arguments in commands(program)]
