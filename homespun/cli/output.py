@@ -104,7 +104,7 @@ def error_value(error: HomespunError) -> dict[str, object]:
         "code": str(error.code),
         "message": error.message,
         "hint": error.remedy,
-        "doc": f"docs/errors.md#{error.code.lower()}",
+        "doc": f"docs/errors/{error.code.lower()}.md",
         "exit_code": error.exit_code,
         "details": error.details,
     }

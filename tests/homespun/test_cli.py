@@ -58,7 +58,7 @@ def test_errors_as_json_are_one_object() -> None:
     assert done.exit_code == 7
     assert json.loads(done.stderr) == {"error": {
         "code": "CANNOT_PLACE", "message": "Too big.", "hint": error.remedy, "exit_code": 7,
-        "doc": "docs/errors.md#cannot_place", "details": {"missing_bytes": "5"}}}
+        "doc": "docs/errors/cannot_place.md", "details": {"missing_bytes": "5"}}}
 
 
 @pytest.mark.parametrize(("raised", "code"), [

@@ -29,12 +29,14 @@ def test_wire_code_is_fresh(tmp_path: Path) -> None:
     assert not stale, f"run: make proto ({stale})"
 
 
-def test_errors_page_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_pages_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     import errors_doc
 
-    written = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert written == errors_doc.errors_page(), "run: make docs"
+    docs = ROOT / "docs"
+    committed = {path.relative_to(docs).as_posix(): path.read_text(encoding="utf-8")
+                 for path in [docs / "errors.md", *(docs / "errors").iterdir()]}
+    assert committed == errors_doc.pages(), "run: make docs"
 
 
 def test_schemas_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,12 +52,22 @@ def test_schemas_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     assert committed == fresh, "run: make docs"
 
 
-def test_every_error_code_has_a_row() -> None:
-    from homespun.errors import CATALOG, Code
+def test_every_error_code_has_a_row_and_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    from homespun.cli.output import error_value
+    from homespun.errors import CATALOG, Code, HomespunError
 
-    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    assert set(CATALOG) == set(Code)
-    assert not [code for code in Code if f'<a id="{code.lower()}"></a>`{code}`' not in page]
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from error_notes import NOTES
+
+    assert set(CATALOG) == set(Code) == set(NOTES)
+    table = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    for code in Code:
+        page = ROOT / str(error_value(HomespunError(code, "it"))["doc"])
+        text = page.read_text(encoding="utf-8")
+        assert text.startswith(f"# {code}\n")
+        assert CATALOG[code].meaning in text
+        assert CATALOG[code].remedy in text
+        assert f'<a id="{code.lower()}"></a>[`{code}`](errors/{page.name})' in table
 
 
 def test_every_exit_code_is_documented() -> None:
