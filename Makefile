@@ -8,7 +8,7 @@ BIN := .venv/bin
 endif
 STAMP := .venv/.ready
 
-.PHONY: setup test check chaos fuzz demo proto docs bench-help clean
+.PHONY: setup test check chaos fuzz demo proto docs site bench-help clean
 
 setup: $(STAMP)  ## create .venv and install the project with its tools, when stale
 
@@ -44,6 +44,9 @@ proto: setup  ## compile proto/ into homespun/v1
 
 docs: setup  ## regenerate the generated pages of docs/ from stored results; --measure takes those again
 	set -e; for script in scripts/*_doc.py; do $(BIN)/python $$script; done
+
+site: setup  ## the documentation as a site, in build/site; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going --quiet -c docs -d build/doctrees . build/site
 
 bench-help:  ## how to run the benchmarks
 	@echo "Benchmarks live in benchmarks/; each prints its options:"

@@ -58,7 +58,7 @@ _PAGE = """# {code}
 |---|---|
 | exit code of a command | [{exit_code}](../exit-codes.md) |
 | gRPC status | `{grpc_status}` |
-| in Python | [`homespun.{exception}`](../errors.md#exceptions) whose `code` is `homespun.Code.{code}` |
+| in Python | [`homespun.{exception}`](../errors.md#exceptions) with `homespun.Code.{code}` |
 | with `--json` | `{{"error": {{"code": "{code}", ...}}}}` on standard error |
 
 [All errors](../errors.md)

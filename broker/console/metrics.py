@@ -39,10 +39,11 @@ class Metrics:
 
     def collect(self) -> Iterable[Metric]:
         """All metrics (Prometheus' client calls this)."""
-        return _metrics(operator_views.counts(self._driver.core))
+        return metrics_of(operator_views.counts(self._driver.core))
 
 
-def _metrics(counts: Counts) -> Iterable[Metric]:
+def metrics_of(counts: Counts) -> Iterable[Metric]:
+    """Counts as metrics, in the order of the page."""
     yield InfoMetricFamily("broker", "This broker.", value={"version": version("homespun")})
     yield _gauge("broker_peers", "Peers by state.", ("state",), counts.peers)
     yield _gauge("broker_jobs", "Jobs by kind and state.", ("kind", "state"), counts.jobs)
