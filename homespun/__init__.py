@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from homespun.local_client import local
     from homespun.optimizers import SGD, Adam, AdamW, Constant, Cosine, Linear
     from homespun.result import Result
+    from homespun.trainer import TrainingOutput, connect_or_local, train
+    from homespun.training_arguments import TrainingArguments
 
     __version__: str
 
@@ -51,15 +53,19 @@ _WHERE = {
     "Linear": "homespun.optimizers",
     "Result": "homespun.result",
     "SGD": "homespun.optimizers",
+    "TrainingArguments": "homespun.training_arguments",
+    "TrainingOutput": "homespun.trainer",
     "connect": "homespun.client",
+    "connect_or_local": "homespun.trainer",
     "local": "homespun.local_client",
+    "train": "homespun.trainer",
 }
 
 __all__ = [
     "Adam", "AdamW", "BadConfiguration", "CannotPlace", "Client", "Code", "Conflict", "Constant",
     "Cosine", "HomespunError", "InvalidJob", "InvalidModel", "Job", "JobCancelled", "JobFailed",
-    "Linear", "NotAuthorised", "NotFound", "Result", "SGD", "TimedOut", "Unreachable",
-    "__version__", "connect", "local",
+    "Linear", "NotAuthorised", "NotFound", "Result", "SGD", "TimedOut", "TrainingArguments",
+    "TrainingOutput", "Unreachable", "__version__", "connect", "connect_or_local", "local", "train",
 ]
 
 check_own_packages()

@@ -131,7 +131,7 @@ def _column_name(name: object, split: str) -> str:
 
 
 def _array(value: object, subject: str) -> Array:
-    array = _from_torch(value) if hasattr(value, "detach") else value
+    array = array_from_torch(value) if hasattr(value, "detach") else value
     if not isinstance(array, np.ndarray):
         raise _refused(subject, f"must be a numpy array or a torch tensor; it is a "
                                 f"{type(value).__name__}")
@@ -145,7 +145,8 @@ def _array(value: object, subject: str) -> Array:
     return array
 
 
-def _from_torch(tensor: Any) -> Array:
+def array_from_torch(tensor: Any) -> Array:
+    """A tensor's values as a numpy array; they are shared where the tensor is on the CPU."""
     tensor = tensor.detach().cpu()
     if str(tensor.dtype) == "torch.bfloat16":
         # torch gives no numpy view of bfloat16, but the bits of one are those of an int16.

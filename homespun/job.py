@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from homespun import markup
+from homespun.callbacks.base import Callback
+from homespun.callbacks.delivery import Reporter, check_callbacks
 from homespun.connection import FIRST_BACKOFF_S, LONGEST_BACKOFF_S, PASSING, Connection
 from homespun.errors import Code, HomespunError
 from homespun.explained import Explained
@@ -168,13 +170,15 @@ class Job:
 
     def watch(
         self, callback: Callable[[JobUpdate], None] | None = None, *,
-        timeout_s: float | None = None,
+        callbacks: Sequence[Callback] = (), timeout_s: float | None = None,
     ) -> JobStatus:
         """Follow the job to its end.
 
         Args:
             callback: called with each update; None shows a live display in a terminal or a
                 notebook's cell, and plain lines elsewhere.
+            callbacks: told beside it of losses, recoveries and the end; none of them can fail or
+                delay this. See `homespun.callbacks`.
             timeout_s: give up after this time; None: as long as the job takes.
 
         Returns:
@@ -184,13 +188,15 @@ class Job:
             HomespunError: as `updates`.
             KeyboardInterrupt: on Ctrl-C. The job goes on; how to come back is printed.
         """
-        if callback is None:
-            from homespun.watching import show
+        with Reporter(check_callbacks(callbacks)) as report:
+            if callback is None:
+                from homespun.watching import show
 
-            return show(self, timeout_s=timeout_s)
-        for update in self.updates(timeout_s=timeout_s):
-            callback(update)
-        return update.status
+                return show(self, timeout_s=timeout_s, also=report)
+            for update in self.updates(timeout_s=timeout_s):
+                callback(update)
+                report(update)
+            return update.status
 
     def wait(self, timeout_s: float | None = None) -> JobStatus:
         """Wait for the job's end without showing anything; raises as `updates`."""

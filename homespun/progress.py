@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from homespun.cli.output import printable
 from homespun.status import EvaluationMetric, JobStatus, JobUpdate, SegmentStatus, StepMetric
@@ -22,12 +22,16 @@ SEGMENT_COLUMNS = ("segment", "peer", "phase", "step", "parameters", "memory", "
 class Progress:
     """What a watcher has seen of a job so far."""
 
-    def __init__(self, tokens_per_sample: int = 0) -> None:
+    def __init__(
+        self, tokens_per_sample: int = 0, also: Callable[[JobUpdate], None] | None = None
+    ) -> None:
         """Start with nothing seen.
 
         Args:
             tokens_per_sample: makes speed show in tokens; 0 shows samples.
+            also: who else is to see each update, such as callbacks.
         """
+        self._also = also
         self.status: JobStatus | None = None
         self.evaluation: EvaluationMetric | None = None
         self._tokens_per_sample = tokens_per_sample
@@ -49,6 +53,8 @@ class Progress:
             self._rows.append((time.monotonic() if now_s is None else now_s, done))
         if update.evaluations:
             self.evaluation = update.evaluations[-1]
+        if self._also is not None:
+            self._also(update)
 
     @property
     def steps_per_s(self) -> float:

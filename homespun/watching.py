@@ -18,7 +18,7 @@ from homespun.progress import (
     placement_lines,
     segment_rows,
 )
-from homespun.status import JobStatus
+from homespun.status import JobStatus, JobUpdate
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -30,7 +30,7 @@ LINE_INTERVAL_S = 5.0
 
 def show(
     job: Job, *, timeout_s: float | None = None, tokens_per_sample: int = 0,
-    stream: TextIO | None = None,
+    stream: TextIO | None = None, also: Callable[[JobUpdate], None] | None = None,
 ) -> JobStatus:
     """Follow a job to its end.
 
@@ -39,6 +39,7 @@ def show(
         timeout_s: give up after this time; None: as long as the job takes.
         tokens_per_sample: makes speed show in tokens; 0 shows samples.
         stream: where to; None for the notebook's cell, or else standard error.
+        also: called with each update.
 
     Returns:
         The final status.
@@ -49,7 +50,7 @@ def show(
     """
     is_notebook = stream is None and in_notebook()
     stream = stream or sys.stderr
-    progress = Progress(tokens_per_sample)
+    progress = Progress(tokens_per_sample, also)
     try:
         if is_notebook:
             show_in_notebook(job, progress, timeout_s)
