@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from homespun import markup
@@ -81,6 +81,7 @@ class Timeline:
         job_id: the job.
         state: its state when the timeline was asked for.
         begin_unix_ms: when the job was submitted.
+        finished_unix_ms: when it ended; 0 while it goes on.
         end_unix_ms: when it ended; of one that goes on, when the timeline was asked for.
         lanes: in segment order; empty until the job is placed.
         events: oldest first; the newest 1,000.
@@ -89,6 +90,7 @@ class Timeline:
     job_id: str
     state: str
     begin_unix_ms: int
+    finished_unix_ms: int
     end_unix_ms: int
     lanes: tuple[Lane, ...]
     events: tuple[EventLine, ...]
@@ -97,6 +99,14 @@ class Timeline:
     def recoveries(self) -> tuple[EventLine, ...]:
         """The events with which the job lost time: segments that moved, or waited for a peer."""
         return tuple(event for event in self.events if event.kind in RECOVERIES)
+
+    def to_dict(self) -> dict[str, object]:
+        """The same as plain data, for JSON: what `broker timeline` prints too."""
+        return {
+            "job_id": self.job_id, "state": self.state, "submitted_unix_ms": self.begin_unix_ms,
+            "finished_unix_ms": self.finished_unix_ms,
+            "spans": [asdict(span) for lane in self.lanes for span in lane.spans],
+            "events": [asdict(event) for event in self.events]}
 
     def __repr__(self) -> str:
         return "\n".join(_lines(self))
@@ -118,6 +128,7 @@ def timeline_of(message: Any, now_unix_ms: int) -> Timeline:
         job_id=message.job_id,
         state=message.state,
         begin_unix_ms=message.submitted_unix_ms,
+        finished_unix_ms=message.finished_unix_ms,
         end_unix_ms=message.finished_unix_ms or max(now_unix_ms, *known_ms),
         lanes=tuple(
             Lane(segment=number, spans=tuple(span for span in spans if span.segment == number))

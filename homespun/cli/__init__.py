@@ -17,6 +17,8 @@ _COMMANDS = {
     "jobs": "homespun.cli.jobs:jobs",
     "job": "homespun.cli.jobs:job",
     "watch": "homespun.cli.jobs:watch",
+    "explain": "homespun.cli.placement:explain",
+    "timeline": "homespun.cli.placement:timeline",
     "cancel": "homespun.cli.jobs:cancel",
     "download": "homespun.cli.jobs:download",
     "completion": "homespun.cli.completion:completion",

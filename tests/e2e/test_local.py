@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
+from jsonschema import Draft202012Validator
 
 import homespun
 
 pytestmark = pytest.mark.e2e
+
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +50,18 @@ def test_its_timeline_has_a_lane_for_each_segment(job):
         assert span.end == "finished"
     assert timeline.recoveries == ()
     assert timeline.events[-1].kind == "job_succeeded"
+
+
+@pytest.mark.parametrize("command", ["explain", "timeline"])
+def test_commands_say_the_same(job, client, command):
+    run, asked = client.network.run, ("homespun", command, job.id)
+    value = getattr(job, command)()
+    shown = run(*asked)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip() == repr(value)
+    document = json.loads(run(*asked, "--json").stdout)
+    schema = json.loads((SCHEMAS / f"{document['schema']}.json").read_text(encoding="utf-8"))
+    assert not list(Draft202012Validator(schema).iter_errors(document))
 
 
 def test_its_losses_are_a_frame_and_a_drawing(job, lab):
