@@ -54,6 +54,7 @@ class Connection:
         self.timeout_s = timeout_s
         self._renewal = renewal
         self._channels: list[grpc.Channel] = []
+        self._is_closed = False
         self._use(channel)
 
     @property
@@ -101,7 +102,8 @@ class Connection:
             call.cancel()
 
     def close(self) -> None:
-        """Close the channel; later calls fail."""
+        """Close the channel; later calls fail, and a stream that somebody follows ends so."""
+        self._is_closed = True
         for channel in self._channels:
             channel.close()
 
@@ -112,7 +114,15 @@ class Connection:
         self._jobs: Any = jobs_pb2_grpc.JobServiceStub(channel)
 
     def _keep_valid(self) -> None:
-        """A channel keeps the certificate it was opened with: change over when that is renewed."""
+        """A channel keeps the certificate it was opened with: change over when that is renewed.
+
+        Raises:
+            HomespunError: CONFLICT if the connection was closed.
+        """
+        if self._is_closed:
+            raise HomespunError(
+                Code.CONFLICT, f"The client of the broker at {self.address} was closed. The job "
+                "goes on; open another client to follow it.")
         channel = self._renewal.next_channel() if self._renewal is not None else None
         if channel is not None:
             self._use(channel)

@@ -179,6 +179,16 @@ def test_a_watch_ends_at_once_when_the_broker_refuses(
     assert caught.value.code is Code.NOT_ALLOWED
 
 
+def test_a_watch_ends_with_its_client(broker: ScriptedBroker, connection: Connection) -> None:
+    broker.watches = [[update("running")] for _ in range(20)]
+    updates = Job(connection, "job_1").updates()
+    next(updates)
+    connection.close()
+    with pytest.raises(HomespunError, match="closed") as caught:
+        list(updates)
+    assert caught.value.code is Code.CONFLICT
+
+
 def test_waiting_has_a_deadline(broker: ScriptedBroker, connection: Connection) -> None:
     broker.watches = [[update("running")] for _ in range(20)]
     with pytest.raises(HomespunError) as caught:
