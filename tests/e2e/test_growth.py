@@ -11,7 +11,7 @@ from torch import nn
 
 import homespun
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 STEPS = 200
 """Enough for the shorter steps to pay for the stop: starting executors takes seconds."""
