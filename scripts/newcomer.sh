@@ -118,9 +118,11 @@ await "the broker may give it work" 120 "open" broker peers
 
 # --- the practitioner: docs/tutorials/first-job.md ---------------------------------------------------
 
+block tutorials/first-job.md 1 > first.py
+step "a job without any network" 600 python first.py
 step "join" 60 homespun join "$ADDRESS" --key file:submitter.txt
-block tutorials/first-job.md 1 > line.py
-block tutorials/first-job.md 2 > use.py
+block tutorials/first-job.md 2 > line.py
+block tutorials/first-job.md 3 > use.py
 step "where would it run" 300 homespun plan line.py
 step "submit" 300 homespun submit line.py > job.txt
 JOB=$(cat job.txt)
