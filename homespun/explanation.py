@@ -34,7 +34,8 @@ class Bound:
 
     Attributes:
         rule: `slowest` (the pipeline waits for this segment), `memory` (it fills what its peer
-            lends), `count` (the job asks for a number of peers), `waits`.
+            lends), `count` (the job asks for a number of peers), `growth` (what was decided last
+            about peers that came), `waits`.
         segment: its number; -1 for the whole job.
         text: one sentence for a person.
     """

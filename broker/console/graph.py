@@ -184,7 +184,8 @@ def _held(job: JobView, peer_id: str) -> str:
 
 
 def _ready(duties: Sequence[tuple[int, str]]) -> str:
-    return ", ".join(f"{segment} {level or 'not yet'}" for segment, level in duties) or "has left"
+    """Short, for the box; which level it has of each stands on the lines."""
+    return ", ".join(str(segment) for segment, _ in duties) or "has left"
 
 
 def _arc(row: LinkRow, place: Mapping[str, tuple[int, int]]) -> Line:

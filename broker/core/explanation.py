@@ -113,6 +113,8 @@ def _bounds(state: State, job: JobRecord) -> Iterator[Bound]:
     if job.spec.peers:
         yield Bound(rule="count", segment=-1,
                     text=f"The job asks for exactly {job.spec.peers} peers.")
+    if job.growth.verdict:
+        yield Bound(rule="growth", segment=-1, text=f"{job.job_id} {job.growth.verdict}.")
     yield from _slowest(job)
     for lease in job.leases:
         peer = state.peers[lease.peer_id]

@@ -148,7 +148,7 @@ def _take_over(turn: Turn, job: JobRecord, index: int, peer: PeerRecord) -> None
     standby, last = pool.standby_of(job, index, peer), job.leases[index]
     pool.end_standby(turn, job, index, peer)
     lease = grant(turn, job, job.placement.segments[index], peer, job.position)
-    lease.reason = _reason(state, last, standby.level if standby else "")
+    lease.reason = _reason(state, last, peer, standby.level if standby else "")
     lease.deadline_ns = turn.now_ns + state.policy.prepare_timeout_ms * NS_PER_MS
     count_steps(job)  # an earlier holder may have come further than the last one
     _assign(turn, job, lease)
@@ -156,10 +156,12 @@ def _take_over(turn: Turn, job: JobRecord, index: int, peer: PeerRecord) -> None
     turn.note(job.job_id, "segment_moves", text)
 
 
-def _reason(state: State, last: LeaseRecord, level: str) -> str:
-    """Why a peer has a segment that was taken back: whom it follows, and what it had ready."""
+def _reason(state: State, last: LeaseRecord, peer: PeerRecord, level: str) -> str:
+    """Why a peer has a segment: whom it follows, and what it had ready; "" if it was planned."""
+    if not last.ending and last.peer_id == peer.peer_id:
+        return ""  # of a new cut
     as_what = f"as its backup ({level})" if level else "as the best that was free"
-    why = last.ending[: limits.MAX_REASON].rstrip(".")
+    why = last.ending[: limits.MAX_REASON].rstrip(".") or "planned for it, and not free in time"
     return f"It took the segment over {as_what}, after {state.peers[last.peer_id].label}: {why}."
 
 

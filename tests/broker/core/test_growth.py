@@ -11,6 +11,7 @@ from broker.core import commands as do
 from broker.core import events as ev
 from broker.core import limits, views
 from broker.core.digest import state_digest
+from broker.core.explanation import explain
 from broker.core.machine import Broker
 from broker.rpc.job_codec import status_of
 from broker.telemetry import Telemetry
@@ -332,6 +333,14 @@ def test_people_see_why_it_was_cut_anew_and_where_its_state_is(world, recut):
     assert status.recuts[0].saved_s == done.worth.saved_s > 400
     covered = views.backup_view(world.broker.state)
     assert [segment.holders for segment in covered] == [("peer_d",)] * 3
+
+
+def test_a_new_cut_is_the_plan_and_not_a_takeover(world, recut):
+    found = explain(world.broker, recut())
+    assert [segment.rule for segment in found.segments] == ["plan"] * 3
+    assert [segment.peer_id for segment in found.segments] == [peer for peer, _ in THREE]
+    (decided,) = (bound for bound in found.bounds if bound.rule == "growth")
+    assert "is cut anew at position 25" in decided.text
 
 
 def test_steps_that_are_done_again_do_not_count_again(world, recut):
