@@ -16,6 +16,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _REDIRECTION = re.compile(r"\s[<>]\s*\S+")
+_SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 _AS_OTHER = re.compile(r"^sudo(\s+-u\s+\w+)?\s+")
 _COMMENT = re.compile(r"\s+#\s.*$")
 
@@ -46,6 +47,14 @@ def command_lines() -> list[Line]:
             for line in block.splitlines() if plain(line)]
 
 
+def mentions() -> list[Line]:
+    """What stands in code spans and calls one of our programs, whole or in part."""
+    return [Line(page.relative_to(ROOT).as_posix(), span)
+            for page in PAGES
+            for span in _SPAN.findall(_BLOCK.sub("", page.read_text(encoding="utf-8")))
+            if own_command(span)]
+
+
 def own_command(line: str) -> list[str]:
     """The words of a line that calls one of our programs, by its plain name; else nothing."""
     try:
@@ -57,23 +66,32 @@ def own_command(line: str) -> list[str]:
     return [Path(words[0]).name, *words[1:]]
 
 
-def parse(words: list[str]) -> None:
-    """Have click read a command line, without running it.
+def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that a line calls, and the words that are left for it.
 
     Raises:
-        click.UsageError: there is no such command or option, or a value that it does not take.
+        click.UsageError: there is no such command.
     """
-    command: click.Command | None = importlib.import_module(f"{words[0]}.cli").cli
-    context, rest = click.Context(click.Group(words[0])), list(words[1:])
+    command: click.Command = importlib.import_module(f"{words[0]}.cli").cli
+    context, rest = click.Context(command), list(words[1:])
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         name = rest.pop(0)
         found = command.get_command(context, name)
         if found is None:
             raise click.UsageError(f"{' '.join(words)}: there is no command {name!r}")
         command = found
-    assert command is not None
+    return command, rest
+
+
+def parse(words: list[str]) -> None:
+    """Have click read a command line, without running it.
+
+    Raises:
+        click.UsageError: there is no such command or option, or a value that it does not take.
+    """
+    command, rest = command_of(words)
     try:
-        command.make_context(words[0], rest, parent=context)
+        command.make_context(words[0], rest)
     except click.exceptions.Exit:  # --help and --version have their say and end
         pass
     except click.BadParameter as error:
