@@ -35,7 +35,7 @@ await() {
   shift 3
   say "wait until $name, at most $limit s: $*"
   local end=$((SECONDS + limit))
-  until answer=$(timeout 30 "$@" 2>&1) && [[ $answer == *"$text"* ]]; do
+  until answer=$(timeout 60 "$@" 2>&1) && [[ $answer == *"$text"* ]]; do
     [ "$SECONDS" -lt "$end" ] || fail "not so after $limit s: $name. Last answer: $answer"
     sleep 0.5
   done
@@ -78,11 +78,11 @@ trap clean_up EXIT
 say "clone"
 git clone --quiet "$SOURCE" "$WORK/homespun"
 cd "$WORK/homespun"
-step "an environment" 120 python3 -m venv .venv
+step "an environment" 600 python3 -m venv .venv
 # shellcheck disable=SC1091
 . .venv/bin/activate
 step "install" 1800 python -m pip install -c constraints.txt .
-step "the first command" 60 homespun --help
+step "the first command" 300 homespun --help
 
 # From here on, nothing of this account's own: identities, settings and caches go below $WORK.
 export HOME="$WORK/home"
@@ -93,47 +93,47 @@ cd "$WORK/desk"
 # --- the operator: docs/tutorials/run-a-broker.md ----------------------------------------------------
 
 export HOMESPUN_BROKER_DIR=~/homespun
-step "make a network" 60 broker init --listen "$ADDRESS" --no-announce
+step "make a network" 300 broker init --listen "$ADDRESS" --no-announce
 background broker broker serve
-await "the broker answers" 120 "availability" broker peers
-step "a link into the console" 60 broker console link
-step "a key for an owner" 60 broker keys create --role peer --needs-admission > key.txt
-step "a key for a practitioner" 60 broker keys create --role submitter > submitter.txt
+await "the broker answers" 300 "availability" broker peers
+step "a link into the console" 300 broker console link
+step "a key for an owner" 300 broker keys create --role peer --needs-admission > key.txt
+step "a key for a practitioner" 300 broker keys create --role submitter > submitter.txt
 
 # --- the owner: docs/tutorials/lend-a-device.md ------------------------------------------------------
 
-step "join" 60 peer join "$ADDRESS" --key file:key.txt --name attic --memory 1GiB
-step "what lending needs" 120 peer check
-step "all limits" 60 peer get
-step "one limit" 60 peer set schedule 22:00-07:00 daily
-step "and back" 60 peer set schedule always
+step "join" 300 peer join "$ADDRESS" --key file:key.txt --name attic --memory 1GiB
+step "what lending needs" 300 peer check
+step "all limits" 300 peer get
+step "one limit" 300 peer set schedule 22:00-07:00 daily
+step "and back" 300 peer set schedule always
 background peer peer run
-await "the operator sees who waits" 240 "attic" broker peers
-step "admit" 60 broker admit attic
-await "the peer is connected" 120 "connected to" peer status
-step "one picture" 60 peer top --once
-step "pause" 120 peer pause 30m
-step "resume" 60 peer resume
-await "the broker may give it work" 120 "open" broker peers
+await "the operator sees who waits" 600 "attic" broker peers
+step "admit" 300 broker admit attic
+await "the peer is connected" 300 "connected to" peer status
+step "one picture" 300 peer top --once
+step "pause" 300 peer pause 30m
+step "resume" 300 peer resume
+await "the broker may give it work" 300 "open" broker peers
 
 # --- the practitioner: docs/tutorials/first-job.md ---------------------------------------------------
 
 block tutorials/first-job.md 1 > first.py
-step "a job without any network" 600 python first.py
-step "join" 60 homespun join "$ADDRESS" --key file:submitter.txt
+step "a job without any network" 900 python first.py
+step "join" 300 homespun join "$ADDRESS" --key file:submitter.txt
 block tutorials/first-job.md 2 > line.py
 block tutorials/first-job.md 3 > use.py
-step "where would it run" 300 homespun plan line.py
-step "submit" 300 homespun submit line.py > job.txt
+step "where would it run" 600 homespun plan line.py
+step "submit" 600 homespun submit line.py > job.txt
 JOB=$(cat job.txt)
-step "watch" 300 homespun watch "$JOB"
-step "all jobs" 60 homespun jobs
-step "one job" 60 homespun job "$JOB"
-step "the result" 120 homespun download "$JOB" -o line.safetensors
-step "use it" 120 python use.py
+step "watch" 600 homespun watch "$JOB"
+step "all jobs" 300 homespun jobs
+step "one job" 300 homespun job "$JOB"
+step "the result" 300 homespun download "$JOB" -o line.safetensors
+step "use it" 300 python use.py
 
 # --- the end -----------------------------------------------------------------------------------------
 
-step "the operator sees it" 60 broker jobs
-step "leave" 120 peer leave
+step "the operator sees it" 300 broker jobs
+step "leave" 300 peer leave
 say "done: all three"
