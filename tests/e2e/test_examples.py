@@ -1,0 +1,66 @@
+"""Every example, as a process of its own, with arguments that keep it short."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 280.0
+
+
+def run(name, *arguments, network=None, **environment):
+    """What an example prints. Without a network, it has to start one."""
+    if network is not None:
+        environment["HOMESPUN_CREDENTIALS"] = str(network.credentials)
+    done = subprocess.run(
+        [sys.executable, "-m", f"examples.{name}", *arguments], cwd=ROOT, capture_output=True,
+        text=True, timeout=TIMEOUT_S, check=False, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def share(printed):
+    """The share of rows that an example has right, in percent."""
+    return float(re.search(r"Right on ([0-9.]+)%", printed).group(1))
+
+
+def test_a_transformer_on_text(network, tmp_path):
+    output = tmp_path / "trained.safetensors"
+    printed = run("train_text", "--steps", "3", "--output", str(output), network=network)
+    assert len(printed) > 100
+    assert output.stat().st_size > 100_000
+
+
+def test_a_network_on_digits(network):
+    printed = run("digits_cnn", "--epochs", "3", network=network)
+    assert "global_step=68" in printed
+    assert share(printed) > 70
+
+
+def test_an_onnx_file(network):
+    pytest.importorskip("skl2onnx")
+    printed = run("onnx_inference", "--rows", "500", network=network)
+    assert "probabilities: float32 [500, 10]" in printed
+    assert "as scikit-learn says on 100.0%" in printed
+
+
+def test_a_plan_needs_no_network(tmp_path):
+    picture = tmp_path / "plan.svg"
+    printed = run("plan_only", "--width", "128", "--layers", "2", "--svg", str(picture))
+    assert "limited by" in printed
+    assert "<svg" in picture.read_text(encoding="utf-8")
+
+
+def test_every_example_is_run_here():
+    """Those that are no modules of others, that is: those with a `main`."""
+    programs = {path.stem for path in (ROOT / "examples").glob("*.py")
+                if '__name__ == "__main__"' in path.read_text(encoding="utf-8")}
+    source = Path(__file__).read_text(encoding="utf-8")
+    # The demo has a command of its own and takes minutes: `make demo`.
+    assert {name for name in programs if f'"{name}"' not in source} == {"demo"}
