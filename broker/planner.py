@@ -25,8 +25,7 @@ def solve(command: do.SolvePlacement, graph_path: Path) -> PlacementSolved | Pla
     from dag.planner import plan
 
     try:
-        graph = _load(command.spec, graph_path)
-        problem = PlacementProblem(graph=graph, job=command.spec, cluster=command.cluster)
+        problem = _problem(command, graph_path)
         answer = plan(problem)
     except HomespunError as error:
         return PlanningFailed(
@@ -60,8 +59,7 @@ def rank(command: do.RankBackups, graph_path: Path) -> BackupsRanked:
     from dag.backups import rank_backups
 
     try:
-        graph = _load(command.spec, graph_path)
-        problem = PlacementProblem(graph=graph, job=command.spec, cluster=command.cluster)
+        problem = _problem(command, graph_path)
         ranking = rank_backups(problem, command.segments)
     except MemoryError:
         raise
@@ -91,8 +89,7 @@ def replan(command: do.ReplanJob, graph_path: Path) -> JobReplanned:
     from dag.replanning.recut_moves import recut_seconds
 
     try:
-        graph = _load(command.spec, graph_path)
-        problem = PlacementProblem(graph=graph, job=command.spec, cluster=command.cluster)
+        problem = _problem(command, graph_path)
         answer = plan(problem)
         if isinstance(answer, Infeasible):
             return not_replanned(command, "the planner found no plan on the peers that are there")
@@ -116,6 +113,14 @@ def not_replanned(command: do.ReplanJob, problem: str) -> JobReplanned:
     return JobReplanned(
         at_ns=0, job_id=command.job_id, cluster_version=command.cluster_version, answer=None,
         stay_s=0.0, move_s=0.0, problem=problem)
+
+
+def _problem(
+    command: do.SolvePlacement | do.RankBackups | do.ReplanJob, graph_path: Path
+) -> PlacementProblem:
+    """The job's checked graph, and the peers that are asked about."""
+    graph = _load(command.spec, graph_path)
+    return PlacementProblem(graph=graph, job=command.spec, cluster=command.cluster)
 
 
 def _load(spec: JobSpec, graph_path: Path) -> Graph:
