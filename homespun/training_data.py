@@ -119,7 +119,7 @@ def _cell(value: Any) -> Array:
     """One value of a row. Python's own numbers become what torch makes of them."""
     if hasattr(value, "detach"):
         return array_from_torch(value)
-    array = np.asarray(value)
+    array: Array = np.asarray(value)
     is_own = isinstance(value, float | list | tuple) and not isinstance(value, np.generic)
     return array.astype(np.float32) if is_own and array.dtype == np.float64 else array
 
@@ -132,10 +132,10 @@ def _stack(cells: Sequence[Array], name: str, argument: str) -> Array:
     return _checked(np.stack(cells), name, argument)
 
 
-def _checked(column: Any, name: str, argument: str) -> Any:
+def _checked(column: Any, name: str, argument: str) -> Array:
     """A column that is numbers; raises for the two things that people meet."""
     if getattr(column, "dtype", None) is not None and column.dtype.kind not in "OUS":
-        return column
+        return np.asarray(column)
     if isinstance(column, Iterable) and any(isinstance(value, str | bytes) for value in column):
         raise _refused(
             argument, f"has text in the column {name!r}. Turn it into numbers first (a tokenizer "

@@ -76,9 +76,8 @@ class EventReader:
             if self._is_recovering:
                 yield Recovery(step=status.steps_done, reason=status.reason, unix_ms=now_ms)
         # The validation loss "after k steps" was measured before step k, which is numbered from 0.
-        metrics = sorted(
-            (*update.evaluations, *update.steps),
-            key=lambda metric: (metric.step, isinstance(metric, StepMetric)))
+        metrics: list[StepMetric | EvaluationMetric] = [*update.evaluations, *update.steps]
+        metrics.sort(key=lambda metric: (metric.step, isinstance(metric, StepMetric)))
         for metric in metrics:
             if isinstance(metric, StepMetric):
                 yield from self._mean_of(metric)
