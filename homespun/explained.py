@@ -27,18 +27,18 @@ class Explained(Explanation):
 
 
 def _lines(why: Explanation) -> Iterator[str]:
-    yield f"{why.job_id} is {why.state}" + (f": {why.reason}" if why.reason else "")
+    yield f"{why.job_id} {why.state}" + (f": {why.reason}" if why.reason else "")
     if not why.algorithm:
         yield "It has no placement."
         return
-    yield f"The plan is {why.algorithm}'s: {format_duration(why.step_s)} a step predicted."
+    yield f"Planned by {why.algorithm}: {format_duration(why.step_s)} a step predicted."
     yield from (f"  {bound.text}" for bound in why.bounds if bound.rule != "waits")
     for segment in why.segments:
         yield _segment(segment)
         if len(why.segments) == 1:
             yield from _some([_alternative(each) for each in segment.alternatives],
                              segment.more_alternatives)
-    yield from _some([_offer(each) for each in why.offers if each.reason])
+    yield from _some(list(_turned_down(why.offers)))
     yield from _some([f"  {each.subject_name or each.subject} stays idle: {each.text}"
                       for each in why.idle])
 
@@ -56,9 +56,15 @@ def _alternative(one: Alternative) -> str:
     return f"    not {one.peer_name or one.peer_id}: {one.text}"
 
 
-def _offer(offer: Offer) -> str:
-    step = f", {format_duration(offer.step_s)} a step" if offer.has_plan else ""
-    return f"  not {offer.algorithm}'s{step}: {offer.reason}"
+def _turned_down(offers: Sequence[Offer]) -> Iterator[str]:
+    """Algorithms whose plan was not taken; those with the same reason, and step, together."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for offer in offers:
+        if offer.reason:
+            step = f", {format_duration(offer.step_s)} a step" if offer.has_plan else ""
+            alike.setdefault((step, offer.reason), []).append(offer.algorithm)
+    for (step, reason), names in alike.items():
+        yield f"  not by {', '.join(names)}{step}: {reason}"
 
 
 def _some(lines: Sequence[str], more: int = 0) -> Iterator[str]:

@@ -33,21 +33,22 @@ def explained(text="", segments=2, **changes):
     found.offers.add(algorithm="chain", has_plan=True, step_s=0.5)
     found.offers.add(algorithm="alone", has_plan=True, step_s=0.9, reason="0.4 s slower")
     found.offers.add(algorithm="exact", reason=text or "nothing fits")
+    found.offers.add(algorithm="thorough", reason=text or "nothing fits")
     found.idle.add(subject="peer_9", text="It is slower.", subject_name=text or "cellar")
     return from_message(found, Explained)
 
 
 def test_it_says_who_runs_what_and_what_was_turned_down():
     assert repr(explained()).splitlines() == [
-        "job_000004 is running",
-        "The plan is chain's: 500ms a step predicted.",
+        "job_000004 running",
+        "Planned by chain: 500ms a step predicted.",
         "  The pipeline waits for segment 0.",
         "  segment 0 on attic: 12 nodes, 1.00 MiB of 4.00 GiB; a microbatch should take 37ms, "
         "took 40ms.",
         "  segment 1 on shed: 12 nodes, 1.00 MiB of 4.00 GiB; a microbatch should take 37ms. It "
         "was planned for study: study was lost.",
-        "  not alone's, 900ms a step: 0.4 s slower",
-        "  not exact's: nothing fits",
+        "  not by alone, 900ms a step: 0.4 s slower",
+        "  not by exact, thorough: nothing fits",
         "  cellar stays idle: It is slower.",
     ]
 
@@ -60,7 +61,7 @@ def test_it_says_what_a_job_waits_for():
     why = from_message(jobs_pb2.Explanation(
         job_id="job_5", state="submitted", reason="needs 3 free peers; 1 free"), Explained)
     assert repr(why).splitlines() == [
-        "job_5 is submitted: needs 3 free peers; 1 free", "It has no placement."]
+        "job_5 submitted: needs 3 free peers; 1 free", "It has no placement."]
     assert "needs 3 free peers" in words_of(why._repr_html_())
 
 
