@@ -120,9 +120,10 @@ class Connection:
             HomespunError: CONFLICT if the connection was closed.
         """
         if self._is_closed:
+            jobs = "Its jobs have ended with its network" if self.is_private else (
+                "The job goes on; open another client to follow it")
             raise HomespunError(
-                Code.CONFLICT, f"The client of the broker at {self.address} was closed. The job "
-                "goes on; open another client to follow it.")
+                Code.CONFLICT, f"The client of the broker at {self.address} was closed. {jobs}.")
         channel = self._renewal.next_channel() if self._renewal is not None else None
         if channel is not None:
             self._use(channel)

@@ -37,7 +37,7 @@ def test_a_users_file_is_named(tmp_path: Path, name: str) -> None:
     mine = tmp_path / f"{name}.py"
     mine.write_text("raise RuntimeError('must not be run')\n", encoding="utf-8")
     printed = import_in(tmp_path)
-    assert printed.startswith("HomespunError SHADOWED_MODULE")
+    assert printed.startswith("BadConfiguration SHADOWED_MODULE")
     assert str(mine) in printed
     assert f"my_{name}.py" in printed
 
