@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from homespun.errors import CATALOG, Code, HomespunError
@@ -41,7 +41,6 @@ def test_every_code_has_a_status_of_grpc():
 texts = st.text(st.characters(codec="utf-8"), max_size=60)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(Code), texts, st.dictionaries(texts, texts, max_size=4))
 def test_an_error_arrives_as_it_was_sent(code, message, details):
     error = HomespunError(code, message)
@@ -55,7 +54,6 @@ def test_an_error_arrives_as_it_was_sent(code, message, details):
     assert arrived.details == {visible(k): visible(v) for k, v in details.items()}
 
 
-@settings(deadline=None)
 @given(st.text(max_size=6_000), st.dictionaries(texts, st.text(max_size=3_000), max_size=3))
 def test_any_error_fits_into_the_metadata(message, details):
     error = HomespunError(Code.INTERNAL, message)
@@ -71,7 +69,6 @@ garbage = st.lists(st.tuples(
               st.just(b"[" * 1_990), st.just(b'{"a": {"b": []}}'), st.just(b"null"))))
 
 
-@settings(deadline=None)
 @given(st.sampled_from(grpc.StatusCode), st.text(max_size=600), garbage)
 def test_whatever_comes_in_is_an_error_and_bounded(status, details, metadata):
     error = error_of(Failed(status, details, metadata), "the broker")
