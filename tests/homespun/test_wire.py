@@ -21,7 +21,7 @@ from homespun.v1 import job_pb2, jobs_pb2, session_pb2
 from homespun.wire import check_pair, from_message, to_message
 from ir.graph import TensorType
 from ir.segment import BoundaryKind, BoundaryTensor, Segment
-from peer.core.events import SnapshotSource
+from peer.core.events import SnapshotPart, SnapshotSource
 
 PAIRS = [
     (JobSpec, job_pb2.JobSpec), (Segment, job_pb2.Segment), (Refusal, job_pb2.Refusal),
@@ -185,10 +185,12 @@ class Assignment:
     stall_timeout_ms: int
     position: int
     snapshot: SnapshotSource | None
+    parts: tuple[SnapshotPart, ...]
+    first_serial: int
 
 
 def test_an_absent_message_is_none():
-    value = Assignment("job_1", 1, None, segment(), 1, 1, 1, 0, None)
+    value = Assignment("job_1", 1, None, segment(), 1, 1, 1, 0, None, (), 0)
     message = to_message(value, session_pb2.AssignSegment)
     assert not message.HasField("spec")
     assert not message.HasField("snapshot")
