@@ -43,6 +43,13 @@ def test_a_network_on_digits(network):
     assert share(printed) > 70
 
 
+def test_the_head_of_a_hugging_face_model(network):
+    pytest.importorskip("transformers")
+    printed = run("finetune_head", "--steps", "40", network=network)
+    # A guess has log 2, which is 0.69.
+    assert float(re.search(r"eval_loss=([0-9.]+)", printed).group(1)) < 0.65
+
+
 def test_an_onnx_file(network):
     pytest.importorskip("skl2onnx")
     printed = run("onnx_inference", "--rows", "500", network=network)
