@@ -119,6 +119,21 @@ def test_the_wheel_has_every_module_and_the_data(wheel: Path) -> None:
     assert [name for name in wanted if name.endswith((".html", ".css", ".js"))]
 
 
+def test_what_the_containerfile_copies_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    first_stage = (ROOT / "Containerfile").read_text(encoding="utf-8").split("\nFROM ")[1]
+    names = [name for line in first_stage.splitlines() if line.startswith("COPY ")
+             for name in line.split()[1:-1]]
+    for name in names:
+        source, target = ROOT / name, tmp_path / "source" / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy2(source, target)
+    again = build("build_wheel", tmp_path / "source", tmp_path / "dist")
+    assert names_in(again) == names_in(wheel)
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_an_installed_command_answers(installed: Path, program: str, tmp_path: Path) -> None:
     printed = run(str(installed / program), "--help", cwd=tmp_path)
