@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Mapping
 from math import inf
-from statistics import median
+from statistics import fmean, median
 
 from dag.cluster import BACKWARD, FORWARD
 from peer.core.events import TaskKind
@@ -18,7 +18,8 @@ RECENT_TASKS = 255
 """Of each kind: enough for a median, and few bytes however long a job runs."""
 TASKS_MIN = 4
 """Fewer say nothing typical."""
-PACE_TASKS = 16
+PACE_GROUP, PACE_GROUPS = 8, 3
+PACE_TASKS = PACE_GROUP * PACE_GROUPS
 """Of each kind: what `pace` calls lately."""
 PACE_KINDS = (TaskKind.FORWARD, TaskKind.BACKWARD, TaskKind.ACCUMULATE)
 PACE_SPACING_S = 5.0
@@ -111,7 +112,7 @@ class TimeSheet:
         needed = PACE_KINDS[:2] if is_training else PACE_KINDS[:1]
         if any(len(self._recent_s.get(kind, ())) < TASKS_MIN for kind in needed):
             return None
-        pace_s = sum(median(list(self._recent_s[kind])[-PACE_TASKS:])
+        pace_s = sum(_lately(list(self._recent_s[kind]))
                      for kind in PACE_KINDS if kind in self._recent_s) / duty
         if abs(pace_s - self._told_pace_s) <= PACE_CHANGE * self._told_pace_s:
             return None
@@ -136,6 +137,16 @@ class TimeSheet:
             "handover_s": _rounded(self._handover_s),
             "idle_s": {kind: _rounded(time_s) for kind, time_s in self._idle_s.items()},
         }
+
+
+def _lately(times_s: list[float]) -> float:
+    """Seconds of a task lately: the median of the means of some tasks in a row each.
+
+    One moment's standstill is in one of the groups. What comes again and again, as on a device that
+    is throttled by turns, is in all of them; a median of the tasks would leave it out.
+    """
+    ends = range(len(times_s), max(0, len(times_s) - PACE_TASKS), -PACE_GROUP)
+    return median(fmean(times_s[max(0, end - PACE_GROUP):end]) for end in ends)
 
 
 def _rounded(time_s: float | None) -> float | None:

@@ -99,3 +99,19 @@ def test_a_device_that_rests_half_of_the_time_has_half_the_pace():
     sheet = TimeSheet()
     now_s, _ = play(sheet, [(FORWARD, 0.0, 1.5, 0.0)] * 4, 0.0)
     assert sheet.pace_s(now_s, is_training=False, duty=0.5) == 3.0
+
+
+def test_a_device_that_is_stopped_again_and_again_is_as_slow_as_it_is_on_average():
+    sheet = TimeSheet()
+    throttled = [(FORWARD, 0.0, time_s, 0.0) for time_s in (0.25, 0.25, 0.25, 3.25)]
+    now_s, _ = play(sheet, throttled * 6, 0.0)
+    assert sheet.pace_s(now_s, is_training=False) == 1.0
+
+
+def test_a_moment_s_standstill_is_not_the_pace():
+    tasks = [(FORWARD, 0.0, 0.25, 0.0)] * 24
+    for at in range(24):
+        stopped = [*tasks[:at], (FORWARD, 0.0, 60.0, 0.0), *tasks[at + 1:]]
+        sheet = TimeSheet()
+        now_s, _ = play(sheet, stopped, 0.0)
+        assert sheet.pace_s(now_s, is_training=False) == 0.25
