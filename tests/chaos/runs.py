@@ -69,9 +69,10 @@ class Run:
             raise JobFailed(f"the job ended before {what}: {shown(status)}")
         return status
 
-    def until_step(self, step: int) -> JobStatus:
+    def until_step(self, step: int, timeout_s: float = WAIT_S) -> JobStatus:
         """Wait until every segment has applied so many steps."""
-        return self.until(lambda status: status.steps_done >= step, f"{step} steps are done")
+        return self.until(
+            lambda status: status.steps_done >= step, f"{step} steps are done", timeout_s)
 
     def until_moved(self, segment: int, token: int, beyond: int = 2) -> JobStatus:
         """Wait until a segment has another lease than `token`, and the job gets on with it."""

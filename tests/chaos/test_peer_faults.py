@@ -233,7 +233,7 @@ def test_f8_a_slow_device(network, start, tmp_path, write_report):
         slow = status.segments[1]
         number = int(slow.peer_name.removeprefix("peer-"))
         with Slowed(network.executors(number)):
-            run.until_step(LONG - 5)
+            run.until_step(LONG - 5, timeout_s=900.0)
         violations += run.violations(tmp_path, run.reference)
         past = run.history()
         moves += len(past.grants) - 3
