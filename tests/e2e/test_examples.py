@@ -71,3 +71,22 @@ def test_every_example_is_run_here():
     source = Path(__file__).read_text(encoding="utf-8")
     # The demo has a command of its own and takes minutes: `make demo`.
     assert {name for name in programs if f'"{name}"' not in source} == {"demo"}
+
+
+def test_the_notebook_runs_and_is_committed_without_outputs(tmp_path, monkeypatch):
+    """Nothing is joined here, so that it starts a private network, as on a reader's machine."""
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    monkeypatch.delenv("HOMESPUN_CREDENTIALS", raising=False)
+    for variable in ("XDG_CONFIG_HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
+    notebook = nbformat.read(ROOT / "examples" / "first_job.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not [cell for cell in code if cell.outputs or cell.execution_count]
+    nbclient.NotebookClient(
+        notebook, timeout=TIMEOUT_S, kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}}).execute()
+    printed = "".join(output.get("text", "") for cell in code for output in cell.outputs)
+    assert share(printed) > 60
