@@ -8,7 +8,7 @@ import grpc
 import pytest
 from blake3 import blake3
 
-from broker import server as server_module
+from broker import disk_reserve
 from broker.core import views
 from broker.core.commands import RevokeSegment
 from broker.core.events import AvailabilityChanged, TransfersMeasured
@@ -286,7 +286,7 @@ def test_an_announced_broker_serves(place, network):
 
 
 def test_uploads_leave_the_journal_its_room(place, network, monkeypatch):
-    monkeypatch.setattr(server_module, "DISK_RESERVE_BYTES", 1 << 62)
+    monkeypatch.setattr(disk_reserve, "DISK_RESERVE_BYTES", 1 << 62)
 
     async def scenario():
         async with serving(place) as broker:
