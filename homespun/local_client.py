@@ -6,12 +6,12 @@ import atexit
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from homespun.cli.output import note
 from homespun.client import DEFAULT_TIMEOUT_S, Client
 from homespun.connection import open_connection
 from homespun.errors import Code, HomespunError
@@ -61,7 +61,7 @@ def local(
         raise HomespunError(
             Code.INVALID_ARGUMENT,
             f"peers must be a whole number from 1 to {MAX_LOCAL_PEERS}; it is {peers!r}.")
-    say = notify or _to_standard_error
+    say = notify or note
     temporary: Path | None = None
     if directory is None:
         place = temporary = Path(tempfile.mkdtemp(prefix="homespun-"))
@@ -152,7 +152,3 @@ def _keep(measured: Path, kept: Path) -> None:
 def _remove(directory: Path | None) -> None:
     if directory is not None:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _to_standard_error(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from homespun import markup
@@ -120,7 +120,7 @@ class Timeline:
 
 def timeline_of(message: Any, now_unix_ms: int) -> Timeline:
     """The timeline in a message, as of now."""
-    spans = [_span(span) for span in message.spans]
+    spans = [from_message(span, TimelineSpan) for span in message.spans]
     events = tuple(from_message(event, EventLine) for event in message.events)
     known_ms = [message.submitted_unix_ms, *(event.unix_ms for event in events), *(
         max(span.assigned_unix_ms, span.running_unix_ms, span.ended_unix_ms) for span in spans)]
@@ -135,11 +135,6 @@ def timeline_of(message: Any, now_unix_ms: int) -> Timeline:
             for number in sorted({span.segment for span in spans})),
         events=events,
     )
-
-
-def _span(message: Any) -> TimelineSpan:
-    return TimelineSpan(**{field.name: getattr(message, field.name)
-                           for field in fields(TimelineSpan)})
 
 
 def _title(timeline: Timeline) -> str:

@@ -7,7 +7,6 @@ and to let go of a job while it runs, use that.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from homespun.callbacks.base import Callback
 from homespun.callbacks.delivery import Reporter, check_callbacks
+from homespun.cli.output import note
 from homespun.client import Client, connect
 from homespun.dataset import Dataset, read_dataset
 from homespun.identity import directory as identity_directory
@@ -101,7 +101,7 @@ def train(
     told = check_callbacks(callbacks)
     dataset = _dataset(train_dataset, eval_dataset, None if loss is not None else model)
     options = arguments.options(dataset.rows, evaluates=bool(dataset.validation))
-    _say(f"{dataset.rows} rows, {options['steps']} steps of {options['batch_size']} rows each.")
+    note(f"{dataset.rows} rows, {options['steps']} steps of {options['batch_size']} rows each.")
     with ExitStack() as stack:
         used = stack.enter_context(connect_or_local()) if client is None else client
         job = used.train(
@@ -112,7 +112,7 @@ def train(
             status = show(job, timeout_s=timeout_s, also=report)
         except KeyboardInterrupt:
             if client is None and used.connection.is_private:
-                _say("The private network of this call ends now, and the job with it.")
+                note("The private network of this call ends now, and the job with it.")
             raise
         if (error := status.error()) is not None:
             raise error
@@ -131,7 +131,7 @@ def connect_or_local(peers: int = 3) -> Client:
     """
     if os.environ.get(CREDENTIALS_VARIABLE) or identity_directory.exists(credentials_directory()):
         return connect()
-    _say("This machine has joined no broker.")
+    note("This machine has joined no broker.")
     return local(peers=peers)
 
 
@@ -145,7 +145,7 @@ def _dataset(
         for name, columns in splits.items():
             splits[name], others = model_columns(columns, with_own_loss, name)
             if others:
-                _say(f"{name}: left out {', '.join(others)}, which the model does not take.")
+                note(f"{name}: left out {', '.join(others)}, which the model does not take.")
     return read_dataset(splits["train_dataset"], splits.get("eval_dataset"))
 
 
@@ -166,8 +166,3 @@ def _output(job: Job, weights: Path | None) -> TrainingOutput:
         job_id=job.id, global_step=len(losses), training_loss=sum(losses) / len(losses),
         eval_loss=curves.evaluations[-1].loss if curves.evaluations else None, curves=curves,
         weights=weights)
-
-
-def _say(text: str) -> None:
-    """Write for people, beside the progress."""
-    print(text, file=sys.stderr, flush=True)

@@ -94,12 +94,9 @@ def timeline(job: str, directory: Path | None, as_json: bool) -> None:
 
     found = call_operator(directory, "GetTimeline", operator_pb2.GetTimelineRequest(job=job))
     if as_json:
-        print_json("timeline", {
-            "job_id": found.job_id, "state": found.state,
-            "submitted_unix_ms": found.submitted_unix_ms,
-            "finished_unix_ms": found.finished_unix_ms,
-            "spans": [_span_value(span) for span in found.spans],
-            "events": [event_value(line) for line in found.events]})
+        from homespun.timeline import timeline_of
+
+        print_json("timeline", timeline_of(found, 0).to_dict())
         return
     click.echo(f"{found.job_id}  {found.state}")
     print_table(
@@ -114,14 +111,6 @@ def event_value(line: Any) -> dict[str, object]:
     """A line of the event log as plain data."""
     return {"number": line.number, "unix_ms": line.unix_ms, "subject": line.subject,
             "kind": line.kind, "text": line.text}
-
-
-def _span_value(span: Any) -> dict[str, object]:
-    return {
-        "segment": span.segment, "peer_id": span.peer_id, "peer_name": span.peer_name,
-        "token": span.token, "position": span.position,
-        "assigned_unix_ms": span.assigned_unix_ms, "running_unix_ms": span.running_unix_ms,
-        "ended_unix_ms": span.ended_unix_ms, "end": span.end, "reason": span.reason}
 
 
 def _print_lines(lines: Sequence[Any]) -> None:

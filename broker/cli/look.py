@@ -103,6 +103,11 @@ def _state(peer: Any) -> str:
     """Whether it is there, or what an operator decided."""
     if peer.standing == "banned" and peer.ban_reason:
         return f"banned: {peer.ban_reason}"
+    return shown_state(peer)
+
+
+def shown_state(peer: Any) -> str:
+    """A peer's state, or what an operator decided where that goes before it: in one word."""
     return str(peer.state if peer.standing in ("", "admitted") else peer.standing)
 
 

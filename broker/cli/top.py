@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from broker.cli.history import event_value
+from broker.cli.look import shown_state
 from broker.cli.operator_call import ask
 from broker.cli.place import directory_option
 from homespun.cli.output import json_option, print_json, printable, run_command
@@ -83,20 +85,16 @@ def look(directory: Path | None) -> dict[str, Any]:
         "jobs": dict(Counter(job.state for job in found)),
         "unfinished": [_of_job(job) for job in found if not job.finished_unix_ms],
         "gaps": [{"job_id": one.job_id, "segment": one.segment, "gap": one.gap} for one in gaps],
-        "events": [{"number": line.number, "unix_ms": line.unix_ms, "subject": line.subject,
-                    "kind": line.kind, "text": line.text} for line in lines],
+        "events": [event_value(line) for line in lines],
     }
 
 
 def _of_peers(answer: Any) -> dict[str, Any]:
-    def state(peer: Any) -> str:
-        return str(peer.state if peer.standing in ("", "admitted") else peer.standing)
-
-    live = [peer for peer in answer.peers if state(peer) == "live"]
+    live = [peer for peer in answer.peers if shown_state(peer) == "live"]
     return {
-        "peers": dict(Counter(map(state, answer.peers))),
+        "peers": dict(Counter(map(shown_state, answer.peers))),
         "waiting_to_be_admitted": len(answer.newcomers) + sum(
-            state(peer) == "pending" for peer in answer.peers),
+            shown_state(peer) == "pending" for peer in answer.peers),
         "free": sum(not peer.leases and not peer.is_drained and peer.availability == "open"
                     for peer in live),
         "memory_bytes": sum(peer.hardware.memory_bytes for peer in live),

@@ -132,10 +132,10 @@ def was_gone(turn: Turn, job: JobRecord, lease: LeaseRecord) -> bool:
     if record is None or lease.phase is not LeasePhase.ASSIGNED:
         return False
     # Of one that is put together, some part was nowhere; which one it was is not told.
-    for part in [part for _, part in record.parts] or [record]:
-        for peer_id in list(part.holders):
+    for kept in record.kept:
+        for peer_id in list(kept.holders):
             if turn.state.peers[peer_id].state is PeerState.LIVE:
-                del part.holders[peer_id]
+                del kept.holders[peer_id]
     turn.note(job.job_id, "snapshot_gone", (
         f"The snapshot of segment {lease.index} at {lease.position} is on no live peer any more."))
     return True
@@ -176,14 +176,14 @@ def _source(state: State, record: SnapshotRecord) -> SnapshotSource | None:
 
 def holders(record: SnapshotRecord) -> frozenset[str]:
     """Peers that have a snapshot or shards of it; where it is in parts, of every part."""
-    kept = [part.holders for _, part in record.parts] or [record.holders]
-    return frozenset.intersection(*(frozenset(holders) for holders in kept))
+    return frozenset.intersection(*(frozenset(kept.holders) for kept in record.kept))
 
 
 def can_restart(state: State, job: JobRecord, index: int, position: int) -> bool:
     """Whether a segment can restart at a position: at 0 always, else with its state."""
-    return position == 0 or source(state, job, index, position) is not None or bool(
-        parts(state, job, index, position))
+    record = job.snapshots[index].get(position)
+    return position == 0 or (record is not None and all(
+        _source(state, kept) is not None for kept in record.kept))
 
 
 def cut_anew(job: JobRecord, segments: Sequence[Segment]) -> None:

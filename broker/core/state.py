@@ -145,6 +145,11 @@ class SnapshotRecord:
     """Of a cut that has none of its own there yet: (serial, snapshot) of segments of the cut
     before it, which have its state together. Then digest and holders are empty."""
 
+    @property
+    def kept(self) -> tuple[SnapshotRecord, ...]:
+        """What lies on peers' disks: its parts, or else itself."""
+        return tuple(part for _, part in self.parts) or (self,)
+
 
 @dataclass(slots=True, eq=False)
 class StandbyRecord:
