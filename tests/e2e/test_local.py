@@ -80,6 +80,8 @@ def test_another_program_comes_back_to_it_by_a_prefix(job, client):
     with homespun.connect(network.address, credentials=network.credentials) as other:
         assert other.job(job.id[:5]).id == job.id
         assert [status.job_id for status in other.jobs()] == [job.id]
+        network.wait_until(
+            lambda: all(peer.is_free for peer in other.fleet().peers), "the peers have let go")
         assert [(peer.name, peer.is_free) for peer in other.fleet().peers] == [
             ("peer-0", True), ("peer-1", True)]
         with pytest.raises(homespun.NotFound):
