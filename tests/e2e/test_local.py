@@ -82,8 +82,8 @@ def test_another_program_comes_back_to_it_by_a_prefix(job, client):
         assert [status.job_id for status in other.jobs()] == [job.id]
         network.wait_until(
             lambda: all(peer.is_free for peer in other.fleet().peers), "the peers have let go")
-        assert [(peer.name, peer.is_free) for peer in other.fleet().peers] == [
-            ("peer-0", True), ("peer-1", True)]
+        assert {peer.name: peer.is_free for peer in other.fleet().peers} == {
+            "peer-0": True, "peer-1": True}
         with pytest.raises(homespun.NotFound):
             other.job("job_9")
 
