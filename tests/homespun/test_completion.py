@@ -17,15 +17,45 @@ from homespun.cli.completion import SHELLS
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("homespun", "broker", "peer")
 
-COMPLETE = """
+BASH = """
 set -eu
-source "$1"; shift
+eval "$($1 completion bash)"
 complete -p "$1" >/dev/null
 COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMPREPLY=()
 "_$1_completion" "$1"
 printf '%s\\n' "${COMPREPLY[@]}"
 """
-"""Loads the script that is the first argument and asks for what could be the last word."""
+"""Bash has no way to press its Tab from outside: calls the function that Tab would call."""
+
+ZSHRC = """
+autoload -Uz compinit && compinit -D -u
+eval "$(PROGRAM completion zsh)"
+compadd() {
+  [[ " $* " == *" -D "* ]] && { builtin compadd "$@"; return }
+  local -a found
+  builtin compadd -O found "$@"
+  offered+=("${found[@]}")
+}
+offer() { local -a offered; _main_complete; print -r -- "<${(j: :)offered}>"; exit }
+zle -C offer complete-word offer
+bindkey '^I' offer
+zle-line-init() { print "{ready}" }
+zle -N zle-line-init
+"""
+"""What the page says, and a Tab that tells what it would offer: all but the calls of `compadd` that
+only sort matches out (`-D`)."""
+
+ZSH = """
+zmodload zsh/zpty
+zpty inner zsh -d -i
+zpty -r inner said '*{ready}*'
+zpty -w -n inner "$*"$'\\t'
+zpty -r inner said '*<*>*'
+print -r -- "${${said##*<}%%>*}"
+"""
+"""Types the words and a Tab into an interactive shell of its own."""
+
+FISH = "complete --do-complete \"$argv\""
 
 
 def script_of(program: str, shell: str) -> str:
@@ -47,37 +77,48 @@ def search_path(tmp_path: Path) -> str:
     return os.pathsep.join((str(folder), os.environ["PATH"]))
 
 
-def completed(tmp_path: Path, search_path: str, *words: str) -> list[str]:
-    """What bash offers for the last of `words`."""
-    bash = shutil.which("bash")
-    if bash is None:
-        pytest.skip("there is no bash here")
-    script = tmp_path / "completion.bash"
-    script.write_text(script_of(words[0], "bash"), encoding="utf-8")
+def run(search_path: str, home: Path, *command: str) -> str:
+    """Output of a command that must succeed and complain of nothing."""
+    found = shutil.which(command[0])
+    if found is None:
+        pytest.skip(f"there is no {command[0]} here")
     done = subprocess.run(
-        [bash, "--norc", "--noprofile", "-c", COMPLETE, "bash", str(script), *words],
-        env={**os.environ, "PATH": search_path, "PYTHONPATH": str(ROOT)},
-        capture_output=True, text=True, timeout=60, check=False)
+        [found, *command[1:]],
+        env={**os.environ, "PATH": search_path, "PYTHONPATH": str(ROOT), "TERM": "dumb",
+             "HOME": str(home), "ZDOTDIR": str(home), "XDG_CONFIG_HOME": str(home)},
+        capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout.split()
+    return done.stdout
 
 
+def completed(shell: str, home: Path, search_path: str, *words: str) -> list[str]:
+    """What a shell offers for the last of `words`, sorted, when it was set up as the page says."""
+    if shell == "bash":
+        said = run(search_path, home, "bash", "--norc", "--noprofile", "-c", BASH, "bash", *words)
+        return sorted(each for each in said.split() if each.startswith(words[-1]))
+    if shell == "zsh":
+        (home / ".zshrc").write_text(ZSHRC.replace("PROGRAM", words[0]), encoding="utf-8")
+        return sorted(run(search_path, home, "zsh", "-f", "-c", ZSH, "zsh", *words).split())
+    place = home / "fish" / "completions" / f"{words[0]}.fish"
+    place.parent.mkdir(parents=True)
+    place.write_text(script_of(words[0], "fish"), encoding="utf-8")
+    said = run(search_path, home, "fish", "-c", FISH, *words)
+    return sorted(line.split("\t")[0] for line in said.splitlines())
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(("words", "offered"), [
     (("homespun", "wa"), ["watch"]),
     (("broker", "keys", "cr"), ["create"]),
     (("broker", "keys", "create", "--reu"), ["--reusable"]),
     (("peer", "join", "--executor", "o"), ["onnxruntime"]),
-    (("peer", "completion", ""), list(SHELLS)),
-])
-def test_bash_completes(
-    tmp_path: Path, search_path: str, words: tuple[str, ...], offered: list[str]
+    (("peer", "completion", ""), sorted(SHELLS)),
+    (("peer", "zzz"), []),
+], ids=["command", "subcommand", "option", "value", "values", "nothing"])
+def test_a_shell_completes(
+    shell: str, tmp_path: Path, search_path: str, words: tuple[str, ...], offered: list[str]
 ) -> None:
-    assert [each for each in completed(tmp_path, search_path, *words)
-            if each.startswith(words[-1])] == offered
-
-
-def test_bash_offers_nothing_for_nonsense(tmp_path: Path, search_path: str) -> None:
-    assert completed(tmp_path, search_path, "peer", "zzz") == []
+    assert completed(shell, tmp_path, search_path, *words) == offered
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
