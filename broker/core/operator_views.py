@@ -14,6 +14,7 @@ from broker.core.readiness import LEVELS
 from broker.core.state import JobState, PeerRecord, PeerState
 from broker.core.timeline import Span
 from broker.core.views import backup_view
+from ir.graph import INFER, TRAIN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +31,10 @@ class NewcomerView:
 class Counts:
     """How many there are of what, for metrics: each a tuple of (label values, number).
 
+    What there is none of is there too, with 0: Prometheus sees no rise from what it never saw.
+
     Attributes:
-        peers: by `pending`, `live`, `suspect`, `lost`, `banned`; all are there.
+        peers: by `pending`, `live`, `suspect`, `lost`, `banned`.
         jobs: by kind and state.
         standbys: by level reached; `none` for not yet.
         segments: of started jobs, by whether nothing is lacking to take them over: `yes`, `no`.
@@ -58,7 +61,8 @@ def counts(broker: Broker) -> Counts:
     return Counts(
         peers=tuple(((name,), peers[name])
                     for name in ("pending", *map(str, PeerState), "banned")),
-        jobs=tuple(sorted(jobs.items())),
+        jobs=tuple(((kind, job_state.value), jobs[kind, job_state.value])
+                   for kind in (TRAIN, INFER) for job_state in JobState),
         standbys=tuple(((name,), standbys[name]) for name in ("none", *LEVELS[1:])),
         segments=((("yes",), covered[True]), (("no",), covered[False])),
         takeovers=sum(job.takeovers for job in state.jobs.values()),
