@@ -23,8 +23,6 @@ def peer_schemas() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    folder = ROOT / "docs" / "schemas"
-    folder.mkdir(exist_ok=True)
-    for name, text in peer_schemas().items():
-        (folder / name).write_text(text, encoding="utf-8")
-        print(folder / name)
+    from schemas_doc import write
+
+    write(peer_schemas())

@@ -1,7 +1,8 @@
 """Write docs/schemas/*.json: what each `--json` of the `broker` command prints, as JSON Schema.
 
-The shapes come from what is printed: protobuf descriptors, `JobStatus`, and tables below for what a
-command puts together itself. Within one `schema_version` fields are only added, so a schema names
+`client_schemas_doc.py` does it for `homespun`, `peer_schemas_doc.py` for `peer`. The shapes come
+from what is printed: protobuf descriptors, `JobStatus`, and tables below for what a command puts
+together itself. Within one `schema_version` fields are only added, so a schema names
 all that there are and forbids no others.
 """
 
@@ -53,7 +54,7 @@ KEY = {
 def schemas() -> dict[str, Schema]:
     """Name of a document -> its schema."""
     from homespun.explanation import Explanation
-    from homespun.status import JobStatus
+    from homespun.status import JobMetrics, JobStatus
     from homespun.v1 import operator_pb2
 
     peer = of_message(operator_pb2.PeerStatus.DESCRIPTOR)
@@ -70,7 +71,7 @@ def schemas() -> dict[str, Schema]:
         "done": {"action": STRING, "subject": STRING},
         "event": EVENT,
         "explanation": {"explanation": of_type(Explanation)},
-        "job": {"job": job},
+        "job": {"job": job, "metrics": of_type(JobMetrics)},
         "jobs": {"jobs": array(job)},
         "journal_copy": COPY,
         "journal_restored": {**COPY, "is_replaced": BOOLEAN, "unfinished_jobs": array(STRING),
@@ -96,13 +97,21 @@ def schemas() -> dict[str, Schema]:
             "finished_unix_ms": INTEGER, "spans": array(record(SPAN)),
             "events": array(record(EVENT))},
     }
-    return {name: document(name, some) for name, some in fields.items()}
+    # Metrics are there when they are asked for: `homespun job --metrics`.
+    return {name: document(name, some, frozenset({"metrics"})) for name, some in fields.items()}
 
 
-def document(name: str, fields: Mapping[str, Schema]) -> Schema:
+def document(
+    name: str, fields: Mapping[str, Schema], optional: frozenset[str] = frozenset()
+) -> Schema:
     """The schema of a whole document, which names itself."""
     head: dict[str, Schema] = {"schema": {"const": name}, "schema_version": {"const": 1}}
-    return {"$schema": DIALECT, "title": name, **record({**head, **fields})}
+    return {"$schema": DIALECT, "title": name, **record({**head, **fields}, optional)}
+
+
+def nullable(schema: Schema) -> Schema:
+    """The same, or null."""
+    return {"anyOf": [{"type": "null"}, schema]}
 
 
 def record(fields: Mapping[str, Schema], optional: frozenset[str] = frozenset()) -> Schema:
@@ -152,13 +161,19 @@ def of_type(kind: Any) -> Schema:
     raise TypeError(f"no schema for {kind}")
 
 
-def text_of(schema: Schema) -> str:
-    """The file's text."""
-    return json.dumps(schema, indent=2) + "\n"
+def files(documents: Mapping[str, Schema]) -> dict[str, str]:
+    """File name -> text of each document; in its name `/` becomes `.`, as in `homespun.plan.1`."""
+    return {f"{name.replace('/', '.')}.json": json.dumps(schema, indent=2) + "\n"
+            for name, schema in documents.items()}
+
+
+def write(texts: Mapping[str, str]) -> None:
+    """Write files into docs/schemas."""
+    SCHEMAS.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (SCHEMAS / name).write_text(text, encoding="utf-8")
+        print(SCHEMAS / name)
 
 
 if __name__ == "__main__":
-    SCHEMAS.mkdir(exist_ok=True)
-    for name, schema in schemas().items():
-        (SCHEMAS / f"{name}.json").write_text(text_of(schema), encoding="utf-8")
-        print(SCHEMAS / f"{name}.json")
+    write(files(schemas()))

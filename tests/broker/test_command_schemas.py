@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
-from jsonschema import Draft202012Validator
 from structlog.testing import capture_logs
 
 from broker.cli import cli
@@ -17,10 +14,10 @@ from broker.core import views
 from homespun.v1 import session_pb2
 from tests.broker.live_broker import free_ports, make_place, serving, until
 from tests.broker.test_operator_service import first_to_hear, peers, submit
+from tests.schemas import commands, problems
 
 PATIENCE_S = 280
 """For all commands together, on a machine that is busy."""
-SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 COMMANDS = {
     "init": ["init", "{new}"],
     "top": ["top"],
@@ -48,37 +45,8 @@ COMMANDS = {
 """Every command with `--json` -> how it is called."""
 
 
-def strict(schema):
-    """The same schema, by which a field that it does not name is wrong."""
-    if isinstance(schema, dict):
-        closed = {"additionalProperties": False} if "properties" in schema else {}
-        return {key: strict(value) for key, value in schema.items()} | closed
-    return [strict(each) for each in schema] if isinstance(schema, list) else schema
-
-
-def problems(text):
-    """What is wrong with a document, by the committed schema of the name that it gives."""
-    document = json.loads(text)
-    schema = json.loads((SCHEMAS / f"{document['schema']}.json").read_text(encoding="utf-8"))
-    found = Draft202012Validator(strict(schema)).iter_errors(document)
-    return [f"{error.json_path}: {error.message}" for error in found]
-
-
 def test_every_command_that_asks_or_acts_has_json_and_is_tried():
-    found, without = set(), set()
-
-    def walk(command, path):
-        if isinstance(command, click.Group):
-            for name in command.list_commands(click.Context(command)):
-                walk(command.get_command(click.Context(command), name), [*path, name])
-        elif any(parameter.name == "as_json" for parameter in command.params):
-            found.add(" ".join(path))
-        else:
-            without.add(" ".join(path))
-
-    walk(cli, [])
-    assert found == set(COMMANDS)
-    assert without == {"serve", "completion"}
+    assert commands(cli) == (set(COMMANDS), {"serve", "completion"})
 
 
 def test_what_is_printed_is_what_the_schema_says(network, tmp_path):

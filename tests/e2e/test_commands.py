@@ -4,6 +4,10 @@ import json
 
 import pytest
 
+from homespun.cli import cli
+from tests.dag.mapping.described import cluster_value, encoded, graph_value
+from tests.schemas import commands, problems
+
 pytestmark = pytest.mark.e2e
 
 SPEC = """
@@ -39,12 +43,32 @@ job = {
 }
 """
 
+COMMANDS = {
+    "submit": [["submit", "{spec}"]],
+    "watch": [["watch", "{job}"]],
+    "jobs": [["jobs"]],
+    "job": [["job", "{job}"], ["job", "{job}", "--metrics"]],
+    "explain": [["explain", "{job}"], ["explain", "{job}", "0"]],
+    "timeline": [["timeline", "{job}"]],
+    "download": [["download", "{job}", "-o", "{folder}/weights"]],
+    "fleet save": [["fleet", "save", "{folder}/fleet.json"]],
+    "plan": [["plan", "{spec}"], ["plan", "{spec}", "--cluster", "{folder}/tiny.json"],
+             ["plan", "--graph", "{folder}/graph.json", "--cluster", "{folder}/cluster.json"]],
+    "cancel": [["cancel", "{endless}"]],
+    "join": [["join", "{address}", "--key", "-", "--credentials", "{folder}/identity"]],
+}
+"""Every command with `--json` -> how it is called, in this order."""
+STATUS = {"{folder}/tiny.json": 7}
+"""Exit codes other than 0: no peer is large enough."""
 
-def printed(network, *command, status=0):
+
+def printed(network, *command, status=0, secret=""):
     """What a command prints with `--json`: objects, one a line."""
-    done = network.run(*command, "--json")
+    done = network.run(*command, "--json", secret=secret)
     assert done.returncode == status, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    lines = done.stdout.splitlines()
+    assert [problems(line) for line in lines] == [[]] * len(lines), command
+    return [json.loads(line) for line in lines]
 
 
 def test_from_a_file_to_the_weights(network, client, tmp_path):
@@ -64,6 +88,41 @@ def test_from_a_file_to_the_weights(network, client, tmp_path):
     assert (tmp_path / "cli").read_bytes() == result.path.read_bytes()
     assert fetched["path"] == str(tmp_path / "cli")
     assert set(result.state_dict()) == {"weight", "bias"}
+
+
+def test_what_is_printed_is_what_the_schema_says(network, client, lab, tmp_path):
+    (tmp_path / "spec.py").write_text(SPEC, encoding="utf-8")
+    (tmp_path / "graph.json").write_bytes(encoded(graph_value()))
+    (tmp_path / "cluster.json").write_bytes(encoded(cluster_value()))
+    words = {"spec": tmp_path / "spec.py", "folder": tmp_path, "address": network.address,
+             "endless": client.train(**lab.endless(), peers=1).id}
+    seen = set()
+    for calls in COMMANDS.values():
+        for call in calls:
+            filled = [each.format(**words) for each in call]
+            secret = network.join_key("submitter") if call[0] == "join" else ""
+            documents = printed(network, "homespun", *filled, secret=secret, status=max(
+                STATUS.get(each, 0) for each in call))
+            seen |= {document["schema"] for document in documents}
+            if call[0] == "submit":
+                words["job"] = documents[0]["job_id"]
+            if call[0] == "fleet":
+                make_tiny(tmp_path / "fleet.json", tmp_path / "tiny.json")
+    assert seen == {
+        "submitted", "job_update", "jobs", "job", "explanation", "timeline", "result",
+        "fleet_saved", "job_plan", "homespun.plan/1", "identity"}
+
+
+def make_tiny(saved, tiny):
+    """The same peers with a byte of memory each."""
+    fleet = json.loads(saved.read_text(encoding="utf-8"))
+    for peer in fleet["peers"]:
+        peer["memory_bytes"] = 1
+    tiny.write_text(json.dumps(fleet), encoding="utf-8")
+
+
+def test_every_command_that_asks_or_acts_has_json_and_is_tried():
+    assert commands(cli) == (set(COMMANDS), {"completion"})
 
 
 def test_a_file_that_cannot_be_trained(network, client, tmp_path):

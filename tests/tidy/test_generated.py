@@ -41,11 +41,11 @@ def test_error_pages_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_schemas_are_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import client_schemas_doc
     import peer_schemas_doc
     import schemas_doc
 
-    fresh = {f"{name}.json": schemas_doc.text_of(schema)
-             for name, schema in schemas_doc.schemas().items()}
+    fresh = schemas_doc.files(schemas_doc.schemas() | client_schemas_doc.client_schemas())
     fresh |= peer_schemas_doc.peer_schemas()
     committed = {path.name: path.read_text(encoding="utf-8")
                  for path in (ROOT / "docs" / "schemas").iterdir()}
