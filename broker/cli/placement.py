@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from broker.cli.place import broker_directory, directory_option
-from homespun.cli.output import json_option, print_json, print_table, printable, run_command
+from homespun.cli.output import json_option, print_json, run_command
 from homespun.cli.session import connected
-
-if TYPE_CHECKING:
-    from homespun.explanation import Explanation, SegmentExplanation
 
 
 @click.group()
@@ -27,10 +23,10 @@ def placement() -> None:
 @json_option
 @run_command
 def explain(job: str, segment: int | None, directory: Path | None, as_json: bool) -> None:
-    """Say why each segment of a job is where it is, what else could be, and what bounds the job.
+    """Say why each segment of a job is where it is, what was turned down, and what bounds the job.
 
     JOB is its id or the beginning of it. With SEGMENT only that one, and every other peer it could
-    have or could not.
+    have or could not. homespun explain says the same to the job's owner.
 
     \b
     Example:
@@ -41,45 +37,5 @@ def explain(job: str, segment: int | None, directory: Path | None, as_json: bool
         found = client.job(job).explain(segment)
     if as_json:
         print_json("explanation", {"explanation": found.to_dict()})
-        return
-    _print_job(found)
-    for each in found.segments:
-        _print_segment(each)
-    if found.idle and segment is None:
-        click.echo("\nLeft out by the plan:")
-        print_table(("peer", "rule", "why"), [
-            (one.subject_name or one.subject, one.rule, one.text) for one in found.idle])
-
-
-def _print_job(found: Explanation) -> None:
-    plan = f"planned by {found.algorithm}: {found.step_s:.3g} s a step" if found.algorithm \
-        else "not planned yet"
-    click.echo(f"{found.job_id}  {found.state}  {plan}")
-    for bound in found.bounds:
-        click.echo(f"  {printable(bound.text)} [{bound.rule}]")
-    if found.offers:
-        click.echo("\nWhat the algorithms offered:")
-        print_table(("algorithm", "step", "why it is not the plan"), [
-            (one.algorithm, _seconds(one.step_s), one.reason or "it is the plan")
-            for one in found.offers])
-
-
-def _print_segment(one: SegmentExplanation) -> None:
-    from homespun.units import format_size
-
-    click.echo(f"\nSegment {one.segment} is on {printable(one.peer_name)} ({one.peer_id}), "
-               f"{one.phase}.")
-    click.echo(f"  {printable(one.why)} [{one.rule}]")
-    click.echo(f"  {one.nodes} nodes, {format_size(one.memory_bytes)} of "
-               f"{format_size(one.memory_lent_bytes)}; a microbatch should take "
-               f"{_seconds(one.predicted_s)}, took {_seconds(one.measured_s)}")
-    if one.alternatives:
-        print_table(("  peer", "microbatch", "backup", "rule", "why not"), [
-            (f"  {other.peer_name}", _seconds(other.microbatch_s), other.level or "-", other.rule,
-             other.text) for other in one.alternatives])
-    if one.more_alternatives:
-        click.echo(f"  and {one.more_alternatives} more peers")
-
-
-def _seconds(time_s: float) -> str:
-    return f"{time_s:.3g} s" if time_s else "-"
+    else:
+        click.echo(repr(found))
