@@ -62,23 +62,16 @@ def local(
             Code.INVALID_ARGUMENT,
             f"peers must be a whole number from 1 to {MAX_LOCAL_PEERS}; it is {peers!r}.")
     say = notify or note
-    temporary: Path | None = None
-    if directory is None:
-        place = temporary = Path(tempfile.mkdtemp(prefix="homespun-"))
-    else:
-        place = _empty(Path(directory))
+    place = Path(tempfile.mkdtemp(prefix="homespun-")) if directory is None else _empty(
+        Path(directory))
     network = LocalNetwork(
         place, peers, threads=threads, memory=memory, executors=executors,
-        hardware=_measured(threads, executors))
+        hardware=_measured(threads, executors), is_temporary=directory is None)
     say(f"Starting a private broker and {peers} peer{'s' * (peers > 1)} on this machine.")
     began_s = time.monotonic()
-    try:
-        network.start()
-    except BaseException:
-        _remove(temporary)
-        raise
+    network.start()
     _keep(network.hardware, _measured(threads, executors))
-    client = LocalClient(network, peers, say, temporary)
+    client = LocalClient(network, peers, say)
     say(f"Ready after {format_duration(time.monotonic() - began_s)}.")
     return client
 
@@ -91,23 +84,19 @@ class LocalClient(Client):
             to kill and start them.
     """
 
-    def __init__(
-        self, network: LocalNetwork, peers: int, notify: Notify, temporary: Path | None
-    ) -> None:
+    def __init__(self, network: LocalNetwork, peers: int, notify: Notify) -> None:
         """Use a network that has started.
 
         Args:
             network: the running network.
             peers: how many it started with.
             notify: as of `local`.
-            temporary: what to remove at the end, if anything.
         """
         connection = open_connection(
             network.address, network.credentials, DEFAULT_TIMEOUT_S, is_private=True)
         super().__init__(connection, notify)
         self.network = network
         self._peers = peers
-        self._temporary = temporary
         atexit.register(self.close)
 
     def __repr__(self) -> str:
@@ -118,7 +107,6 @@ class LocalClient(Client):
         atexit.unregister(self.close)
         super().close()
         self.network.close()
-        _remove(self._temporary)
 
 
 def _empty(directory: Path) -> Path:
@@ -147,8 +135,3 @@ def _keep(measured: Path, kept: Path) -> None:
             partial = kept.with_name(f"{kept.name}.{os.getpid()}")
             shutil.copyfile(measured, partial)
             os.replace(partial, kept)
-
-
-def _remove(directory: Path | None) -> None:
-    if directory is not None:
-        shutil.rmtree(directory, ignore_errors=True)

@@ -1,15 +1,18 @@
 """Ends the processes of a private network when the program that started it is gone.
 
 A program that is killed runs nothing at its exit. So a small process of its own holds the other end
-of a pipe: when that closes, for whatever reason, what still runs is ended.
+of a pipe: when that closes, for whatever reason, what still runs is ended, and a directory that is
+temporary is removed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 STOP_TIMEOUT_S = 45.0
 """Longer than a peer takes to hand over."""
@@ -23,13 +26,19 @@ OWN_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 class Keeper:
     """The pipe's near end."""
 
-    def __init__(self) -> None:
-        """Start the process at the far end."""
+    def __init__(self, removes: Path | None = None) -> None:
+        """Start the process at the far end.
+
+        Args:
+            removes: a directory that goes at the end.
+        """
         # In a group of its own, so that Ctrl-C in a terminal does not reach it; -P: a file in the
         # user's folder must not hide our packages.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "homespun.local_keeper"], stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL, process_group=0, creationflags=OWN_GROUP)
+            [sys.executable, "-P", "-m", "homespun.local_keeper",
+             *([] if removes is None else [str(removes.absolute())])],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0,
+            creationflags=OWN_GROUP)
 
     def watch(self, pid: int) -> None:
         """Have a process ended when this one is gone."""
@@ -43,7 +52,7 @@ class Keeper:
             self._process.stdin.flush()
 
     def close(self) -> None:
-        """End what still runs, and the keeper.
+        """End what still runs, remove what is to be removed, and end the keeper.
 
         Raises:
             subprocess.TimeoutExpired: if that takes longer than it can.
@@ -55,8 +64,10 @@ class Keeper:
 
 
 def main() -> None:
-    """Read what to watch until the pipe closes; then end what is left."""
+    """Read what to watch until the pipe closes; then end what is left, and remove the directory."""
     end(tuple(line.split()) for line in sys.stdin)
+    for directory in sys.argv[1:]:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def end(watched: Iterable[tuple[str, ...]]) -> None:

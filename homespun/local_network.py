@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -85,6 +86,7 @@ class LocalNetwork:
             the first peer measures for all.
         front: puts something in front of a process, such as a proxy: takes its name and address,
             returns the address that peers dial instead.
+        is_temporary: the directory goes at the end, also when this program is killed.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class LocalNetwork:
         settings: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None, executors: Sequence[str] = (),
         sites: Mapping[str, Site] | None = None, hardware: Path | None = None,
-        front: Callable[[str, str], str] | None = None,
+        front: Callable[[str, str], str] | None = None, is_temporary: bool = False,
     ) -> None:
         self.directory = directory
         self._hardware = hardware or self.hardware
@@ -105,6 +107,7 @@ class LocalNetwork:
         self._environment_given = dict(environment or {})
         self._port = 0
         self._front = front
+        self._is_temporary = is_temporary
         self._dialled = ""
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: list[BinaryIO] = []
@@ -137,7 +140,7 @@ class LocalNetwork:
             self._join_all()
             for number in range(self._wanted):
                 self.start_peer(number)
-                if number == 0:
+                if number == 0 and self._known_hardware() is None:
                     self.wait_for_peers(1)  # its measurements spare the others theirs
             self.wait_for_peers(self._wanted)
         except BaseException:
@@ -191,7 +194,7 @@ class LocalNetwork:
         It is live some seconds later: `wait_for_peers`.
         """
         home = self.peer_directory(number)
-        measured = next((path for path in (self.hardware, self._hardware) if path.is_file()), None)
+        measured = self._known_hardware()
         if measured is not None and not (home / "hardware.json").is_file():
             # The same machine: peers must not measure each other.
             shutil.copy(measured, home / "hardware.json")
@@ -279,14 +282,8 @@ class LocalNetwork:
 
     def join_peer(self, number: int, *flags: str) -> None:
         """Make a peer; `start_peer` starts it. `flags` go to `peer join`."""
-        memory = ("--memory", self._memory) if self._memory else ()
-        site = self._site(f"peer-{number}")
-        self._checked(
-            "peer", "join", self._dialled, "--key", "-", "--name", f"peer-{number}",
-            "--device", "cpu", "--threads", str(self._threads), "--host", site.address,
-            *self._fronted(f"peer-{number}"), *memory, *LENT_ALWAYS, *flags,
-            "--dir", str(self.peer_directory(number)), secret=self.join_key("peer"), at=site,
-        )
+        self._checked(*self._join_command(number, *flags), secret=self.join_key("peer"),
+                      at=self._site(f"peer-{number}"))
 
     def join_submitter(self, credentials: Path) -> None:
         """Make a submitter's identity in a directory."""
@@ -329,7 +326,10 @@ class LocalNetwork:
         return (self.directory / f"{name}.log").read_text("utf-8", "replace")
 
     def close(self) -> None:
-        """End every process, the broker last; what has not ended in time is killed."""
+        """End every process, the broker last; what has not ended in time is killed.
+
+        Calling it again does nothing.
+        """
         deadline = time.monotonic() + STOP_TIMEOUT_S
         try:
             for name in sorted(self._processes, reverse=True):
@@ -348,6 +348,8 @@ class LocalNetwork:
             if self._keeper is not None:
                 self._keeper.close()
                 self._keeper = None
+            if self._is_temporary:
+                shutil.rmtree(self.directory, ignore_errors=True)
 
     # --- parts ---------------------------------------------------------------------------------
 
@@ -374,10 +376,32 @@ class LocalNetwork:
                 "--advertise", self._front(name, join_address(host, port)))
 
     def _join_all(self) -> None:
-        for number in range(self._wanted):
-            self.join_peer(number, *(
+        """Make everybody, as many at a time as there are processors: each is a process to start."""
+        key = self.join_key("peer", reusable=True)
+        commands = [
+            self._join_command(number, *(
                 f"--executor={name}" for name in self._executors[number:number + 1]))
-        self.join_submitter(self.credentials)
+            for number in range(self._wanted)]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            joins: list[Future[Any]] = [
+                pool.submit(self._checked, *command, secret=key, at=self._site(f"peer-{number}"))
+                for number, command in enumerate(commands)]
+            joins.append(pool.submit(self.join_submitter, self.credentials))
+            for join in joins:
+                join.result()
+
+    def _join_command(self, number: int, *flags: str) -> tuple[str, ...]:
+        memory = ("--memory", self._memory) if self._memory else ()
+        return (
+            "peer", "join", self._dialled, "--key", "-", "--name", f"peer-{number}",
+            "--device", "cpu", "--threads", str(self._threads),
+            "--host", self._site(f"peer-{number}").address,
+            *self._fronted(f"peer-{number}"), *memory, *LENT_ALWAYS, *flags,
+            "--dir", str(self.peer_directory(number)))
+
+    def _known_hardware(self) -> Path | None:
+        """What is known of this machine without measuring it, if anything."""
+        return next((path for path in (self.hardware, self._hardware) if path.is_file()), None)
 
     def _checked(self, *command: str, secret: str = "", at: Site = HERE) -> str:
         """Run a command that must succeed and return what it printed."""
@@ -405,7 +429,7 @@ class LocalNetwork:
             # Ctrl-C in a terminal is for the program there: a job outlives who watches it.
             process_group=0, creationflags=OWN_GROUP,
         )
-        self._keeper = self._keeper or Keeper()
+        self._keeper = self._keeper or Keeper(self.directory if self._is_temporary else None)
         self._keeper.watch(self._processes[name].pid)
 
     def _site(self, name: str) -> Site:
