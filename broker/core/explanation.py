@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from broker.core import limits, pool
+from broker.core.left_out import left_out
 from broker.core.machine import Broker
 from broker.core.state import TERMINAL, JobRecord, LeaseRecord, PeerRecord, PeerState, State
 from broker.core.views import named
@@ -63,7 +64,7 @@ def explain(broker: Broker, job_id: str, segment: int | None = None) -> Explanat
         segments=tuple(
             _segment(state, job, lease, others, LOOKS_MAX // len(leases), shown)
             for lease in leases),
-        idle=named(broker, placement.idle) if placement else ())
+        idle=named(broker, left_out(job)))
 
 
 def _segment(

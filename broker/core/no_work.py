@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from broker.core.left_out import left_out
 from broker.core.state import JobState, PeerRecord, PeerState, State
 
 REASONS_MAX = 16
@@ -49,11 +50,11 @@ Refusals = Mapping[str, Mapping[str, NoWorkReason]]
 def counted_refusals(state: State) -> Refusals:
     """Why peers were left out of the plans of unfinished jobs.
 
-    Cost: linear in those plans' idle peers; ask once for many peers.
+    Cost: linear in those plans' peers; ask once for many peers.
     """
     found: dict[str, dict[str, NoWorkReason]] = {}
     for job in state.unfinished.values():
-        for each in job.placement.idle if job.placement is not None else ():
+        for each in left_out(job):
             of_peer = found.setdefault(each.subject, {})
             before = of_peer.get(each.rule)
             of_peer[each.rule] = _reason(

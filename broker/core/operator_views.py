@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from broker.core.audit import AuditEntry
 from broker.core.event_log import LineFilter, LogLine
+from broker.core.left_out import left_out
 from broker.core.machine import Broker
 from broker.core.no_work import standing_reasons
 from broker.core.readiness import LEVELS
@@ -126,8 +127,8 @@ def why_idle(broker: Broker, peer_id: str) -> tuple[str, ...]:
     if not state.unfinished:
         reasons.append("No job waits or runs.")
     for job in state.unfinished.values():
-        idle = job.placement.idle if job.placement is not None else ()
-        reasons += [f"{job.job_id}: {each.text}" for each in idle if each.subject == peer_id]
+        reasons += [
+            f"{job.job_id}: {each.text}" for each in left_out(job) if each.subject == peer_id]
         if job.state is JobState.SUBMITTED and job.reason:
             reasons.append(f"{job.job_id} {job.reason}.")
     return tuple(reasons)

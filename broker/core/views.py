@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from broker.core import pool, snapshots
 from broker.core.events import PeerHardware
 from broker.core.growth_record import Recut
+from broker.core.left_out import left_out
 from broker.core.machine import Broker
 from broker.core.readiness import READY
 from broker.core.state import (
@@ -465,7 +466,7 @@ def _job_view(broker: Broker, record: JobRecord) -> JobView:
         submitted_at_ns=record.submitted_at_ns,
         finished_at_ns=record.finished_at_ns,
         segments=tuple(_segment_view(broker, lease, sizes) for lease in record.leases),
-        idle=named(broker, placement.idle) if placement is not None else (),
+        idle=named(broker, left_out(record)),
         algorithm=placement.algorithm if placement is not None else "",
         predicted_step_s=placement.step_s if placement is not None else 0.0,
         growth=record.growth.verdict,

@@ -8,6 +8,8 @@ import pytest
 
 from broker.core import events as ev
 from broker.core.explanation import SHOWN_OF_ALL, explain
+from broker.core.left_out import left_out
+from broker.core.no_work import counted_refusals, no_work
 from dag.placement import Candidate, Refusal
 
 
@@ -87,6 +89,22 @@ def test_a_takeover_says_after_whom_and_why(world):
         "It took the segment over as its backup (warm), after PEER_B (peer_b): peer PEER_B")
     assert [span.reason for span in world.broker.timelines.of(job)] == ["", "", segment.why]
     assert "peer_b" not in rules(segment), "who is lost is no alternative"
+
+
+def test_who_has_taken_a_segment_over_is_not_left_out_and_who_gave_it_up_is(world, make):
+    job = world.training("peer_a", "peer_b")
+    record = world.broker.state.jobs[job]
+    record.placement = replace(record.placement, idle=(
+        Refusal(subject="peer_c", rule="slower", wanted=1.5, had=2.0, text="With it 2 s."),))
+    world.connect("peer_c")
+    world.reach_all(job)
+    assert [(one.subject, one.rule) for one in left_out(record)] == [("peer_c", "slower")]
+    world.lose("peer_b")
+    assert [(one.subject, one.rule) for one in left_out(record)] == [("peer_b", "moved")]
+    assert [one.subject_name for one in explained(world, job).idle] == ["PEER_B"]
+    world.connect("peer_b")
+    assert {one.rule for one in no_work(
+        world.broker.state, "peer_b", counted_refusals(world.broker.state))} == {"moved"}
 
 
 def test_the_slowest_segment_bounds_the_job_as_predicted_and_then_as_measured(world):
