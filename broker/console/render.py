@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import jinja2
@@ -29,7 +30,8 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters.update(
-            bytes=format_size, seconds=format_duration, at=_at, whole=_whole, flops=_flops)
+            bytes=format_size, seconds=format_duration, at=_at, whole=_whole, flops=_flops,
+            argument=_argument)
 
     def render(self, template: str, values: Mapping[str, Any]) -> str:
         """One page."""
@@ -48,6 +50,11 @@ def _at(at_ns: int) -> str:
 
 def _whole(value: float) -> str:
     return f"{value:,.0f}".replace(",", " ")
+
+
+def _argument(text: str) -> str:
+    """A word of a command line, as a shell reads it back."""
+    return f"-- {quote(text)}" if text.startswith("-") else quote(text)
 
 
 def _flops(flops_per_s: float) -> str:

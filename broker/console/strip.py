@@ -18,12 +18,14 @@ class Cell:
     """One peer and one segment.
 
     Attributes:
+        peer_id: whose.
         segment: its number.
         x, y: upper left corner.
         state: the lease's phase; of a backup `backup`, or `backup-waits` while it gets ready.
         text: for who points at it.
     """
 
+    peer_id: str
     segment: int
     x: int
     y: int
@@ -68,8 +70,8 @@ def strip(job: JobView, coverage: Sequence[SegmentCoverage], names: Mapping[str,
 
     def cell(peer_id: str, segment: int, state: str, what: str) -> Cell:
         return Cell(
-            segment=segment, x=LEFT + CELL * segment, y=CELL * rows[peer_id], state=state,
-            text=f"{names.get(peer_id, peer_id)}: segment {segment}, {what}")
+            peer_id=peer_id, segment=segment, x=LEFT + CELL * segment, y=CELL * rows[peer_id],
+            state=state, text=f"{names.get(peer_id, peer_id)}: segment {segment}, {what}")
 
     cells = [cell(peer_id, segment, phase, phase) for peer_id, segment, phase in held]
     cells += [

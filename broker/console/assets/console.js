@@ -1,61 +1,61 @@
-// Keeps the page up to date, and takes a sign-in link's code out of the address.
-// Everything works without it, by loading pages again.
-"use strict";
-(() => {
-  const main = document.getElementById("main");
-  const live = document.getElementById("live");
-  let source = null;
+// Keeps the page and its command lines up to date, and takes a sign-in link's code out of the
+// address. Everything works without it, by loading pages again.
+import { followForms, showCommands } from "./command.js";
+import { morphInto } from "./morph.js";
 
-  function isBusy() {
-    // Nothing is taken from under the hands of somebody who fills in a form or selects text.
-    const active = document.activeElement;
-    const edits = active && main.contains(active) && active.matches("input, select, textarea");
-    const chosen = window.getSelection();
-    return edits || (chosen && !chosen.isCollapsed && main.contains(chosen.anchorNode));
-  }
+const main = document.getElementById("main");
+const live = document.getElementById("live");
+let source = null;
+let waiting = "";
 
-  function show(html) {
-    // Parsed as a document of its own, in which no script runs and nothing is loaded.
-    const parsed = new DOMParser().parseFromString(html, "text/html");
-    for (const details of main.querySelectorAll("details[open][id]")) {
-      const twin = parsed.getElementById(details.id);
-      if (twin) twin.open = true;
-    }
-    main.replaceChildren(...parsed.body.childNodes);
-    live.textContent = "updated " + new Date().toLocaleTimeString();
-  }
+function isSelecting() {
+  // A text that is being selected, to be copied, must not change under the pointer.
+  const chosen = window.getSelection();
+  return chosen && !chosen.isCollapsed && main.contains(chosen.anchorNode);
+}
 
-  function listen() {
-    if (source || document.hidden) return;
-    source = new EventSource(location.pathname + location.search);
-    source.onmessage = (event) => {
-      if (!isBusy()) show(JSON.parse(event.data));
-    };
-    source.onerror = () => {
-      live.textContent = "the broker does not answer, or the session has ended";
-    };
+function show(html) {
+  waiting = isSelecting() ? html : "";
+  if (waiting) {
+    live.textContent = "updates wait while text is selected";
+    return;
   }
+  // Parsed as a document of its own, in which no script runs and nothing is loaded.
+  morphInto(main, new DOMParser().parseFromString(html, "text/html").body);
+  showCommands(main);
+  live.textContent = "updated " + new Date().toLocaleTimeString();
+}
 
-  function stopListening() {
-    if (source) source.close();
-    source = null;
-  }
+function listen() {
+  if (source || document.hidden) return;
+  source = new EventSource(location.pathname + location.search);
+  source.onmessage = (event) => show(JSON.parse(event.data));
+  source.onerror = () => {
+    live.textContent = "the broker does not answer, or the session has ended";
+  };
+}
 
-  function signIn(form) {
-    const code = location.hash.slice(1);
-    if (!code) return;
-    history.replaceState(null, "", location.pathname);
-    form.elements.code.value = code;
-    form.submit();
-  }
+function stopListening() {
+  if (source) source.close();
+  source = null;
+}
 
-  const form = document.getElementById("sign-in");
-  if (form) {
-    signIn(form);
-    window.addEventListener("hashchange", () => signIn(form));
-  } else if (main.dataset.live) {
-    document.addEventListener("visibilitychange", () => (document.hidden ? stopListening() : listen()));
-    window.addEventListener("pagehide", stopListening);
-    listen();
-  }
-})();
+function signIn(form) {
+  const code = location.hash.slice(1);
+  if (!code) return;
+  history.replaceState(null, "", location.pathname);
+  form.elements.code.value = code;
+  form.submit();
+}
+
+const form = document.getElementById("sign-in");
+if (form) {
+  signIn(form);
+  window.addEventListener("hashchange", () => signIn(form));
+} else if (main.dataset.live) {
+  document.addEventListener("visibilitychange", () => (document.hidden ? stopListening() : listen()));
+  document.addEventListener("selectionchange", () => waiting && show(waiting));
+  window.addEventListener("pagehide", stopListening);
+  listen();
+}
+followForms(document.body);

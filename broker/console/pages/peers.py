@@ -9,10 +9,11 @@ from starlette.requests import Request
 from broker.console.page import ConsoleParts, Page, number
 from broker.core import operator_views, views
 from broker.core.event_log import LineFilter
-from broker.core.limits import DRAIN_MAX_MS, MAX_PEERS
+from broker.core.limits import MAX_PEERS
 from broker.core.views import PeerView
 from broker.operator_actions import Actor
 from homespun.errors import Code, HomespunError
+from homespun.units import parse_duration_ms
 
 EVENTS_SHOWN = 50
 PEERS_PER_PAGE = 250
@@ -58,9 +59,10 @@ async def drain(
     request: Request, parts: ConsoleParts, actor: Actor, form: Mapping[str, str]
 ) -> str:
     """Have a peer emptied, or used again (`undo`)."""
+    deadline = form.get("deadline", "").strip()
     peer_id = await parts.actions.drain_peer(
         actor, request.path_params["peer_id"], undo=form.get("undo") == "yes",
-        deadline_ms=1_000 * number(form, "deadline_s", DRAIN_MAX_MS // 1_000))
+        deadline_ms=parse_duration_ms(deadline) if deadline else 0)
     return f"/peers/{peer_id}"
 
 

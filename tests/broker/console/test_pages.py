@@ -75,7 +75,7 @@ def test_a_peer_is_drained_and_used_again(console, network):
             page = await browser.get("/peers/peer_a")
             assert "No job waits or runs." in page.said
             assert "broker drain peer_a --deadline 10m" in page.said
-            await browser.post("/peers/peer_a/drain", {"deadline_s": "60", "reason": "new card"})
+            await browser.post("/peers/peer_a/drain", {"deadline": "1m", "reason": "new card"})
             peer = views.peer(broker.driver.core, "peer_a")
             assert peer.is_drained
             assert peer.drain_at_ns > 0
@@ -84,7 +84,7 @@ def test_a_peer_is_drained_and_used_again(console, network):
             assert "says operator_1: new card" in page.said
             await browser.post("/peers/peer_a/drain", {"undo": "yes"})
             assert not views.peer(broker.driver.core, "peer_a").is_drained
-            for form in ({"deadline_s": "-1"}, {"deadline_s": "1e9"}, {"deadline_s": "9" * 14},
+            for form in ({"deadline": "-1m"}, {"deadline": "1e9"}, {"deadline": "8d"},
                          {"reason": "x" * 501}, {"reason": "a\x07b"}):
                 assert (await browser.post("/peers/peer_a/drain", form)).status in (400, 429), form
             assert (await browser.post("/peers/peer_b/drain")).status == 404
