@@ -21,7 +21,7 @@ CONTEXT = 64
 def main() -> None:
     """Submit, watch, load the result and let the model write a little."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--output", type=Path, default=Path("trained.safetensors"))
     asked = parser.parse_args()
     torch.manual_seed(0)
