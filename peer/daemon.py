@@ -41,6 +41,7 @@ from peer.core import commands as do
 from peer.core import events as ev
 from peer.core.machine import Peer
 from peer.core.refinement import refined
+from peer.devices import nvml_name
 from peer.hardware import HardwareReport, remember
 from peer.lease_work import LeaseWork, Surroundings
 from peer.ledger import Ledger
@@ -483,6 +484,7 @@ class Daemon:
                 "name": self._settings.current.name,
                 "overrides": self._settings.overrides,
                 "device": self._hardware.device_name,
+                "gpu": "" if self._hardware.device == "cpu" else nvml_name(self._hardware.device),
                 "executor": self._hardware.executor,
                 "peer_id": self._credentials.id,
                 "broker": self._credentials.broker_address,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import sys
@@ -38,9 +39,40 @@ def gpu_names() -> list[str]:
 
 def device_memory_bytes(device: str) -> int:
     """Memory of `cuda:N` in total, as the driver says; 0 if it does not."""
-    number = int(device.partition(":")[2])
+    name = nvml_name(device)
     return _ask_nvml(lambda nvml: int(
-        nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(number)).total)) or 0
+        nvml.nvmlDeviceGetMemoryInfo(nvml_handle(nvml, name)).total)) or 0
+
+
+def used_memory_bytes(name: str) -> int | None:
+    """Memory of a GPU that all programs together use; None if the driver does not say.
+
+    Args:
+        name: as of `nvml_name`.
+    """
+    used = _ask_nvml(lambda nvml: int(nvml.nvmlDeviceGetMemoryInfo(nvml_handle(nvml, name)).used))
+    return None if used is None else int(used)
+
+
+def nvml_name(device: str, visible: str | None = None) -> str:
+    """What NVML calls `cuda:N`: its index, or its UUID where that is what was made visible.
+
+    Args:
+        device: as the frameworks count.
+        visible: the variable that says what they see; None for this process's.
+    """
+    if visible is None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    number = int(device.partition(":")[2])
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    return names[number] if number < len(names) else str(number)
+
+
+def nvml_handle(nvml: Any, name: str) -> Any:
+    """NVML's handle of a device by its name."""
+    if name.isdigit():
+        return nvml.nvmlDeviceGetHandleByIndex(int(name))
+    return nvml.nvmlDeviceGetHandleByUUID(name)
 
 
 def driver_version() -> str:

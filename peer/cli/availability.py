@@ -50,8 +50,8 @@ def pause(span: tuple[str, ...], deadline: str, directory: Path | None, as_json:
     until_unix_ms, until = _end_of(span)
     asking.tell(Availability.PAUSED, deadline_ms, until_unix_ms)
     answer = asking.wait(asking.is_free, "paused", deadline_ms / 1000 + HEARD_S)
-    _say(answer, "paused", f"{answer.name} is paused{until}: it holds nothing{_ended(answer)}.",
-         as_json, until_unix_ms=until_unix_ms)
+    text = f"{answer.name} is paused{until}: it holds nothing{_ended(answer)}.{_freed(answer)}"
+    _say(answer, "paused", text, as_json, until_unix_ms=until_unix_ms)
 
 
 @click.command()
@@ -89,7 +89,7 @@ def finish(wait: str | None, directory: Path | None, as_json: bool) -> None:
     if wait is not None:
         answer = asking.wait(asking.is_free, "finished", HEARD_S + _duration_ms(wait) / 1000)
     rest = f"it still holds {', '.join(answer.held)}" if answer.held else "it holds nothing"
-    _say(answer, "finishing", f"{answer.name} takes nothing new; {rest}.", as_json)
+    _say(answer, "finishing", f"{answer.name} takes nothing new; {rest}.{_freed(answer)}", as_json)
 
 
 @click.command()
@@ -112,7 +112,7 @@ def leave(deadline: str, directory: Path | None, as_json: bool) -> None:
     if asking.is_running:
         asking.tell(Availability.LEAVING, deadline_ms)
     answer = asking.wait(asking.is_gone, "gone", deadline_ms / 1000 + HEARD_S)
-    _say(answer, "leaving", f"{answer.name} has left{_ended(answer)}.", as_json,
+    _say(answer, "leaving", f"{answer.name} has left{_ended(answer)}.{_freed(answer)}", as_json,
          not_running=f"{answer.name} is not running: there is nothing to leave.")
 
 
@@ -155,6 +155,15 @@ def _ended(answer: Answer) -> str:
     count = len(answer.ended)
     processes = f"{count} process{'es' if count > 1 else ''}"
     return f", and {processes} ended with its work after {format_duration(answer.seconds)}"
+
+
+def _freed(answer: Answer) -> str:
+    from peer.memory_use import change_in_words
+
+    if not answer.ended:
+        return ""
+    change = change_in_words(answer.memory_before, answer.memory_now)
+    return f"\n{change[0].upper()}{change[1:]}." if change else ""
 
 
 def _say(

@@ -88,6 +88,17 @@ class Traffic(Part):
     month_bytes: int
 
 
+class Memory(Part):
+    """What the processes that compute take, theirs alone; of the GPU, what all programs use.
+
+    `device_bytes` is null for a processor, and where the driver does not say.
+    """
+
+    processes: int
+    process_bytes: int
+    device_bytes: int | None
+
+
 class PeerStatus(Document):
     """`peer status --json`. Fields with a default are there once a daemon has run."""
 
@@ -102,9 +113,11 @@ class PeerStatus(Document):
     standbys: list[Standby]
     snapshots: Snapshots
     readings: dict[str, Reading]
+    memory: Memory
     pid: int = 0
     updated_unix_ms: int = 0
     device: str = ""
+    gpu: str = ""
     executor: str = ""
     peer_id: str = ""
     broker: str = ""
@@ -125,6 +138,8 @@ class PeerAvailability(Document):
     held: list[str]
     ended: list[int]
     seconds: float
+    memory_before: Memory
+    memory_now: Memory
     availability: str
     until_unix_ms: int
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ def current_status(place: PeerDirectory) -> dict[str, Any]:
         HomespunError: BAD_CONFIGURATION when the directory is no peer's.
     """
     from peer.core.events import Availability
+    from peer.memory_use import computing, memory_use
     from peer.owner.wish_file import read_wish
     from peer.status_note import daemon_of, read_status
 
@@ -57,7 +59,9 @@ def current_status(place: PeerDirectory) -> dict[str, Any]:
         "name": place.load_settings().name, "leases": [], "standbys": [],
         "snapshots": {"count": 0, "bytes": 0}, "reasons": [], "without_effect": [], "duty": 1.0,
         "closes_unix_ms": 0, "readings": {}, **read_status(place)}
-    said["running"] = daemon_of(said) is not None
+    daemon = daemon_of(said)
+    said["running"] = daemon is not None
+    said["memory"] = asdict(memory_use(computing(daemon).values(), str(said.get("gpu", ""))))
     if not said["running"]:
         wish = read_wish(place)
         said["availability"] = (
@@ -67,6 +71,7 @@ def current_status(place: PeerDirectory) -> dict[str, Any]:
 
 def _show(said: Mapping[str, Any]) -> None:
     from homespun.units import format_duration
+    from peer.memory_use import MemoryUse, in_words
 
     state = "connected to" if said["connected"] else "cut off from"
     click.echo(f"{said['name']} ({said['peer_id']}) on {said['device']} with {said['executor']}, "
@@ -78,6 +83,7 @@ def _show(said: Mapping[str, Any]) -> None:
         click.echo(f"Because {reason['text']}. What changes it: {reason['change']}")
     if said["without_effect"]:
         click.echo("Limits without effect here: " + "; ".join(said["without_effect"]))
+    click.echo(f"Memory: {in_words(MemoryUse(**said['memory']))}.")
     _show_work(said)
 
 

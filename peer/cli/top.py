@@ -53,11 +53,14 @@ def picture(said: Mapping[str, Any], before: Mapping[str, Any] | None) -> Render
     from rich.panel import Panel
     from rich.text import Text
 
+    from peer.memory_use import MemoryUse, in_words
+
     if not said["running"]:
         return Panel(Text(f"{printable(said['name'])} is not running. Start it with: peer run"))
     lines = [Text(
         f"{printable(said['device'])} with {said['executor']}   {said['availability']}   "
         + ("connected" if said["connected"] else "cut off") + f"   {_device(said)}")]
+    lines.append(Text(f"memory: {in_words(MemoryUse(**said['memory']))}"))
     lines += [Text(f"  {reason['text']}. {reason['change']}", style="yellow")
               for reason in said["reasons"]]
     return Panel(

@@ -12,6 +12,7 @@ from homespun.errors import Code, HomespunError
 from homespun.units import format_duration
 from peer.core.events import Availability
 from peer.core.state import LeasePhase
+from peer.memory_use import MemoryUse, computing, lives, memory_use
 from peer.owner.core.wish import Wish
 from peer.owner.wish_file import write_wish
 from peer.settings import PeerDirectory
@@ -33,6 +34,8 @@ class Answer:
         held: what the daemon still holds, in words.
         ended: ids of the processes that computed when the wish was made and are gone now.
         seconds: that it took.
+        memory_before: of the processes and the device, when the wish was made.
+        memory_now: the same, when this was answered.
     """
 
     name: str
@@ -40,6 +43,8 @@ class Answer:
     held: list[str] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    memory_before: MemoryUse = field(default_factory=MemoryUse)
+    memory_now: MemoryUse = field(default_factory=MemoryUse)
 
 
 class Asking:
@@ -54,6 +59,7 @@ class Asking:
         self._wish_id = ""
         self._name = name
         self._look()
+        self._memory_before = self._memory()
 
     @property
     def is_running(self) -> bool:
@@ -107,29 +113,27 @@ class Asking:
         """How things are."""
         return Answer(
             name=self._name, is_running=self.is_running, held=self._held(),
-            ended=sorted(pid for pid, process in self._executors.items() if not _lives(process)),
-            seconds=time.monotonic() - self._began_s)
+            ended=sorted(pid for pid, process in self._executors.items() if not lives(process)),
+            seconds=time.monotonic() - self._began_s,
+            memory_before=self._memory_before, memory_now=self._memory())
 
     # --- parts ---------------------------------------------------------------------------------
 
     def _look(self) -> None:
         """Read the newest note, and remember every process that has computed since."""
-        import psutil
-
         self._status = read_status(self._directory) or self._status
+        self._executors.update(computing(self._daemon))
+
+    def _memory(self) -> MemoryUse:
         if self._daemon is None:
-            return
-        try:
-            children = self._daemon.children(recursive=True)
-        except psutil.Error:
-            return  # it has just ended
-        self._executors.update({child.pid: child for child in children if _computes(child)})
+            return MemoryUse()
+        return memory_use(self._executors.values(), str(self._status.get("gpu", "")))
 
     def _is_alive(self) -> bool:
-        return self._daemon is not None and _lives(self._daemon)
+        return self._daemon is not None and lives(self._daemon)
 
     def _computing(self) -> list[int]:
-        return [pid for pid, process in self._executors.items() if _lives(process)]
+        return [pid for pid, process in self._executors.items() if lives(process)]
 
     def _held(self) -> list[str]:
         if not self._is_alive():
@@ -175,23 +179,3 @@ def wait_in_words(lease: Mapping[str, Any]) -> str:
         return ""
     owner = lease["waiting_from"] or "nobody yet"
     return f"{lease['waiting_for']} from {owner} for {format_duration(lease['waiting_s'])}"
-
-
-def _computes(child: psutil.Process) -> bool:
-    """Whether a daemon's child is an executor; it also asks small programs of the system."""
-    import psutil
-
-    try:
-        return child.name().lower().startswith("python")
-    except psutil.Error:
-        return False
-
-
-def _lives(process: psutil.Process) -> bool:
-    """Whether it runs: a zombie has freed all but its exit status."""
-    import psutil
-
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False

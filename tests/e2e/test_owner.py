@@ -9,6 +9,8 @@ import pytest
 
 pytestmark = pytest.mark.e2e
 
+FRAMEWORK_BYTES = 50 << 20
+"""Less than a process with torch loaded has."""
 AT_ONCE_S = 10.0
 """Far below the grace and the deadlines: an idle peer has nothing to wait for."""
 
@@ -160,6 +162,8 @@ def test_a_busy_peer_that_is_paused_hands_over(
     assert freed_s < FREED_S
     assert (paused["availability"], paused["held"]) == ("paused", [])
     assert {process.pid for process in executors} <= set(paused["ended"])
+    assert paused["memory_before"]["process_bytes"] > FRAMEWORK_BYTES
+    assert (paused["memory_now"]["processes"], paused["memory_now"]["process_bytes"]) == (0, 0)
     as_undisturbed(job)
     assert tell(network, "status", number=number)["availability"] == "paused"
 

@@ -1,6 +1,7 @@
 """`peer pause|resume|finish|leave|status` beside a process that plays the daemon."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -18,6 +19,9 @@ from peer.settings import PeerDirectory, PeerSettings
 from peer.status_note import daemon_of, read_status
 
 DEADLINE_S = 60
+HELD_BYTES = 64 << 20
+"""Of the process that plays an executor."""
+NO_MEMORY = {"processes": 0, "process_bytes": 0, "device_bytes": None}
 DAEMON = """
 import asyncio, json, os, subprocess, sys, time
 from pathlib import Path
@@ -38,7 +42,10 @@ lease = SimpleNamespace(
 state, executors = PeerState(), []
 if "busy" in sys.argv:
     state.leases["job_000001", 1] = lease
-    executors.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
+    executors.append(subprocess.Popen(
+        [sys.executable, "-c", "b = b'x' * (64 << 20); print('ready', flush=True); input()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+    executors[0].stdout.readline()
 
 def hand_over(event):
     if event.availability in ("paused", "leaving") and "stubborn" not in sys.argv:
@@ -131,11 +138,26 @@ def test_pause_returns_when_nothing_computes_any_more(place, start):
     assert json.loads(say(place, "status", "--json"))["availability"] == "open"
 
 
+def test_pause_says_how_much_memory_is_free_again(place, start):
+    start("busy")
+    before = json.loads(say(place, "status", "--json"))["memory"]
+    assert (before["processes"], before["device_bytes"]) == (1, None)
+    assert before["process_bytes"] > HELD_BYTES
+    assert "Memory: 1 process computes, with " in say(place, "status")
+    _, shown = say(place, "pause").splitlines()
+    assert re.fullmatch(
+        r"Memory of its processes [67]\d\.\d+ MiB before, 0 B now\.", shown), shown
+    assert json.loads(say(place, "status", "--json"))["memory"] == NO_MEMORY
+    assert "Memory: no process computes." in say(place, "status")
+
+
 def test_pause_as_json(place, start):
     daemon = start("busy")
     executor, = executors(daemon)
     value = json.loads(say(place, "pause", "--json"))
     assert value.pop("seconds") > 0
+    assert value.pop("memory_before")["process_bytes"] > HELD_BYTES
+    assert value.pop("memory_now") == NO_MEMORY
     assert value == {
         "schema": "peer_availability", "schema_version": 1, "name": "attic", "is_running": True,
         "availability": "paused", "held": [], "ended": [executor.pid], "until_unix_ms": 0}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
+from peer.devices import nvml_handle, nvml_name
 from peer.owner.core.readings import Reading, unread
 
 AVERAGED_S = 0.5
@@ -69,10 +69,7 @@ class GraphicsSensor:
 
         pynvml.nvmlInit()
         self._nvml = pynvml
-        name = nvml_name(self._device, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
-        self._handle = (
-            pynvml.nvmlDeviceGetHandleByIndex(name) if isinstance(name, int)
-            else pynvml.nvmlDeviceGetHandleByUUID(name))
+        self._handle = nvml_handle(pynvml, nvml_name(self._device))
 
     def _each(self, question: Callable[[], Reading[float]]) -> Reading[float]:
         try:
@@ -112,12 +109,3 @@ class GraphicsSensor:
             self._seen_us = max(self._seen_us, sample.timeStamp)
         percent = sum(used for pid, (_, used) in newest.items() if pid not in own)
         return Reading(min(1.0, percent / 100), "NVML")
-
-
-def nvml_name(device: str, visible: str) -> int | str:
-    """What NVML calls `cuda:N`: its index, or its UUID where that is what was made visible."""
-    number = int(device.partition(":")[2])
-    names = [name.strip() for name in visible.split(",") if name.strip()]
-    if number >= len(names):
-        return number
-    return int(names[number]) if names[number].isdigit() else names[number]

@@ -5,9 +5,10 @@ import sys
 import psutil
 import pytest
 
+from peer.devices import nvml_name
 from peer.owner.sensors import asking, network_cost, presence, supply
 from peer.owner.sensors.asking import NotReadable, ask
-from peer.owner.sensors.graphics import GraphicsSensor, nvml_name
+from peer.owner.sensors.graphics import GraphicsSensor
 from peer.owner.sensors.programs import running_programs
 
 
@@ -97,8 +98,8 @@ def test_this_program_runs():
 
 
 @pytest.mark.parametrize(("device", "visible", "name"), [
-    ("cuda:0", "", 0), ("cuda:1", "", 1), ("cuda:0", "3", 3), ("cuda:1", "2, GPU-abc", "GPU-abc"),
-    ("cuda:2", "5", 2)])
+    ("cuda:0", "", "0"), ("cuda:1", "", "1"), ("cuda:0", "3", "3"),
+    ("cuda:1", "2, GPU-abc", "GPU-abc"), ("cuda:2", "5", "2")])
 def test_nvml_counts_all_devices(device, visible, name):
     assert nvml_name(device, visible) == name
 
