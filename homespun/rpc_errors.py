@@ -61,6 +61,13 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: HomespunErro
     raise AssertionError("context.abort always raises")
 
 
+async def ended(call: grpc.aio.Call) -> grpc.aio.AioRpcError:
+    """The status of an aio call that has ended, as the exception that stands for it."""
+    return grpc.aio.AioRpcError(
+        await call.code(), await call.initial_metadata(), await call.trailing_metadata(),
+        await call.details())
+
+
 def error_of(call: grpc.RpcError, subject: str, *, expected: str = "broker") -> HomespunError:
     """Say what a failed call means.
 

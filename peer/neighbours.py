@@ -21,7 +21,7 @@ from peer.boundary_log import BoundaryLog
 from peer.core.events import Member
 from peer.frames import Frame
 from peer.links import Link, LinkSettings, Traffic, dial
-from peer.metering import Meter, route_of
+from peer.metering import Meter, Urgency, route_of
 from peer.routes import Routes
 
 log = structlog.get_logger(__name__)
@@ -167,7 +167,7 @@ class Neighbours:
         )
         if self._local_id < peer_id:
             dial(link, lambda: self._open_channel(address, peer_id),
-                 lambda: route_of(self._meter, address, self._job_id))
+                 lambda: route_of(self._meter, address, self._job_id, Urgency.TENSOR))
         return link
 
     async def _take(self, member: Member, link: Link, frame: Frame) -> None:

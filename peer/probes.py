@@ -14,7 +14,7 @@ from homespun.errors import Code, HomespunError
 from homespun.ids import PeerId
 from homespun.v1 import session_pb2
 from peer.links import Measurement, measure
-from peer.metering import Meter
+from peer.metering import Meter, Urgency
 
 log = structlog.get_logger(__name__)
 
@@ -83,5 +83,6 @@ class Probes:
             self._turn,
             self._open_channel(request.tensor_address, request.to_peer) as channel,
         ):
-            route = await self._meter.route(request.tensor_address)
+            route = await self._meter.route(
+                request.tensor_address, urgency=Urgency.TENSOR)
             return await measure(channel, request.to_peer, request.probe_bytes, route=route)

@@ -16,7 +16,7 @@ import grpc
 import structlog
 
 from homespun.errors import Code, HomespunError
-from homespun.rpc_errors import error_of
+from homespun.rpc_errors import ended, error_of
 from homespun.v1 import session_pb2, session_pb2_grpc
 from homespun.version import check_version
 
@@ -149,7 +149,7 @@ class Session:
             await _write(call, session_pb2.PeerMessage(register=await self._owner.register()))
             first = await call.read()
         if first is grpc.aio.EOF:
-            raise await _ending(call)
+            raise await ended(call)
         self._check_welcome(first)
         self._outbox = asyncio.Queue()
         self._call, self._welcomed_at_s = call, time.monotonic()
@@ -207,15 +207,7 @@ async def _write(call: Call, message: session_pb2.PeerMessage) -> None:
     try:
         await call.write(message)
     except asyncio.InvalidStateError:  # what grpc raises for a call that is over
-        raise await _ending(call) from None
-
-
-async def _ending(call: Call) -> grpc.aio.AioRpcError:
-    """The status of a call that has ended, as the exception that stands for it."""
-    return grpc.aio.AioRpcError(
-        await call.code(), await call.initial_metadata(), await call.trailing_metadata(),
-        await call.details(),
-    )
+        raise await ended(call) from None
 
 
 def _goodbye(message: session_pb2.BrokerMessage) -> HomespunError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, BinaryIO, TypeVar
 
@@ -16,6 +17,7 @@ import grpc
 
 from homespun.blobs.store import MAX_BLOB_BYTES, BlobStore
 from homespun.errors import Code, HomespunError
+from homespun.pieces import Pieces
 from homespun.rpc_errors import abort
 from homespun.v1 import blobs_pb2, blobs_pb2_grpc
 
@@ -136,11 +138,13 @@ class BlobService(blobs_pb2_grpc.BlobServiceServicer):
             raise
 
     async def _send(self, file: BinaryIO, size: int, context: Context) -> None:
-        announced = size
-        while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
+        announced, pieces = size, Pieces(CHUNK_BYTES)
+        while data := await asyncio.to_thread(file.read, pieces.size_bytes):
+            began_s = time.monotonic()
             async with asyncio.timeout(IDLE_TIMEOUT_S):
                 await context.write(
                     blobs_pb2.DownloadBlobResponse(size_bytes=announced, data=data))
+            pieces.took(len(data), time.monotonic() - began_s)
             announced = 0
 
     def _describe(self, digests: tuple[str, ...]) -> blobs_pb2.StatBlobResponse:

@@ -2,7 +2,8 @@
 
 Every call has a deadline of `CALL_TIMEOUT_S`. A call that ends early, or at its deadline, but moved
 bytes is not a failure: the next one goes on from there. So a slow link is served to the end, while
-a dead one is given up after `MAX_FAILURES` calls in a row that moved nothing.
+a dead one is given up after `MAX_FAILURES` calls in a row that moved nothing. Messages are fitted
+to the line (`homespun.pieces`): a call on a slow one moves many, and loses one at its deadline.
 
 The same protocol comes twice, for blocking stubs (the client) and for `grpc.aio` ones (the peer's
 daemon, whose file work runs in threads); what they share is `Attempts`.
@@ -11,20 +12,23 @@ daemon, whose file work runs in threads); what they share is `Attempts`.
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import grpc
 
 from homespun.blobs.store import BlobStore
 from homespun.errors import Code, HomespunError
+from homespun.pieces import Pieces
 from homespun.rpc_errors import error_of
 from homespun.v1 import blobs_pb2
 
 CHUNK_BYTES = 1 << 20
+"""Most data of one message."""
 CALL_TIMEOUT_S = 60.0
 MAX_FAILURES = 8
 """In a row; with the pauses between them a broker has 16 s to be back after a restart."""
@@ -225,28 +229,25 @@ def _store(
 def _requests(
     digest: str, size: int, source: Path | bytes, offset: int, progress: Progress | None
 ) -> Iterator[blobs_pb2.UploadBlobRequest]:
-    first = True
-    for data in _chunks(source, offset, size):
-        yield blobs_pb2.UploadBlobRequest(
-            digest=digest if first else "", size_bytes=size if first else 0, offset=offset,
-            data=data)
-        first = False
-        offset += len(data)
-        _report(progress, offset, size)
+    """At least one message, so that an empty or nearly whole blob is completed too."""
+    pieces, is_first = Pieces(CHUNK_BYTES), True
+    with _reader(source, offset) as file:
+        while (data := file.read(pieces.size_bytes)) or is_first:
+            began_s = time.monotonic()
+            yield blobs_pb2.UploadBlobRequest(
+                digest=digest if is_first else "", size_bytes=size if is_first else 0,
+                offset=offset, data=data)
+            # Asked for the next one when this one is on its way.
+            pieces.took(len(data), time.monotonic() - began_s)
+            is_first = False
+            offset += len(data)
+            _report(progress, offset, size)
 
 
-def _chunks(source: Path | bytes, offset: int, size: int) -> Iterator[bytes]:
-    """At least one chunk, so that an empty or nearly whole blob is completed too."""
-    if isinstance(source, bytes):
-        yield source[offset:offset + CHUNK_BYTES]
-        for start in range(offset + CHUNK_BYTES, size, CHUNK_BYTES):
-            yield source[start:start + CHUNK_BYTES]
-        return
-    with source.open("rb") as file:
-        file.seek(offset)
-        yield file.read(CHUNK_BYTES)
-        while data := file.read(CHUNK_BYTES):
-            yield data
+def _reader(source: Path | bytes, offset: int) -> BinaryIO:
+    file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+    file.seek(offset)
+    return file
 
 
 async def _in_thread(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bhomespun/v1/snapshots.proto\x12\x0bhomespun.v1\"d\n\x0bSnapshotKey\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07segment\x18\x02 \x01(\x03\x12\x10\n\x08position\x18\x03 \x01(\x03\x12\r\n\x05shard\x18\x04 \x01(\x03\x12\x13\n\x0b\x64\x61ta_shards\x18\x05 \x01(\x03\"v\n\x12\x46romSnapshotSender\x12+\n\x05offer\x18\x01 \x01(\x0b\x32\x1a.homespun.v1.SnapshotOfferH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.homespun.v1.SnapshotChunkH\x00\x42\x06\n\x04\x62ody\"\xbb\x01\n\rSnapshotOffer\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.homespun.v1.SnapshotKey\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x16\n\x0e\x63ontent_digest\x18\x04 \x01(\t\x12\x15\n\rcontent_bytes\x18\x05 \x01(\x03\x12\x15\n\rchunk_digests\x18\x06 \x01(\x0c\x12\x19\n\x11\x63omplete_position\x18\x07 \x01(\x03\",\n\rSnapshotChunk\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\xda\x01\n\x14\x46romSnapshotReceiver\x12/\n\x07request\x18\x01 \x01(\x0b\x32\x1c.homespun.v1.SnapshotRequestH\x00\x12-\n\x06wanted\x18\x02 \x01(\x0b\x32\x1b.homespun.v1.SnapshotWantedH\x00\x12/\n\x07working\x18\x03 \x01(\x0b\x32\x1c.homespun.v1.SnapshotWorkingH\x00\x12)\n\x04kept\x18\x04 \x01(\x0b\x32\x19.homespun.v1.SnapshotKeptH\x00\x42\x06\n\x04\x62ody\"H\n\x0fSnapshotRequest\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.homespun.v1.SnapshotKey\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\" \n\x0eSnapshotWanted\x12\x0e\n\x06\x63hunks\x18\x01 \x01(\x0c\"\x11\n\x0fSnapshotWorking\"\x0e\n\x0cSnapshotKept2\xaf\x01\n\x0fSnapshotService\x12M\n\x03Put\x12\x1f.homespun.v1.FromSnapshotSender\x1a!.homespun.v1.FromSnapshotReceiver(\x01\x30\x01\x12M\n\x03Get\x12!.homespun.v1.FromSnapshotReceiver\x1a\x1f.homespun.v1.FromSnapshotSender(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bhomespun/v1/snapshots.proto\x12\x0bhomespun.v1\"d\n\x0bSnapshotKey\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0f\n\x07segment\x18\x02 \x01(\x03\x12\x10\n\x08position\x18\x03 \x01(\x03\x12\r\n\x05shard\x18\x04 \x01(\x03\x12\x13\n\x0b\x64\x61ta_shards\x18\x05 \x01(\x03\"\xa7\x01\n\x12\x46romSnapshotSender\x12+\n\x05offer\x18\x01 \x01(\x0b\x32\x1a.homespun.v1.SnapshotOfferH\x00\x12+\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1a.homespun.v1.SnapshotChunkH\x00\x12/\n\x07waiting\x18\x03 \x01(\x0b\x32\x1c.homespun.v1.SnapshotWaitingH\x00\x42\x06\n\x04\x62ody\"\xbb\x01\n\rSnapshotOffer\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.homespun.v1.SnapshotKey\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x16\n\x0e\x63ontent_digest\x18\x04 \x01(\t\x12\x15\n\rcontent_bytes\x18\x05 \x01(\x03\x12\x15\n\rchunk_digests\x18\x06 \x01(\x0c\x12\x19\n\x11\x63omplete_position\x18\x07 \x01(\x03\"<\n\rSnapshotChunk\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"\xda\x01\n\x14\x46romSnapshotReceiver\x12/\n\x07request\x18\x01 \x01(\x0b\x32\x1c.homespun.v1.SnapshotRequestH\x00\x12-\n\x06wanted\x18\x02 \x01(\x0b\x32\x1b.homespun.v1.SnapshotWantedH\x00\x12/\n\x07working\x18\x03 \x01(\x0b\x32\x1c.homespun.v1.SnapshotWorkingH\x00\x12)\n\x04kept\x18\x04 \x01(\x0b\x32\x19.homespun.v1.SnapshotKeptH\x00\x42\x06\n\x04\x62ody\"H\n\x0fSnapshotRequest\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.homespun.v1.SnapshotKey\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\"5\n\x0eSnapshotWanted\x12\x0e\n\x06\x63hunks\x18\x01 \x01(\x0c\x12\x13\n\x0btakes_parts\x18\x02 \x01(\x08\"\x11\n\x0fSnapshotWaiting\"\x11\n\x0fSnapshotWorking\"\x0e\n\x0cSnapshotKept2\xaf\x01\n\x0fSnapshotService\x12M\n\x03Put\x12\x1f.homespun.v1.FromSnapshotSender\x1a!.homespun.v1.FromSnapshotReceiver(\x01\x30\x01\x12M\n\x03Get\x12!.homespun.v1.FromSnapshotReceiver\x1a\x1f.homespun.v1.FromSnapshotSender(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,22 +33,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SNAPSHOTKEY']._serialized_start=44
   _globals['_SNAPSHOTKEY']._serialized_end=144
-  _globals['_FROMSNAPSHOTSENDER']._serialized_start=146
-  _globals['_FROMSNAPSHOTSENDER']._serialized_end=264
-  _globals['_SNAPSHOTOFFER']._serialized_start=267
-  _globals['_SNAPSHOTOFFER']._serialized_end=454
-  _globals['_SNAPSHOTCHUNK']._serialized_start=456
-  _globals['_SNAPSHOTCHUNK']._serialized_end=500
-  _globals['_FROMSNAPSHOTRECEIVER']._serialized_start=503
-  _globals['_FROMSNAPSHOTRECEIVER']._serialized_end=721
-  _globals['_SNAPSHOTREQUEST']._serialized_start=723
-  _globals['_SNAPSHOTREQUEST']._serialized_end=795
-  _globals['_SNAPSHOTWANTED']._serialized_start=797
-  _globals['_SNAPSHOTWANTED']._serialized_end=829
-  _globals['_SNAPSHOTWORKING']._serialized_start=831
-  _globals['_SNAPSHOTWORKING']._serialized_end=848
-  _globals['_SNAPSHOTKEPT']._serialized_start=850
-  _globals['_SNAPSHOTKEPT']._serialized_end=864
-  _globals['_SNAPSHOTSERVICE']._serialized_start=867
-  _globals['_SNAPSHOTSERVICE']._serialized_end=1042
+  _globals['_FROMSNAPSHOTSENDER']._serialized_start=147
+  _globals['_FROMSNAPSHOTSENDER']._serialized_end=314
+  _globals['_SNAPSHOTOFFER']._serialized_start=317
+  _globals['_SNAPSHOTOFFER']._serialized_end=504
+  _globals['_SNAPSHOTCHUNK']._serialized_start=506
+  _globals['_SNAPSHOTCHUNK']._serialized_end=566
+  _globals['_FROMSNAPSHOTRECEIVER']._serialized_start=569
+  _globals['_FROMSNAPSHOTRECEIVER']._serialized_end=787
+  _globals['_SNAPSHOTREQUEST']._serialized_start=789
+  _globals['_SNAPSHOTREQUEST']._serialized_end=861
+  _globals['_SNAPSHOTWANTED']._serialized_start=863
+  _globals['_SNAPSHOTWANTED']._serialized_end=916
+  _globals['_SNAPSHOTWAITING']._serialized_start=918
+  _globals['_SNAPSHOTWAITING']._serialized_end=935
+  _globals['_SNAPSHOTWORKING']._serialized_start=937
+  _globals['_SNAPSHOTWORKING']._serialized_end=954
+  _globals['_SNAPSHOTKEPT']._serialized_start=956
+  _globals['_SNAPSHOTKEPT']._serialized_end=970
+  _globals['_SNAPSHOTSERVICE']._serialized_start=973
+  _globals['_SNAPSHOTSERVICE']._serialized_end=1148
 # @@protoc_insertion_point(module_scope)

@@ -20,12 +20,14 @@ class SnapshotKey(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., position: _Optional[int] = ..., shard: _Optional[int] = ..., data_shards: _Optional[int] = ...) -> None: ...
 
 class FromSnapshotSender(_message.Message):
-    __slots__ = ("offer", "chunk")
+    __slots__ = ("offer", "chunk", "waiting")
     OFFER_FIELD_NUMBER: _ClassVar[int]
     CHUNK_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     offer: SnapshotOffer
     chunk: SnapshotChunk
-    def __init__(self, offer: _Optional[_Union[SnapshotOffer, _Mapping]] = ..., chunk: _Optional[_Union[SnapshotChunk, _Mapping]] = ...) -> None: ...
+    waiting: SnapshotWaiting
+    def __init__(self, offer: _Optional[_Union[SnapshotOffer, _Mapping]] = ..., chunk: _Optional[_Union[SnapshotChunk, _Mapping]] = ..., waiting: _Optional[_Union[SnapshotWaiting, _Mapping]] = ...) -> None: ...
 
 class SnapshotOffer(_message.Message):
     __slots__ = ("key", "digest", "size_bytes", "content_digest", "content_bytes", "chunk_digests", "complete_position")
@@ -46,12 +48,14 @@ class SnapshotOffer(_message.Message):
     def __init__(self, key: _Optional[_Union[SnapshotKey, _Mapping]] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., content_digest: _Optional[str] = ..., content_bytes: _Optional[int] = ..., chunk_digests: _Optional[bytes] = ..., complete_position: _Optional[int] = ...) -> None: ...
 
 class SnapshotChunk(_message.Message):
-    __slots__ = ("index", "data")
+    __slots__ = ("index", "data", "offset")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
     index: int
     data: bytes
-    def __init__(self, index: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+    offset: int
+    def __init__(self, index: _Optional[int] = ..., data: _Optional[bytes] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class FromSnapshotReceiver(_message.Message):
     __slots__ = ("request", "wanted", "working", "kept")
@@ -74,10 +78,16 @@ class SnapshotRequest(_message.Message):
     def __init__(self, key: _Optional[_Union[SnapshotKey, _Mapping]] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class SnapshotWanted(_message.Message):
-    __slots__ = ("chunks",)
+    __slots__ = ("chunks", "takes_parts")
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    TAKES_PARTS_FIELD_NUMBER: _ClassVar[int]
     chunks: bytes
-    def __init__(self, chunks: _Optional[bytes] = ...) -> None: ...
+    takes_parts: bool
+    def __init__(self, chunks: _Optional[bytes] = ..., takes_parts: _Optional[bool] = ...) -> None: ...
+
+class SnapshotWaiting(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class SnapshotWorking(_message.Message):
     __slots__ = ()

@@ -8,7 +8,7 @@ the parts of a large frame, so a tensor never holds up an acknowledgement for lo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from blake3 import blake3
@@ -28,17 +28,16 @@ def whole_message(frame: Frame) -> bytes:
     return b"".join((encode_header(frame), frame.payload))
 
 
-def split(frame: Frame, chunk_bytes: int) -> Iterator[bytes]:
-    """A frame as messages of at most `chunk_bytes` of payload each, made when they are asked for.
+def part_message(frame: Frame, begin: int, end: int) -> bytes:
+    """A part of a frame's payload as one message; the first part has the header before it.
 
     Args:
         frame: numbered, with its digest.
-        chunk_bytes: > 0.
+        begin: of the part, bytes.
+        end: of the part; what follows the payload's end is nothing.
     """
-    payload = memoryview(frame.payload)
-    yield b"".join((encode_header(frame), payload[:chunk_bytes]))
-    for start in range(chunk_bytes, len(payload), chunk_bytes):
-        yield b"".join((CONTINUE, payload[start:start + chunk_bytes]))
+    head = CONTINUE if begin else encode_header(frame)
+    return b"".join((head, memoryview(frame.payload)[begin:end]))
 
 
 class Assembler:

@@ -7,6 +7,7 @@ from typing import NoReturn, Protocol
 
 from homespun.errors import Code, HomespunError
 from homespun.ids import PeerId
+from homespun.pieces import Pieces
 from peer.frames import Frame
 from peer.links.chunks import Assembler
 from peer.links.control import Hello, hello_message, read_hello
@@ -144,12 +145,16 @@ class _Stream:
 
     async def write_all(self) -> NoReturn:
         """Write what the outbox gives, and the farewell before anything else."""
+        pieces = Pieces(self._link.settings.chunk_bytes)
         while True:
             if (message := self._link.farewell()) is not None:
                 await self._messages.write(message)
                 await asyncio.get_running_loop().create_future()  # read_all ends the stream
+            self._outbox.chunk_bytes = pieces.size_bytes
             if (message := self._outbox.next_message()) is not None:
+                began_s = self._now()
                 await self._messages.write(message)
+                pieces.took(len(message), self._now() - began_s)
             else:
                 await self._link.something_to_write()
 

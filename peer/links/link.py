@@ -8,6 +8,7 @@ repeated or reordered (docs/protocol.md, "Tensor stream").
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import secrets
 from collections import deque
@@ -149,7 +150,7 @@ class Link:
             frame: of a tensor kind; the payload must not change until it is delivered.
 
         Raises:
-            HomespunError: STALLED when the other side accepted nothing for `send_timeout_s`; the
+            HomespunError: STALLED when no frame got any farther for `send_timeout_s`; the
                 link's own error when it has failed; CONFLICT when it is closed.
         """
         if frame.kind in CONTROL_KINDS or frame.payload_bytes != len(frame.payload):
@@ -356,17 +357,25 @@ class Link:
 
     async def _room_for(self, frame: Frame) -> None:
         timeout_s = self.settings.send_timeout_s
-        try:
-            async with asyncio.timeout(timeout_s):
-                while not self._sending.has_room(frame):
+        farthest, since_s = self._reached(), self._loop.time()
+        while not self._sending.has_room(frame):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(since_s + timeout_s):
                     await self._next_progress()
-                    self._check_usable()
-        except TimeoutError:
-            raise HomespunError(
-                Code.STALLED,
-                f"The {frame.title()} waited {timeout_s} s for {self.remote_id} to accept "
-                f"{self._sending.unacked} earlier frames; the link is {self.state}.",
-                peer=self.remote_id) from None
+            self._check_usable()
+            if (reached := self._reached()) > farthest:
+                farthest, since_s = reached, self._loop.time()
+            elif self._loop.time() >= since_s + timeout_s:
+                raise HomespunError(
+                    Code.STALLED,
+                    f"The {frame.title()} waited: nothing has moved for {timeout_s} s, and "
+                    f"{self.remote_id} has to accept {self._sending.unacked} earlier frames; the "
+                    f"link is {self.state}.", peer=self.remote_id)
+
+    def _reached(self) -> tuple[int, int, int]:
+        """How far frames have come; more than ever means that the line works, however slowly."""
+        written = (0, 0) if self._outbox is None else self._outbox.reached
+        return self._sending.accepted, *written
 
     async def _next_progress(self) -> None:
         self._progress.clear()

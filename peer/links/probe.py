@@ -29,12 +29,15 @@ MAX_PROBES = 4
 """Probes that a server takes in at once; one is measured at a time, the others wait."""
 PROBE_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 1 << 20
-_FIRST_BURST_BYTES = 256 << 10
+_FIRST_BURST_BYTES = 64 << 10
 _PINGS = 9
 _LONG_ENOUGH_S = 0.2
 _LONG_ENOUGH_TRIPS = 10
 """A burst that took so long, and so many round trips, has outgrown them and TCP's slow start, which
 takes about log2(line's bytes in flight / 14 KB) of them: at 20 ms one way, 0.2 s was all it."""
+_LONG_S = 5.0
+"""A burst that took so long was a line's, whatever the round trips: on a slow line one is enough,
+and two would outlast the probe. 64 KiB take so long at 0.1 Mbit/s."""
 _MORE, _LAST = 0, 1
 
 
@@ -57,8 +60,9 @@ async def measure(
 ) -> Measurement:
     """Measure the path to a peer that runs a `LinkServer`.
 
-    Bursts double from 256 KiB until one takes 0.2 s and ten round trips, or all of `probe_bytes` is
-    spent, so a slow path is not flooded; the last one is repeated where the bytes allow.
+    Bursts double from 64 KiB until one takes 0.2 s and ten round trips, or 5 s, or all of
+    `probe_bytes` is spent, so a slow path is not flooded; the last one is repeated if it was
+    shorter than 5 s and the bytes allow. That is below 30 s in all above 20 kbit/s.
 
     Args:
         channel: to the peer.
@@ -93,14 +97,14 @@ async def _bandwidth(burst: _Bursts, trip_s: float, budget_bytes: int) -> float:
     Whatever else the line carries, such as a probe the other way, only ever adds to one.
     """
     size = min(_FIRST_BURST_BYTES, budget_bytes)
-    enough_s = max(_LONG_ENOUGH_S, _LONG_ENOUGH_TRIPS * trip_s)
+    enough_s = min(_LONG_S, max(_LONG_ENOUGH_S, _LONG_ENOUGH_TRIPS * trip_s))
     while True:
         took_s = await burst.run(size)
         budget_bytes -= size
         if took_s > enough_s or budget_bytes < 2 * size:
             break
         size *= 2
-    if budget_bytes >= size:
+    if budget_bytes >= size and took_s < _LONG_S:
         took_s = min(took_s, await burst.run(size))
     return size / max(took_s - trip_s, 1e-6)
 

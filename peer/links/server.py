@@ -22,7 +22,7 @@ from peer.links.messages import (
 )
 from peer.links.probe import ProbeServer
 from peer.links.settings import PROTOCOL_VERSION
-from peer.metering import Meter, route_of
+from peer.metering import Meter, Urgency, route_of
 
 TOKENS_LENGTH_MAX = 41
 """Two 64-bit numbers and a colon."""
@@ -65,13 +65,13 @@ class LinkServer:
             link = self._link(context, peer_id)
         except HomespunError as error:
             await abort(context, error)
-        route = await route_of(self._meter, context.peer(), link.job_id)
+        route = await route_of(self._meter, context.peer(), link.job_id, Urgency.TENSOR)
         await link.run(Messages(context, peer_id, route))
 
     async def _probe(self, requests: object, context: Context) -> None:
         try:
             peer_id = _calling_peer(context)
-            route = await route_of(self._meter, context.peer())
+            route = await route_of(self._meter, context.peer(), urgency=Urgency.TENSOR)
             messages = Messages(context, peer_id, route)
             await self._probes.serve(messages, peer_id)
         except HomespunError as error:

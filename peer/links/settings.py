@@ -16,8 +16,9 @@ class LinkSettings:
     """How one end of a link behaves. The two ends need not agree."""
 
     chunk_bytes: int = 1 << 20
-    """Payload bytes per gRPC message, at most. Measured: 1 MiB beats 256 KiB and 4 MiB, and lets
-    an acknowledgement overtake a large tensor after 1 MiB (docs/adr/0009-tensor-stream.md)."""
+    """Payload bytes per gRPC message, at most; on a slow line fewer (`homespun.pieces`). Measured:
+    1 MiB beats 256 KiB and 4 MiB, and lets an acknowledgement overtake a large tensor after 1 MiB
+    (docs/adr/0009-tensor-stream.md)."""
     window_bytes: int = 64 << 20
     """Frames held for the other side to accept, and frames held here until the consumer takes
     them. One frame may be larger when it is alone. Lets three 16 MiB tensors
@@ -32,11 +33,12 @@ class LinkSettings:
     heartbeat_s: float = 2.0
     """An idle stream carries an acknowledgement this often, so that silence means a dead path."""
     silence_timeout_s: float = 30.0
-    """A stream that brought nothing for so long is given up. At 0.5 Mbit/s one chunk takes 17 s."""
+    """A stream that brought nothing for so long is given up. A message takes 17 s on a line that
+    was fast a moment ago and has 0.5 Mbit/s now; the next ones are fitted to it."""
     hello_timeout_s: float = 10.0
     """From opening a stream to the other side's hello, TLS included."""
     send_timeout_s: float = 600.0
-    """Longest time that `send` waits for room."""
+    """Longest time that `send` waits for room while nothing moves."""
     close_timeout_s: float = 2.0
     """Longest time that `close` waits for the stream itself to end, after draining."""
     broken_timeout_s: float = 30.0

@@ -38,6 +38,11 @@ class SendWindow:
         """Bytes of those frames."""
         return self._held
 
+    @property
+    def accepted(self) -> int:
+        """Number of the last frame that the other side has accepted."""
+        return self._acked
+
     def has_room(self, frame: Frame) -> bool:
         """Whether a frame may be admitted now. One that is larger than the window goes alone."""
         if not self._frames:

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from homespun.errors import Code, HomespunError
+from homespun.pieces import Pieces
 from homespun.v1 import snapshots_pb2 as pb
 from peer.snapshots.assembly import Assembly
 from peer.snapshots.line import Line
-from peer.snapshots.record import SnapshotKey, SnapshotRecord, chunk_count
+from peer.snapshots.record import CHUNK_BYTES, SnapshotKey, SnapshotRecord, chunk_count
 from peer.snapshots.store import SnapshotStore
 
-WORKING_INTERVAL_S = 5.0
-WORKING_MAX = 720
-"""Signs of work in a row: one hour."""
+SIGNS_MAX = 720
+"""Signs of life in a row without anything else having moved: one hour."""
+
+WORKING = pb.FromSnapshotReceiver(working=pb.SnapshotWorking())
+WAITING = pb.FromSnapshotSender(waiting=pb.SnapshotWaiting())
 
 Sending = Line[pb.FromSnapshotReceiver, pb.FromSnapshotSender]
 Receiving = Line[pb.FromSnapshotSender, pb.FromSnapshotReceiver]
@@ -58,11 +61,38 @@ async def send(
     """
     await line.write(pb.FromSnapshotSender(offer=_offer_message(store, record)))
     wanted = (await _answer(line, "wanted")).wanted
-    for index in _set_bits(line, wanted.chunks, chunk_count(record.content_bytes)):
-        data = await asyncio.to_thread(store.read_chunk, record, index)
+    pieces = Pieces(CHUNK_BYTES) if wanted.takes_parts else None
+    # Signs of life are heard while chunks go out: they tell that those arrive.
+    kept = asyncio.create_task(_answer(line, "kept"))
+    try:
+        for index in _set_bits(line, wanted.chunks, chunk_count(record.content_bytes)):
+            if kept.done():
+                break
+            data = await asyncio.to_thread(store.read_chunk, record, index)
+            await _send_chunk(line, index, data, pieces)
+            tally.sent(len(data))
+        await kept
+    except HomespunError as error:
+        if error.code is Code.UNREACHABLE and kept.done():
+            await kept  # what the other side said before the stream ended tells more
+        raise
+    finally:
+        kept.cancel()
+        await asyncio.gather(kept, return_exceptions=True)
+
+
+async def _send_chunk(line: Sending, index: int, data: bytes, pieces: Pieces | None) -> None:
+    """Send a chunk, in parts that fit the line where the other side takes them."""
+    if pieces is None:
         await line.write(pb.FromSnapshotSender(chunk=pb.SnapshotChunk(index=index, data=data)))
-        tally.sent(len(data))
-    await _answer(line, "kept")
+        return
+    now, begin = asyncio.get_running_loop().time, 0
+    while begin < len(data):
+        part, began_s = data[begin:begin + pieces.size_bytes], now()
+        await line.write(pb.FromSnapshotSender(
+            chunk=pb.SnapshotChunk(index=index, data=part, offset=begin)), WAITING)
+        pieces.took(len(part), now() - began_s)
+        begin += len(part)
 
 
 async def receive(
@@ -95,13 +125,12 @@ async def receive(
 
     assembly = await _working(line, admitted)
     wanted = _bits(assembly.missing, chunk_count(record.content_bytes))
-    await line.write(pb.FromSnapshotReceiver(wanted=pb.SnapshotWanted(chunks=wanted)))
+    await line.write(pb.FromSnapshotReceiver(
+        wanted=pb.SnapshotWanted(chunks=wanted, takes_parts=True)))
     while assembly.missing:
-        message = await line.read()
-        if message.WhichOneof("body") != "chunk":
-            raise _out_of_turn(line)
-        tally.received(len(message.chunk.data))
-        await asyncio.to_thread(assembly.add, message.chunk.index, message.chunk.data)
+        index, data = await _chunk(line, record)
+        tally.received(len(data))
+        await asyncio.to_thread(assembly.add, index, data)
 
     def finished() -> None:
         admit(record, complete_position)  # another peer may be the source by now
@@ -109,6 +138,36 @@ async def receive(
 
     await _working(line, finished)
     await line.write(pb.FromSnapshotReceiver(kept=pb.SnapshotKept()))
+
+
+async def _chunk(line: Receiving, record: SnapshotRecord) -> tuple[int, bytes]:
+    """The next chunk and its number, put together from its parts as they come."""
+    first = await _part(line)
+    if first.offset or not 0 <= first.index < chunk_count(record.content_bytes):
+        raise _out_of_turn(line)
+    parts, size, length = [first.data], len(first.data), record.chunk_length(first.index)
+    while size < length:
+        part = await _part(line)
+        if (part.index, part.offset) != (first.index, size):
+            raise _out_of_turn(line)
+        parts.append(part.data)
+        size += len(part.data)
+    return first.index, b"".join(parts)
+
+
+async def _part(line: Receiving) -> pb.SnapshotChunk:
+    """The next chunk or part of one; who sends it hears now and then that they arrive."""
+    for _ in range(SIGNS_MAX):
+        message = await line.read(WORKING)
+        body = message.WhichOneof("body")
+        if body == "chunk" and message.chunk.data:
+            await line.say(WORKING)
+            return message.chunk
+        if body != "waiting":
+            raise _out_of_turn(line)
+    raise HomespunError(
+        Code.TIMED_OUT, f"{line.remote} waited for its owner's rate for too long.",
+        peer=line.remote)
 
 
 def key_message(key: SnapshotKey) -> pb.SnapshotKey:
@@ -131,12 +190,15 @@ def key_of(message: pb.SnapshotKey) -> SnapshotKey:
 
 async def _answer(line: Sending, kind: str) -> pb.FromSnapshotReceiver:
     """The receiver's next message that says more than that it is at work."""
-    for _ in range(WORKING_MAX):
+    signs, written = 0, line.written
+    while signs < SIGNS_MAX:
         message = await line.read()
         if (body := message.WhichOneof("body")) == kind:
             return message
         if body != "working":
             raise _out_of_turn(line)
+        signs = signs + 1 if line.written == written else 0
+        written = line.written
     raise HomespunError(
         Code.TIMED_OUT, f"{line.remote} was at work too long.", peer=line.remote)
 
@@ -145,8 +207,8 @@ async def _working(line: Receiving, work: Callable[[], Done]) -> Done:
     """Do blocking work in a thread, and tell the sender meanwhile that it goes on."""
     task = asyncio.create_task(asyncio.to_thread(work))
     try:
-        while not (await asyncio.wait({task}, timeout=WORKING_INTERVAL_S))[0]:
-            await line.write(pb.FromSnapshotReceiver(working=pb.SnapshotWorking()))
+        while not (await asyncio.wait({task}, timeout=line.sign_s))[0]:
+            await line.write(WORKING)
         return task.result()
     finally:
         task.cancel()  # nobody waits for it any more

@@ -221,7 +221,15 @@ def test_damaged_and_uncalled_for_chunks_are_refused(pair):
             damaged = bytes([data[0] ^ 1]) + data[1:MIB]
             for chunks, code in [
                 ([chunk(index=0, data=damaged)], Code.DIGEST_MISMATCH),
-                ([chunk(index=0, data=data[:5])], Code.DIGEST_MISMATCH),
+                ([chunk(index=0, data=damaged[:5]), chunk(index=0, offset=5, data=data[5:MIB])],
+                 Code.DIGEST_MISMATCH),
+                ([chunk(index=0, data=data[:MIB + 1])], Code.DIGEST_MISMATCH),
+                ([chunk(index=0, data=data[:5]), chunk(index=0, offset=6, data=data[6:])],
+                 Code.INVALID_ARGUMENT),
+                ([chunk(index=0, data=data[:5]), chunk(index=1, offset=5, data=data[5:])],
+                 Code.INVALID_ARGUMENT),
+                ([chunk(index=0, offset=5, data=data[5:])], Code.INVALID_ARGUMENT),
+                ([chunk(index=0)], Code.INVALID_ARGUMENT),
                 ([chunk(index=2, data=data[:MIB])], Code.INVALID_ARGUMENT),
                 ([chunk(index=-1, data=data[MIB:])], Code.INVALID_ARGUMENT),
             ]:

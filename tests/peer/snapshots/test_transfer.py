@@ -9,7 +9,7 @@ from homespun.identity.channels import open_aio_channel
 from homespun.v1 import snapshots_pb2 as pb
 from homespun.v1 import snapshots_pb2_grpc
 from peer.snapshots import client as clients
-from peer.snapshots import transfer
+from peer.snapshots import line as lines
 from peer.snapshots.assembly import Assembly
 from tests.peer.snapshots.conftest import JOB, MIB, A, B, C, homes, noise, run
 
@@ -50,7 +50,7 @@ def test_a_copy_that_rotted_at_its_holder_is_replaced(pair):
 
 
 def test_a_receiver_that_works_long_says_so(home, pair, monkeypatch):
-    monkeypatch.setattr(transfer, "WORKING_INTERVAL_S", 0.0)
+    monkeypatch.setattr(lines, "SIGN_INTERVAL_S", 0.0)
 
     async def scenario():
         a, b = pair
