@@ -1,9 +1,10 @@
 """How large the next message of a long transfer should be. Pure.
 
 Who waits for a message hears nothing until it is whole, and what is more urgent waits behind it. So
-one message should take a quarter of a second, whatever the line: a mebibyte on a fast one, a few
-kibibytes at 0.5 Mbit/s. The size follows from how long sending the ones before took, the wait for
-an owner's rate included.
+one message should take a quarter of a second: a mebibyte on a fast line, 16 KiB at 0.5 Mbit/s. The
+size follows from how long sending the ones before took, the wait for an owner's rate included. A
+slow line shows only when the system's buffers before it are full, so `most_bytes` must be bearable
+on the slowest line that is to work.
 """
 
 from __future__ import annotations

@@ -22,6 +22,9 @@ from homespun.rpc_errors import abort
 from homespun.v1 import blobs_pb2, blobs_pb2_grpc
 
 CHUNK_BYTES = 1 << 20
+"""Most data of one message that is taken..."""
+SENT_BYTES = 256 << 10
+"""...and that is sent: on a slow line it must arrive before who waits for it loses patience."""
 IDLE_TIMEOUT_S = 60.0
 MAX_DIGESTS = 10_000
 
@@ -138,7 +141,7 @@ class BlobService(blobs_pb2_grpc.BlobServiceServicer):
             raise
 
     async def _send(self, file: BinaryIO, size: int, context: Context) -> None:
-        announced, pieces = size, Pieces(CHUNK_BYTES)
+        announced, pieces = size, Pieces(SENT_BYTES)
         while data := await asyncio.to_thread(file.read, pieces.size_bytes):
             began_s = time.monotonic()
             async with asyncio.timeout(IDLE_TIMEOUT_S):

@@ -368,9 +368,9 @@ class Link:
             elif self._loop.time() >= since_s + timeout_s:
                 raise HomespunError(
                     Code.STALLED,
-                    f"The {frame.title()} waited: nothing has moved for {timeout_s} s, and "
-                    f"{self.remote_id} has to accept {self._sending.unacked} earlier frames; the "
-                    f"link is {self.state}.", peer=self.remote_id)
+                    f"The {frame.title()} waited for {self.remote_id} to accept "
+                    f"{self._sending.unacked} earlier frames, of which nothing has moved for "
+                    f"{timeout_s} s; the link is {self.state}.", peer=self.remote_id)
 
     def _reached(self) -> tuple[int, int, int]:
         """How far frames have come; more than ever means that the line works, however slowly."""

@@ -15,10 +15,11 @@ MESSAGE_LIMIT_BYTES = 4 << 20
 class LinkSettings:
     """How one end of a link behaves. The two ends need not agree."""
 
-    chunk_bytes: int = 1 << 20
-    """Payload bytes per gRPC message, at most; on a slow line fewer (`homespun.pieces`). Measured:
-    1 MiB beats 256 KiB and 4 MiB, and lets an acknowledgement overtake a large tensor after 1 MiB
-    (docs/adr/0009-tensor-stream.md)."""
+    chunk_bytes: int = 256 << 10
+    """Payload bytes per gRPC message, at most; on a slow line fewer (`homespun.pieces`). 1 MiB
+    measured a little faster at gigabytes per second (docs/adr/0009-tensor-stream.md), but the
+    system's buffers hide a slow line at first: a message must arrive within `silence_timeout_s` at
+    70 kbit/s, and an acknowledgement overtakes a large tensor after one."""
     window_bytes: int = 64 << 20
     """Frames held for the other side to accept, and frames held here until the consumer takes
     them. One frame may be larger when it is alone. Lets three 16 MiB tensors
@@ -33,8 +34,7 @@ class LinkSettings:
     heartbeat_s: float = 2.0
     """An idle stream carries an acknowledgement this often, so that silence means a dead path."""
     silence_timeout_s: float = 30.0
-    """A stream that brought nothing for so long is given up. A message takes 17 s on a line that
-    was fast a moment ago and has 0.5 Mbit/s now; the next ones are fitted to it."""
+    """A stream that brought nothing for so long is given up. One message may take as long."""
     hello_timeout_s: float = 10.0
     """From opening a stream to the other side's hello, TLS included."""
     send_timeout_s: float = 600.0

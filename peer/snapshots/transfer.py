@@ -15,9 +15,12 @@ from homespun.pieces import Pieces
 from homespun.v1 import snapshots_pb2 as pb
 from peer.snapshots.assembly import Assembly
 from peer.snapshots.line import Line
-from peer.snapshots.record import CHUNK_BYTES, SnapshotKey, SnapshotRecord, chunk_count
+from peer.snapshots.record import SnapshotKey, SnapshotRecord, chunk_count
 from peer.snapshots.store import SnapshotStore
 
+PART_BYTES = 64 << 10
+"""Most of a chunk in one message: 20 s at 26 kbit/s. The system's buffers take a megabyte before
+they tell that a line is slow, so parts are small from the start."""
 SIGNS_MAX = 720
 """Signs of life in a row without anything else having moved: one hour."""
 
@@ -61,7 +64,7 @@ async def send(
     """
     await line.write(pb.FromSnapshotSender(offer=_offer_message(store, record)))
     wanted = (await _answer(line, "wanted")).wanted
-    pieces = Pieces(CHUNK_BYTES) if wanted.takes_parts else None
+    pieces = Pieces(PART_BYTES) if wanted.takes_parts else None
     # Signs of life are heard while chunks go out: they tell that those arrive.
     kept = asyncio.create_task(_answer(line, "kept"))
     try:

@@ -27,6 +27,7 @@ from peer.links.messages import (
     open_stream,
 )
 from peer.links.settings import PROTOCOL_VERSION
+from tests.chaos.proxy import ChaosProxy, Condition
 
 A, B, STRANGER = PeerId("peer_a"), PeerId("peer_b"), PeerId("peer_c")
 JOB = JobId("job_1")
@@ -267,6 +268,44 @@ def test_send_gives_up_after_its_deadline(network):
             assert caught.value.code is Code.STALLED
             at_b.gate.set()
             await at_b.until(lambda owner: owner.frames)
+    run(scenario())
+
+
+def test_tensors_cross_a_slow_line_on_one_stream(network):
+    """The wait for room is longer than the deadline for nothing moving."""
+    async def scenario():
+        settings = dataclasses.replace(QUICK, send_timeout_s=2.5, window_bytes=320_000)
+        rng, at_a, at_b = random.Random(4), Owner(), Owner()
+        to_b, to_a = link_of(at_a, A, B, settings), link_of(at_b, B, A, settings)
+        frames = [tensor(rng, size, number) for number, size in enumerate((18_000,) * 4 + (75_000,))]
+        async with serving(network[B], lambda job, peer, token: to_a) as port:
+            with ChaosProxy(lambda port: "a") as line:
+                front = line.front("b", f"127.0.0.1:{port}")
+                line.impose("a", "b", Condition(bytes_per_s=62_500))
+                dial(to_b, lambda: open_aio_channel(network[A], front, B))
+                for frame in frames[:4]:
+                    await to_b.send(frame)
+                began_s = asyncio.get_running_loop().time()
+                await to_b.send(frames[4])
+                assert asyncio.get_running_loop().time() - began_s > settings.send_timeout_s
+                await at_b.until(lambda owner: len(owner.frames) == 5)
+                assert_same(frames, at_b.frames)
+                assert line.dialled("a", "b") == 1
+                assert at_a.errors == at_b.errors == []
+                await asyncio.gather(to_b.close(), to_a.close())
+    run(scenario())
+
+
+def test_a_slow_path_is_measured_by_one_short_burst(network):
+    async def scenario():
+        async with serving(network[B], lambda job, peer, token: None) as port:
+            with ChaosProxy(lambda port: "a") as line:
+                front = line.front("b", f"127.0.0.1:{port}")
+                async with open_aio_channel(network[A], front, B) as channel:
+                    line.impose("a", "b", Condition(bytes_per_s=12_500))
+                    measured = await measure(channel, B)
+                assert 9_000 < measured.bandwidth_bytes_per_s < 13_000
+                assert line.moved("a", "b") < 90_000
     run(scenario())
 
 
