@@ -277,7 +277,8 @@ def test_tensors_cross_a_slow_line_on_one_stream(network):
         settings = dataclasses.replace(QUICK, send_timeout_s=2.5, window_bytes=320_000)
         rng, at_a, at_b = random.Random(4), Owner(), Owner()
         to_b, to_a = link_of(at_a, A, B, settings), link_of(at_b, B, A, settings)
-        frames = [tensor(rng, size, number) for number, size in enumerate((18_000,) * 4 + (75_000,))]
+        sizes = (18_000,) * 4 + (75_000,)
+        frames = [tensor(rng, size, number) for number, size in enumerate(sizes)]
         async with serving(network[B], lambda job, peer, token: to_a) as port:
             with ChaosProxy(lambda port: "a") as line:
                 front = line.front("b", f"127.0.0.1:{port}")
