@@ -149,25 +149,30 @@ class OperatorActions:
     def find_peer(self, text: str) -> str:
         """The one peer that an operator means: by its id, the beginning of it, or its name."""
         found = operator_views.matching_peers(self._driver.core, text)
-        return _only(found, text, "peer", "broker peers")
+        return only_one(found, text, "peer", "broker peers")
 
     def find_member(self, text: str) -> str:
         """The one peer or submitter that an operator means, whether or not it ever connected."""
         found = operator_views.matching_members(self._driver.core, text)
-        return _only(found, text, "member", "broker peers")
+        return only_one(found, text, "member", "broker peers")
 
     def find_key(self, text: str) -> str:
         """The one join key whose id begins so."""
         found = operator_views.matching_keys(self._driver.core, text)
-        return _only(found, text, "key", "broker keys list")
+        return only_one(found, text, "key", "broker keys list")
 
     def find_job(self, text: str, owner_id: str | None = None) -> str:
         """The one job whose id begins so, of that owner if one is given."""
         found = views.matching_jobs(self._driver.core, text, owner_id)
-        return _only(found, text, "job", "homespun jobs" if owner_id else "broker jobs")
+        return only_one(found, text, "job", "homespun jobs" if owner_id else "broker jobs")
 
 
-def _only(found: tuple[str, ...], text: str, kind: str, listing: str) -> str:
+def only_one(found: tuple[str, ...], text: str, kind: str, listing: str) -> str:
+    """The one id that a person means with `text`; `listing`: the command that shows all.
+
+    Raises:
+        HomespunError: NOT_FOUND for none, CONFLICT for several.
+    """
     if len(found) == 1:
         return found[0]
     if found:

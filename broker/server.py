@@ -192,7 +192,7 @@ class BrokerServer:
         )
         operator_pb2_grpc.add_OperatorServiceServicer_to_server(
             OperatorService(driver, self.actions, self.console.door, Copying(
-                driver, self.directory, self.authority.network_id)), server
+                driver, self.directory, self.authority.network_id), self.telemetry), server
         )
 
     def _may(

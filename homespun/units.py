@@ -67,6 +67,14 @@ def format_size(size_bytes: float) -> str:
     return f"{_three_digits(value)} TiB"
 
 
+def format_flops(flops_per_s: float) -> str:
+    """A device's speed with a unit."""
+    for unit, size in (("TFLOP/s", 1e12), ("GFLOP/s", 1e9)):
+        if flops_per_s >= size:
+            return f"{flops_per_s / size:.3g} {unit}"
+    return f"{flops_per_s / 1e6:.3g} MFLOP/s"
+
+
 def format_duration(seconds: float) -> str:
     """A duration for people: `850ms`, `12.5s`, `3m 20s`, `2h 05m`, `4d 03h`."""
     if seconds < 0:

@@ -53,6 +53,7 @@ KEY = {
 
 def schemas() -> dict[str, Schema]:
     """Name of a document -> its schema."""
+    from broker.settings import BrokerSettings
     from homespun.explanation import Explanation
     from homespun.status import JobMetrics, JobStatus
     from homespun.v1 import operator_pb2
@@ -81,6 +82,12 @@ def schemas() -> dict[str, Schema]:
         "network": {"network_id": STRING, "directory": STRING, "address": STRING,
                     "enrolment_port": INTEGER},
         "peer": {"peer": peer},
+        "peer_details": {
+            "peer": peer, "idle": array(STRING), "linked": array(backup),
+            "events": array(record(EVENT))},
+        "placement": {
+            "jobs": array(of_message(operator_pb2.PlacedJob.DESCRIPTOR)), "free": array(backup)},
+        "settings": {"settings": of_type(BrokerSettings), "protocol_version": INTEGER},
         "peers": {"peers": array(peer),
                   "newcomers": array(of_message(operator_pb2.Newcomer.DESCRIPTOR))},
         "top": {

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from broker.cli.done import say_done
 from broker.cli.operator_call import call_operator
 from broker.cli.place import directory_option
 from homespun.cli.output import json_option, note, print_json, run_command
@@ -47,3 +48,20 @@ def link(role: str, expires: str, directory: Path | None, as_json: bool) -> None
         return
     click.echo(made.url)
     note(f"Open it in a browser by {format_time(made.expires_unix_ms)}; it works once.")
+
+
+@console.command("sign-out")
+@click.argument("session", metavar="SESSION")
+@directory_option
+@json_option
+@run_command
+def sign_out(session: str, directory: Path | None, as_json: bool) -> None:
+    """Sign a browser out, such as that of a machine which is lost.
+
+    SESSION is the session's id, or the beginning of it: `broker audit` shows who has signed in.
+    """
+    from homespun.v1 import operator_pb2
+
+    request = operator_pb2.EndConsoleSessionRequest(session=session)
+    ended = call_operator(directory, "EndConsoleSession", request).session_id
+    say_done("console sign-out", ended, f"Ended {ended}.", as_json=as_json)

@@ -104,7 +104,7 @@ def timeline(job: str, directory: Path | None, as_json: bool) -> None:
         [(span.segment, span.peer_name or span.peer_id, span.token, span.position,
           *map(format_time, (span.assigned_unix_ms, span.running_unix_ms, span.ended_unix_ms)),
           span.end or "-") for span in found.spans])
-    _print_lines(found.events)
+    print_lines(found.events)
 
 
 def event_value(line: Any) -> dict[str, object]:
@@ -113,7 +113,8 @@ def event_value(line: Any) -> dict[str, object]:
             "kind": line.kind, "text": line.text}
 
 
-def _print_lines(lines: Sequence[Any]) -> None:
+def print_lines(lines: Sequence[Any]) -> None:
+    """Print lines of the event log for people, in the order in which they come."""
     from homespun.units import format_time
 
     for line in lines:

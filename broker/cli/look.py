@@ -23,19 +23,30 @@ from homespun.cli.output import (
 from homespun.cli.session import connected
 
 SEGMENTS_SHOWN = 3
+JOBS_MAX = 1_000
+PEER_STATES = ("pending", "suspect", "live", "lost", "banned")
+JOB_STATES = ("submitted", "planning", "preparing", "running", "recovering", "succeeded", "failed",
+              "cancelled")
 
 
 @click.command()
+@click.option("--text", default="", metavar="TEXT", help="Only with this in name, label or id.")
+@click.option("--state", type=click.Choice(PEER_STATES), help="Only in this state.")
 @directory_option
 @json_option
 @run_command
-def peers(directory: Path | None, as_json: bool) -> None:
-    """List the peers: state, hardware, what they run and stand by for."""
+def peers(text: str, state: str | None, directory: Path | None, as_json: bool) -> None:
+    """List the peers: state, hardware, what they run and stand by for.
+
+    Why one runs nothing says `broker peer`.
+    """
     from homespun.units import format_size, format_time
     from homespun.v1 import operator_pb2
 
     answer = call_operator(directory, "ListPeers", operator_pb2.ListPeersRequest())
-    found = sorted(answer.peers, key=lambda peer: peer.standing != "pending")
+    found = [peer for peer in answer.peers if state in (None, shown_state(peer))
+             and _has(text, peer.peer_id, peer.name, peer.label)]
+    found.sort(key=lambda peer: peer.standing != "pending")
     if as_json:
         print_json("peers", {
             "peers": [plain_value(peer) for peer in found],
@@ -44,8 +55,8 @@ def peers(directory: Path | None, as_json: bool) -> None:
     print_table(
         ("peer", "name", "state", "availability", "executor", "device", "memory", "GFLOP/s",
          "runs", "stands by for", "last seen"),
-        [(peer.peer_id, _called(peer), _state(peer), _availability(peer), _executor(peer.hardware),
-          peer.hardware.device, format_size(peer.hardware.memory_bytes),
+        [(peer.peer_id, _called(peer), state_of(peer), availability_of(peer),
+          executor_of(peer.hardware), peer.hardware.device, format_size(peer.hardware.memory_bytes),
           f"{peer.hardware.matmul_flops_per_s / 1e9:.0f}", _segments(peer.leases),
           _segments(peer.standbys), format_time(peer.last_seen_unix_ms)) for peer in found])
     for peer in answer.newcomers:
@@ -54,15 +65,22 @@ def peers(directory: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1, 1_000), default=100, show_default=True,
+@click.option("--limit", type=click.IntRange(1, JOBS_MAX), default=100, show_default=True,
               help="Most jobs to show.")
+@click.option("--text", default="", metavar="TEXT", help="Only with this in name or id.")
+@click.option("--state", type=click.Choice(JOB_STATES), help="Only in this state.")
 @directory_option
 @json_option
 @run_command
-def jobs(limit: int, directory: Path | None, as_json: bool) -> None:
-    """List all jobs, newest first."""
+def jobs(
+    limit: int, text: str, state: str | None, directory: Path | None, as_json: bool
+) -> None:
+    """List all jobs, newest first; with --text or --state some of the newest 1,000."""
     with connected(None, broker_directory(directory).operator) as client:
-        print_jobs(client.jobs(limit), as_json=as_json)
+        known = client.jobs(JOBS_MAX if text or state else limit)
+    found = [job for job in known
+             if state in (None, job.state) and _has(text, job.job_id, job.name)]
+    print_jobs(found[:limit], as_json=as_json)
 
 
 @click.command()
@@ -95,11 +113,15 @@ def cancel(job_id: str, reason: str, directory: Path | None, as_json: bool) -> N
     say_done("cancel", ended, f"Cancelled {ended}.", as_json=as_json)
 
 
+def _has(text: str, *names: str) -> bool:
+    return any(text.casefold() in name.casefold() for name in names)
+
+
 def _called(peer: Any) -> str:
     return f"{peer.name} ({peer.label})" if peer.label else str(peer.name)
 
 
-def _state(peer: Any) -> str:
+def state_of(peer: Any) -> str:
     """Whether it is there, or what an operator decided."""
     if peer.standing == "banned" and peer.ban_reason:
         return f"banned: {peer.ban_reason}"
@@ -117,7 +139,7 @@ def _segments(held: Sequence[Any]) -> str:
     return ", ".join([f"{one.job_id}/{one.segment}" for one in held[:SEGMENTS_SHOWN]] + more) or "-"
 
 
-def _availability(peer: Any) -> str:
+def availability_of(peer: Any) -> str:
     """What a peer may be given, and until when it must be empty."""
     from homespun.units import format_time
 
@@ -127,7 +149,8 @@ def _availability(peer: Any) -> str:
     return f"{text} by {format_time(peer.drain_unix_ms)}" if peer.drain_unix_ms else text
 
 
-def _executor(hardware: Any) -> str:
+def executor_of(hardware: Any) -> str:
+    """What computes there, and whether it trains."""
     trains = hardware.support.trainable or not hardware.HasField("support")
     return str(hardware.executor) + ("" if trains else " (inference only)")
 

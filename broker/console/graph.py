@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from broker.core.timeline import Span
 from broker.core.views import JobView, SegmentCoverage, SegmentLink
+from broker.placed_jobs import Traffic
 from homespun.units import format_size
 
 COLUMN = 150
@@ -22,9 +23,6 @@ HOLDERS_MAX = 40
 """Larger jobs have the table only."""
 MOVING = ("assigned", "ready")
 """Phases of a lease whose peer still loads the segment."""
-
-Traffic = Mapping[tuple[str, str], int]
-"""(from peer, to peer) -> payload bytes sent for the job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from http import HTTPStatus
+from shlex import quote
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
@@ -17,6 +19,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from broker.console.guard import form_of, visit_of
 from broker.console.render import Renderer
 from broker.console.sign_in import Door
+from broker.core.limits import MAX_TEXT
 from broker.core.machine import Broker
 from broker.driver import Driver
 from broker.operator_actions import Actor, OperatorActions
@@ -182,6 +185,22 @@ async def _updates(
 
 def _is_signed_in(request: Request, parts: ConsoleParts) -> bool:
     return parts.door.sign_in.session(visit_of(request).cookie, is_use=False) is not None
+
+
+def query_of(request: Request, *names: str) -> dict[str, str]:
+    """What a page's address asks for: each of these words, cut to a sane length, "" for none."""
+    return {name: request.query_params.get(name, "").strip()[:MAX_TEXT] for name in names}
+
+
+def options_of(query: Mapping[str, str]) -> str:
+    """The options by which a command line asks the same as a query; "" for none."""
+    return " ".join(f"--{name} {quote(value)}" for name, value in query.items() if value)
+
+
+def turned(request: Request, query: Mapping[str, str], first: int) -> str:
+    """The address of another part of the same list, which begins at `first`."""
+    asked = {name: value for name, value in query.items() if value}
+    return f"{request.url.path}?{urlencode({**asked, 'from': first})}"
 
 
 def number(form: Mapping[str, str], field: str, most: int) -> int:

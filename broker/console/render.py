@@ -11,7 +11,7 @@ import jinja2
 
 from broker.clock import unix_ms
 from homespun.cli.output import printable
-from homespun.units import format_duration, format_size, format_time
+from homespun.units import format_duration, format_flops, format_size, format_time
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -30,7 +30,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         self._environment.filters.update(
-            bytes=format_size, seconds=format_duration, at=_at, whole=_whole, flops=_flops,
+            bytes=format_size, seconds=format_duration, at=_at, whole=_whole, flops=format_flops,
             argument=_argument)
 
     def render(self, template: str, values: Mapping[str, Any]) -> str:
@@ -55,11 +55,3 @@ def _whole(value: float) -> str:
 def _argument(text: str) -> str:
     """A word of a command line, as a shell reads it back."""
     return f"-- {quote(text)}" if text.startswith("-") else quote(text)
-
-
-def _flops(flops_per_s: float) -> str:
-    """A device's speed with a unit."""
-    for unit, size in (("TFLOP/s", 1e12), ("GFLOP/s", 1e9)):
-        if flops_per_s >= size:
-            return f"{flops_per_s / size:.3g} {unit}"
-    return f"{flops_per_s / 1e6:.3g} MFLOP/s"

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from broker.core.events import ConsoleAccessed
 from broker.driver import Driver
+from broker.operator_actions import only_one
 from homespun.errors import Code, HomespunError
 
 LINK_LIFETIME_MS_MAX = 86_400_000
@@ -134,6 +135,19 @@ class SignIn:
         """End a session; which it was."""
         return self._sessions.pop(_hash(cookie[:SECRET_CHARACTERS_MAX]), None)
 
+    def matching_sessions(self, text: str) -> tuple[str, ...]:
+        """Ids of the sessions that begin so, one that is exactly so alone."""
+        known = [session.session_id for session in self._sessions.values()]
+        if text in known:
+            return (text,)
+        return tuple(each for each in known if text and each.startswith(text))
+
+    def end(self, session_id: str) -> Session | None:
+        """End a session by its id; which it was."""
+        key = next((key for key, session in self._sessions.items()
+                    if session.session_id == session_id), "")
+        return self._sessions.pop(key, None)
+
     def new_cookie(self) -> str:
         """A visitor's cookie: it stands for no session yet, but forms can be bound to it."""
         return self._random_bytes(SECRET_BYTES).hex()
@@ -201,6 +215,19 @@ class Door:
         session = self.sign_in.sign_out(cookie)
         if session is not None:
             await self._note(session.by, "signed out", session.role, session.session_id)
+
+    async def end(self, by: str, session: str) -> str:
+        """End the session whose id begins so, in the name of the operator `by`; its id.
+
+        Raises:
+            HomespunError: NOT_FOUND, or CONFLICT where several begin so.
+        """
+        session_id = only_one(
+            self.sign_in.matching_sessions(session), session, "session", "broker audit")
+        ended = self.sign_in.end(session_id)
+        assert ended is not None, "no other has ended it meanwhile: nothing was waited for"
+        await self._note(by, "signed out", ended.role, session_id)
+        return session_id
 
     async def _note(self, by: str, action: str, role: str, session_id: str = "") -> None:
         await self._driver.post(ConsoleAccessed(

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from broker.core.audit import AuditEntry
 from broker.core.event_log import LineFilter, LogLine
 from broker.core.left_out import left_out
 from broker.core.machine import Broker
-from broker.core.no_work import standing_reasons
+from broker.core.no_work import counted_refusals, no_work, standing_reasons
 from broker.core.readiness import LEVELS
 from broker.core.state import JobState, PeerRecord, PeerState
 from broker.core.timeline import Span
 from broker.core.views import backup_view
 from ir.graph import INFER, TRAIN
 
+FREE = "It is free, and no plan has needed it."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewcomerView:
@@ -131,7 +132,27 @@ def why_idle(broker: Broker, peer_id: str) -> tuple[str, ...]:
             f"{job.job_id}: {each.text}" for each in left_out(job) if each.subject == peer_id]
         if job.state is JobState.SUBMITTED and job.reason:
             reasons.append(f"{job.job_id} {job.reason}.")
-    return tuple(reasons)
+    return tuple(reasons or (FREE,))
+
+
+def first_reasons(broker: Broker, peer_ids: Iterable[str]) -> dict[str, str]:
+    """The first reason of each peer that runs nothing, by id: for lists.
+
+    Cost: linear in the idle peers of unfinished jobs' plans, once for all.
+    """
+    state = broker.state
+    refusals = counted_refusals(state)
+    found = {}
+    for peer_id in peer_ids:
+        peer = state.peers[peer_id]
+        if peer.leases:
+            continue
+        if peer.state is not PeerState.LIVE:
+            found[peer_id] = f"It is {peer.state}: {peer.trouble}."
+            continue
+        reasons = no_work(state, peer_id, refusals)
+        found[peer_id] = reasons[0].text if reasons else FREE
+    return found
 
 
 def newest_events(broker: Broker, wanted: LineFilter, limit: int) -> tuple[LogLine, ...]:

@@ -47,6 +47,9 @@ PERMISSIONS: Permissions = {
     "/homespun.v1.OperatorService/GetTimeline": _OPERATORS,
     "/homespun.v1.OperatorService/CopyJournal": _OPERATORS,
     "/homespun.v1.OperatorService/CreateConsoleLink": _OPERATORS,
+    "/homespun.v1.OperatorService/EndConsoleSession": _OPERATORS,
+    "/homespun.v1.OperatorService/GetPeer": _OPERATORS,
+    "/homespun.v1.OperatorService/GetPlacement": _OPERATORS,
 }
 """The main port."""
 

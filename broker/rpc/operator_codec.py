@@ -149,15 +149,18 @@ def _segment(one: SegmentCoverage, names: dict[str, str]) -> operator_pb2.Segmen
     return operator_pb2.SegmentBackups(
         job_id=one.job_id,
         segment=one.segment,
-        peer=_backup(names, one.peer_id),
+        peer=backup_peer(names, one.peer_id),
         position=one.position,
         position_unix_ms=unix_ms(one.position_at_ns),
         latest_position=one.latest_position,
-        holders=[_backup(names, peer_id) for peer_id in one.holders],
-        standbys=[_backup(names, peer_id, level) for peer_id, level in one.standbys],
+        holders=[backup_peer(names, peer_id) for peer_id in one.holders],
+        standbys=[backup_peer(names, peer_id, level) for peer_id, level in one.standbys],
         gap=one.gap,
     )
 
 
-def _backup(names: dict[str, str], peer_id: str, level: str = "") -> operator_pb2.BackupPeer:
+def backup_peer(
+    names: Mapping[str, str], peer_id: str, level: str = ""
+) -> operator_pb2.BackupPeer:
+    """A peer with its name; `names`: of peers, by id; `level`: of a backup."""
     return operator_pb2.BackupPeer(peer_id=peer_id, name=names.get(peer_id, ""), level=level)

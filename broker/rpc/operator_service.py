@@ -26,6 +26,8 @@ from broker.rpc.operator_codec import (
     peer_status,
     timeline_of,
 )
+from broker.rpc.placement_codec import peer_details, placement_parts
+from broker.telemetry import Telemetry
 from homespun.identity.caller import identify
 from homespun.v1 import operator_pb2, operator_pb2_grpc
 
@@ -50,7 +52,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
 
     def __init__(
         self, driver: Driver, actions: OperatorActions, door: Callable[[], Door],
-        copying: Copying,
+        copying: Copying, telemetry: Telemetry,
     ) -> None:
         """Serve with the broker's parts.
 
@@ -59,8 +61,10 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             actions: what operators can do.
             door: the console's; raises `HomespunError` where no console is served.
             copying: makes copies of the journal.
+            telemetry: what peers tell besides.
         """
         self._copying = copying
+        self._telemetry = telemetry
         self._driver = driver
         self._actions = actions
         self._door = door
@@ -208,6 +212,27 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             identify(context).id, request.role, request.lifetime_ms)
         return operator_pb2.CreateConsoleLinkResponse(
             url=link.url, expires_unix_ms=unix_ms(link.expires_at_ns))
+
+    async def EndConsoleSession(  # noqa: N802
+        self, request: operator_pb2.EndConsoleSessionRequest, context: Context
+    ) -> operator_pb2.EndConsoleSessionResponse:
+        """End a browser's session in the console."""
+        return operator_pb2.EndConsoleSessionResponse(
+            session_id=await self._door().end(identify(context).id, request.session))
+
+    async def GetPeer(  # noqa: N802
+        self, request: operator_pb2.GetPeerRequest, context: Context
+    ) -> operator_pb2.PeerDetails:
+        """Everything about one peer."""
+        return peer_details(self._driver.core, self._actions.find_peer(request.peer))
+
+    async def GetPlacement(  # noqa: N802
+        self, request: operator_pb2.GetPlacementRequest, context: Context
+    ) -> AsyncIterator[operator_pb2.PlacementPart]:
+        """Where jobs run, or one does."""
+        job_id = self._actions.find_job(request.job) if request.job else ""
+        for part in placement_parts(self._driver.core, self._telemetry, job_id):
+            yield part
 
     def _peer(self, peer_id: str) -> operator_pb2.PeerStatus:
         peer = views.peer(self._driver.core, peer_id)

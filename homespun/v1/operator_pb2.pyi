@@ -378,3 +378,97 @@ class CreateConsoleLinkResponse(_message.Message):
     url: str
     expires_unix_ms: int
     def __init__(self, url: _Optional[str] = ..., expires_unix_ms: _Optional[int] = ...) -> None: ...
+
+class EndConsoleSessionRequest(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    def __init__(self, session: _Optional[str] = ...) -> None: ...
+
+class EndConsoleSessionResponse(_message.Message):
+    __slots__ = ("session_id",)
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    def __init__(self, session_id: _Optional[str] = ...) -> None: ...
+
+class GetPeerRequest(_message.Message):
+    __slots__ = ("peer",)
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    def __init__(self, peer: _Optional[str] = ...) -> None: ...
+
+class PeerDetails(_message.Message):
+    __slots__ = ("peer", "idle", "linked", "events")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    IDLE_FIELD_NUMBER: _ClassVar[int]
+    LINKED_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    peer: PeerStatus
+    idle: _containers.RepeatedScalarFieldContainer[str]
+    linked: _containers.RepeatedCompositeFieldContainer[BackupPeer]
+    events: _containers.RepeatedCompositeFieldContainer[EventLine]
+    def __init__(self, peer: _Optional[_Union[PeerStatus, _Mapping]] = ..., idle: _Optional[_Iterable[str]] = ..., linked: _Optional[_Iterable[_Union[BackupPeer, _Mapping]]] = ..., events: _Optional[_Iterable[_Union[EventLine, _Mapping]]] = ...) -> None: ...
+
+class GetPlacementRequest(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    def __init__(self, job: _Optional[str] = ...) -> None: ...
+
+class PlacementPart(_message.Message):
+    __slots__ = ("jobs", "free")
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    FREE_FIELD_NUMBER: _ClassVar[int]
+    jobs: _containers.RepeatedCompositeFieldContainer[PlacedJob]
+    free: _containers.RepeatedCompositeFieldContainer[BackupPeer]
+    def __init__(self, jobs: _Optional[_Iterable[_Union[PlacedJob, _Mapping]]] = ..., free: _Optional[_Iterable[_Union[BackupPeer, _Mapping]]] = ...) -> None: ...
+
+class PlacedJob(_message.Message):
+    __slots__ = ("job_id", "name", "state", "segments", "links")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    LINKS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    name: str
+    state: str
+    segments: _containers.RepeatedCompositeFieldContainer[PlacedSegment]
+    links: _containers.RepeatedCompositeFieldContainer[PlacedLink]
+    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[str] = ..., segments: _Optional[_Iterable[_Union[PlacedSegment, _Mapping]]] = ..., links: _Optional[_Iterable[_Union[PlacedLink, _Mapping]]] = ...) -> None: ...
+
+class PlacedSegment(_message.Message):
+    __slots__ = ("segment", "peer", "phase", "token", "standbys", "gap")
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    STANDBYS_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    segment: int
+    peer: BackupPeer
+    phase: str
+    token: int
+    standbys: _containers.RepeatedCompositeFieldContainer[BackupPeer]
+    gap: str
+    def __init__(self, segment: _Optional[int] = ..., peer: _Optional[_Union[BackupPeer, _Mapping]] = ..., phase: _Optional[str] = ..., token: _Optional[int] = ..., standbys: _Optional[_Iterable[_Union[BackupPeer, _Mapping]]] = ..., gap: _Optional[str] = ...) -> None: ...
+
+class PlacedLink(_message.Message):
+    __slots__ = ("source", "target", "source_peer", "target_peer", "microbatch_bytes", "latency_s", "bandwidth_bytes_per_s", "sent_bytes")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_PEER_FIELD_NUMBER: _ClassVar[int]
+    TARGET_PEER_FIELD_NUMBER: _ClassVar[int]
+    MICROBATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_S_FIELD_NUMBER: _ClassVar[int]
+    BANDWIDTH_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    source: int
+    target: int
+    source_peer: BackupPeer
+    target_peer: BackupPeer
+    microbatch_bytes: int
+    latency_s: float
+    bandwidth_bytes_per_s: float
+    sent_bytes: int
+    def __init__(self, source: _Optional[int] = ..., target: _Optional[int] = ..., source_peer: _Optional[_Union[BackupPeer, _Mapping]] = ..., target_peer: _Optional[_Union[BackupPeer, _Mapping]] = ..., microbatch_bytes: _Optional[int] = ..., latency_s: _Optional[float] = ..., bandwidth_bytes_per_s: _Optional[float] = ..., sent_bytes: _Optional[int] = ...) -> None: ...

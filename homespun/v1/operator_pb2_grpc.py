@@ -105,6 +105,21 @@ class OperatorServiceStub:
                 request_serializer=homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkRequest.SerializeToString,
                 response_deserializer=homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkResponse.FromString,
                 _registered_method=True)
+        self.EndConsoleSession = channel.unary_unary(
+                '/homespun.v1.OperatorService/EndConsoleSession',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.EndConsoleSessionRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.EndConsoleSessionResponse.FromString,
+                _registered_method=True)
+        self.GetPeer = channel.unary_unary(
+                '/homespun.v1.OperatorService/GetPeer',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.GetPeerRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.PeerDetails.FromString,
+                _registered_method=True)
+        self.GetPlacement = channel.unary_stream(
+                '/homespun.v1.OperatorService/GetPlacement',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.GetPlacementRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.PlacementPart.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer:
@@ -199,6 +214,24 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndConsoleSession(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPeer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPlacement(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -271,6 +304,21 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.CreateConsoleLink,
                     request_deserializer=homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkRequest.FromString,
                     response_serializer=homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkResponse.SerializeToString,
+            ),
+            'EndConsoleSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndConsoleSession,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.EndConsoleSessionRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.EndConsoleSessionResponse.SerializeToString,
+            ),
+            'GetPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPeer,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.GetPeerRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.PeerDetails.SerializeToString,
+            ),
+            'GetPlacement': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetPlacement,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.GetPlacementRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.PlacementPart.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -652,6 +700,87 @@ class OperatorService:
             '/homespun.v1.OperatorService/CreateConsoleLink',
             homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkRequest.SerializeToString,
             homespun_dot_v1_dot_operator__pb2.CreateConsoleLinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndConsoleSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/homespun.v1.OperatorService/EndConsoleSession',
+            homespun_dot_v1_dot_operator__pb2.EndConsoleSessionRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.EndConsoleSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/homespun.v1.OperatorService/GetPeer',
+            homespun_dot_v1_dot_operator__pb2.GetPeerRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.PeerDetails.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPlacement(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/homespun.v1.OperatorService/GetPlacement',
+            homespun_dot_v1_dot_operator__pb2.GetPlacementRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.PlacementPart.FromString,
             options,
             channel_credentials,
             insecure,

@@ -22,6 +22,7 @@ COMMANDS = {
     "init": ["init", "{new}"],
     "top": ["top"],
     "peers": ["peers"],
+    "peer": ["peer", "peer_a"],
     "admit": ["admit", "peer_a"],
     "label": ["label", "peer_a", "attic"],
     "drain": ["drain", "peer_a", "--deadline", "10m"],
@@ -29,12 +30,15 @@ COMMANDS = {
     "jobs": ["jobs"],
     "job": ["job", "{job}"],
     "timeline": ["timeline", "{job}"],
+    "placement show": ["placement", "show", "{job}"],
+    "settings": ["settings"],
     "placement explain": ["placement", "explain", "{job}"],
     "events": ["events"],
     "keys create": ["keys", "create"],
     "keys list": ["keys", "list"],
     "keys revoke": ["keys", "revoke", "{key}"],
     "console link": ["console", "link"],
+    "console sign-out": ["console", "sign-out", "{session}"],
     "db backup": ["db", "backup", "{new}.copy"],
     "db restore": ["db", "restore", "{new}.copy", "--dry-run"],
     "cancel": ["cancel", "{job}"],
@@ -61,9 +65,12 @@ def test_what_is_printed_is_what_the_schema_says(network, tmp_path):
             await holder.reports(job_id, assigned.token, ready=session_pb2.SegmentReady())
             await until(lambda: views.job(broker.driver.core, job_id).state == "running")
             await until(lambda: views.backup_view(broker.driver.core.state)[0].standbys)
+            sign_in = broker.console.door().sign_in
+            _, session = sign_in.exchange(sign_in.make_link("operator_1", "viewer", 600_000))
             for name, arguments in COMMANDS.items():
                 keys = views.keys(broker.driver.core)
                 words = {"job": job_id[:-1], "new": tmp_path / "new",
+                         "session": session.session_id,
                          "key": keys[0].key_id[:-1] if keys else ""}
                 filled = [each.format(**words) for each in arguments]
                 where = [] if name == "init" else ["--dir", str(place.root)]

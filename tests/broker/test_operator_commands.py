@@ -156,6 +156,9 @@ def test_only_operators_may(place, network, role):
                 ("GetAudit", operator_pb2.GetAuditRequest()),
                 ("GetTimeline", operator_pb2.GetTimelineRequest(job="j")),
                 ("CopyJournal", operator_pb2.CopyJournalRequest()),
+                ("GetPeer", operator_pb2.GetPeerRequest(peer="p")),
+                ("GetPlacement", operator_pb2.GetPlacementRequest()),
+                ("EndConsoleSession", operator_pb2.EndConsoleSessionRequest(session="s")),
                 ("CreateConsoleLink", operator_pb2.CreateConsoleLinkRequest(role="viewer")),
             ):
                 error = await called(network, broker, method, request_, role)

@@ -6,33 +6,48 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from broker.console.chart import curve
+from broker.console.chart import loss_chart, speed_chart
 from broker.console.lanes import lanes
-from broker.console.page import ConsoleParts, Page, number
+from broker.console.page import ConsoleParts, Page, number, options_of, query_of, turned
 from broker.core import operator_views, views
 from broker.core.event_log import LineFilter
 from broker.core.explanation import explain
-from broker.core.views import Metric
+from broker.core.state import JobState
+from broker.core.views import JobView, Metric
 from broker.operator_actions import Actor
 from homespun.errors import Code, HomespunError
 from homespun.timeline import RECOVERIES
 
 JOBS_PER_PAGE = 200
 JOBS_MAX = 100_000
+JOBS_SEARCHED = 2_000
 EVENTS_SHOWN = 200
 SPEED_STEPS = 50
 """Steps that a job's speed is taken over."""
 
 
 def job_list(request: Request, parts: ConsoleParts) -> Page:
-    """Jobs, newest first, in pages."""
+    """Jobs, newest first, in pages; those that the address asks for, of the newest."""
     first = number(request.query_params, "from", JOBS_MAX)
-    found = views.jobs(parts.core, limit=first + JOBS_PER_PAGE + 1)[first:]
+    query = query_of(request, "text", "state")
+    last = first + JOBS_PER_PAGE
+    is_search = any(query.values())
+    known = views.jobs(parts.core, limit=JOBS_SEARCHED if is_search else last + 1)
+    found = [job for job in known if _is_wanted(job, query)]
     return Page(
-        template="jobs.html", title="Jobs", command="broker jobs", values={
-            "jobs": found[:JOBS_PER_PAGE],
-            "older": first + JOBS_PER_PAGE if len(found) > JOBS_PER_PAGE else 0,
-            "newer": max(0, first - JOBS_PER_PAGE) if first else None})
+        template="jobs.html", title="Jobs",
+        command=f"broker jobs {options_of(query)}".strip(), values={
+            "jobs": found[first:last], "query": query, "chosen": options_of(query),
+            "states": [str(state) for state in JobState],
+            "searched": len(known) if is_search and len(known) == JOBS_SEARCHED else 0,
+            "older": turned(request, query, last) if len(found) > last else "",
+            "newer": turned(request, query, max(0, first - JOBS_PER_PAGE)) if first else ""})
+
+
+def _is_wanted(job: JobView, query: Mapping[str, str]) -> bool:
+    text = query["text"].casefold()
+    return query["state"] in ("", job.state) and any(
+        text in each.casefold() for each in (job.job_id, job.name))
 
 
 def job(request: Request, parts: ConsoleParts) -> Page:
@@ -44,14 +59,17 @@ def job(request: Request, parts: ConsoleParts) -> Page:
     losses = views.metrics(parts.core, job_id)
     events = operator_views.newest_events(parts.core, LineFilter(subject=job_id), EVENTS_SHOWN)
     names = {peer_id: peer.name for peer_id, peer in parts.core.state.peers.items()}
-    recoveries = [line.at_ns for line in events if line.kind in RECOVERIES]
+    recoveries = [line for line in events if line.kind in RECOVERIES]
+    charts = (loss_chart(losses, views.evaluations(parts.core, job_id), recoveries),
+              speed_chart(losses, recoveries,
+                          1 / found.predicted_step_s if found.predicted_step_s else 0.0))
     return Page(
         template="job.html", title=f"Job {found.job_id}",
         command=f"broker job {found.job_id}", values={
             "job": found,
             "speed": _steps_per_s(losses),
-            "chart": curve(losses, views.evaluations(parts.core, job_id), recoveries),
-            "lanes": lanes(operator_views.timeline(parts.core, job_id), names,
+            "charts": [chart for chart in charts if chart],
+            "lanes": lanes(operator_views.timeline(parts.core, job_id), names, recoveries,
                            found.submitted_at_ns, found.finished_at_ns or parts.driver.now_ns()),
             "explained": explain(parts.core, job_id),
             "results": views.result(parts.core, job_id),

@@ -29,7 +29,8 @@ async def create(
         lifetime_ms=parse_duration_ms(form.get("expires", "")))
     command = "homespun" if form.get("role") == "submitter" else "peer"
     return Page(
-        template="key.html", title="A new join key", is_live=False, values={
+        template="key.html", title="A new join key", command="broker keys list", is_live=False,
+        values={
             "made": made, "join": f"{command} join {parts.settings.address} --key"})
 
 

@@ -34,7 +34,7 @@ def overview(request: Request, parts: ConsoleParts) -> Page:
     live = [peer for peer in peers if shown_state(peer) == PeerState.LIVE]
     concerns = [*_of_peers(peers), *_of_jobs(jobs), *_of_backups(parts)]
     return Page(
-        template="overview.html", title="Overview", command="broker peers; broker jobs",
+        template="overview.html", title="Overview", command="broker top --once",
         values={
             "network": parts.settings.address,
             "peers": Counter(map(shown_state, peers)),

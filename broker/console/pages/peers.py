@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from broker.console.page import ConsoleParts, Page, number
+from broker.console.page import ConsoleParts, Page, number, options_of, query_of, turned
 from broker.core import operator_views, views
 from broker.core.event_log import LineFilter
 from broker.core.limits import MAX_PEERS
@@ -18,20 +18,35 @@ from homespun.units import parse_duration_ms
 EVENTS_SHOWN = 50
 PEERS_PER_PAGE = 250
 """Rows that a browser lays out in half a second."""
-_ORDER = ("pending", "suspect", "live", "lost", "banned")
+STATES = ("pending", "suspect", "live", "lost", "banned")
+"""In the order in which a list has them."""
 
 
 def peer_list(request: Request, parts: ConsoleParts) -> Page:
     """All peers, those that need somebody first, in pages."""
     first = number(request.query_params, "from", MAX_PEERS)
+    query = query_of(request, "text", "state")
     found = sorted(
-        views.peers(parts.core), key=lambda peer: (_ORDER.index(shown_state(peer)), peer.name))
+        (peer for peer in views.peers(parts.core) if _is_wanted(peer, query)),
+        key=lambda peer: (STATES.index(shown_state(peer)), peer.name))
+    last = first + PEERS_PER_PAGE
+    shown = found[first:last]
     return Page(
-        template="peers.html", title="Peers", command="broker peers", values={
-            "peers": [(peer, shown_state(peer)) for peer in found[first:first + PEERS_PER_PAGE]],
-            "following": first + PEERS_PER_PAGE if len(found) > first + PEERS_PER_PAGE else 0,
-            "previous": max(0, first - PEERS_PER_PAGE) if first else None,
+        template="peers.html", title="Peers",
+        command=f"broker peers {options_of(query)}".strip(), values={
+            "peers": [(peer, shown_state(peer)) for peer in shown],
+            "idle": operator_views.first_reasons(
+                parts.core, (peer.peer_id for peer in shown)),
+            "query": query, "chosen": options_of(query), "states": STATES,
+            "following": turned(request, query, last) if len(found) > last else "",
+            "previous": turned(request, query, max(0, first - PEERS_PER_PAGE)) if first else "",
             "newcomers": operator_views.newcomers(parts.core)})
+
+
+def _is_wanted(peer: PeerView, query: Mapping[str, str]) -> bool:
+    text = query["text"].casefold()
+    return query["state"] in ("", shown_state(peer)) and any(
+        text in each.casefold() for each in (peer.peer_id, peer.name, peer.label))
 
 
 def shown_state(peer: PeerView) -> str:
@@ -46,7 +61,8 @@ def peer(request: Request, parts: ConsoleParts) -> Page:
     if found is None:
         raise HomespunError(Code.NOT_FOUND, "There is no such peer: the list has all.")
     return Page(
-        template="peer.html", title=f"Peer {found.name}", command="broker peers", values={
+        template="peer.html", title=f"Peer {found.name}", command=f"broker peer {found.peer_id}",
+        values={
             "peer": found,
             "state": shown_state(found),
             "names": {other: record.name for other, record in parts.core.state.peers.items()},

@@ -17,5 +17,5 @@ def settings(request: Request, parts: ConsoleParts) -> Page:
               if field.name != "policy"]
     policy = [(field.name, getattr(chosen.policy, field.name)) for field in fields(chosen.policy)]
     return Page(
-        template="settings.html", title="Settings", values={
+        template="settings.html", title="Settings", command="broker settings", values={
             "settings": values, "policy": policy, "protocol": version.PROTOCOL_VERSION})

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from broker.console.axes import LEFT as LEFT_EDGE
+from broker.console.axes import RIGHT, WIDTH
 from broker.console.graph import BELOW, COLUMN, HOLDERS_MAX, graph
-from broker.console.lanes import LANE_HEIGHT, SPANS_MAX, WIDTH, lanes
+from broker.console.lanes import CHARACTER_WIDTH, LANE_HEIGHT, SPANS_MAX, lanes
 from broker.console.strip import CELL, LEFT, strip
+from broker.core.event_log import LogLine
 from broker.core.timeline import Span
 from broker.core.views import SegmentCoverage, SegmentLink
 from dag.cluster import Link
@@ -48,28 +51,56 @@ def span(segment, token, assigned, running=0, ended=0, end=""):
                 assigned_at_ns=assigned, running_at_ns=running, ended_at_ns=ended, end=end)
 
 
+def line(at_ns, text="It moved."):
+    return LogLine(number=1, at_ns=at_ns, subject="job_1", kind="segment_vacant", text=text)
+
+
 def test_a_takeover_is_two_bars_of_one_lane():
     drawn = lanes(
         [span(0, 1, 100, 150, 200, "revoked"), span(0, 3, 200), span(2, 2, 100, 110)],
-        {"peer_1": "attic"}, 100, 300)
+        {"peer_1": "attic"}, [line(200)], 100, 300)
+    field = WIDTH - LEFT_EDGE - RIGHT
     bars = {bar.token: bar for bar in drawn.bars}
-    assert [(bars[token].x, bars[token].width, bars[token].loading, bars[token].state)
-            for token in (1, 2, 3)] == [
-        ("0.0", "400.0", "200.0", "revoked"), ("0.0", "800.0", "40.0", "holds"),
-        ("400.0", "400.0", "400.0", "holds")]
+
+    def share(text, less=0.0):
+        return round((float(text) - less) / field, 3)
+
+    assert [(share(bars[token].x, LEFT_EDGE), share(bars[token].width),
+             share(bars[token].loading), bars[token].state) for token in (1, 2, 3)] == [
+        (0, 0.5, 0.25, "revoked"), (0, 1, 0.05, "holds"), (0.5, 0.5, 0.5, "holds")]
     assert (bars[1].peer, bars[2].peer) == ("attic", "peer_2")
     assert [index for index, _ in drawn.segments] == [0, 2]
-    assert float(bars[2].y) == LANE_HEIGHT == drawn.height / 2
+    assert float(bars[2].y) == LANE_HEIGHT == drawn.floor / 2
+    assert drawn.floor < drawn.height
+    ((x, text),) = drawn.marks
+    assert (share(x, LEFT_EDGE), text) == (0.5, "It moved.")
+
+
+def test_bars_carry_as_much_of_a_name_as_fits():
+    minute = 60 * 10**9
+    drawn = lanes(
+        [span(0, 1, 0, 1, 5 * minute, "revoked"), span(0, 2, 5 * minute, 5 * minute + 1)],
+        {"peer_1": "the old one in the attic" * 3, "peer_2": "cellar"}, [], 0, 10 * minute)
+    long, short = drawn.bars
+    assert short.label == "cellar"
+    assert long.label.endswith("…")
+    assert float(long.label_x) + CHARACTER_WIDTH * len(long.label) < float(short.x)
+    assert [text for _, text in drawn.ticks] == [
+        "0", "2m 00s", "4m 00s", "6m 00s", "8m 00s", "10m 00s"]
+    thin = lanes([span(0, 1, 0, 1, 1_000, "revoked")], {}, [], 0, minute)
+    assert [bar.label for bar in thin.bars] == [""]
+    assert "revoked" in thin.bars[0].text
 
 
 def test_the_newest_bars_are_drawn_and_stay_inside():
-    drawn = lanes([span(0, token, 0, 0, 10**9, "revoked") for token in range(1, 2_000)], {}, 5, 10)
+    drawn = lanes(
+        [span(0, token, 0, 0, 10**9, "revoked") for token in range(1, 2_000)], {}, [], 5, 10)
     assert len(drawn.bars) == SPANS_MAX
     assert {bar.token for bar in drawn.bars} == set(range(2_000 - SPANS_MAX, 2_000))
     assert all(float(bar.x) >= 0 and float(bar.x) + float(bar.width) <= WIDTH
                for bar in drawn.bars)
-    assert lanes([], {}, 0, 10) is None
-    assert lanes([span(0, 1, 0)], {}, 10, 10) is None
+    assert lanes([], {}, [], 0, 10) is None
+    assert lanes([span(0, 1, 0)], {}, [], 10, 10) is None
 
 
 def link(source, target, *peers, bandwidth=None):
