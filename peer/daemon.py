@@ -34,6 +34,7 @@ from homespun.identity.guard import PEER_PERMISSIONS, Guard
 from homespun.ids import JobId, PeerId
 from homespun.v1 import session_pb2
 from homespun.version import PROTOCOL_VERSION, SOFTWARE_VERSION
+from peer import connection
 from peer.blob_cache import BlobCache
 from peer.bookkeeping import Bookkeeping
 from peer.clock import MonotonicClock
@@ -125,7 +126,7 @@ class Daemon:
         self._tensor_address = ""
         self._meter = Meter(self._rates)
         self._probes = Probes(self._peer_channel, self._meter)
-        self._is_connected = False
+        self._connection = connection.not_yet(_now_unix_ms())
         self._reached_by: set[str] = set()
         self._no_work: list[dict[str, object]] = []
         self._settings = LiveSettings(
@@ -138,7 +139,7 @@ class Daemon:
             self._machine.energy_j, lambda: self._settings.current.limits.reset_day)
         self._owner = OwnerWatch(
             parts.directory, self._settings, self._core.state, self._post,
-            is_connected=lambda: self._is_connected, is_working=lambda: bool(self._works),
+            is_connected=lambda: self._connection.is_up, is_working=lambda: bool(self._works),
             sense=self._machine.read)
 
     def leave(self) -> None:
@@ -312,15 +313,17 @@ class Daemon:
 
     def on_connected(self) -> None:
         """The broker has said welcome."""
-        self._is_connected = True
+        self._connection = connection.up(_now_unix_ms())
         log.info("connected", broker=self._credentials.broker_address, peer_id=self._credentials.id)
 
-    def on_disconnected(self, reason: str) -> None:
+    def on_disconnected(self) -> None:
         """The stream has ended."""
-        self._is_connected = False
         self._no_work = []
-        log.warning("disconnected", reason=reason)
         self._post(ev.BrokerDisconnected(at_ns=0))
+
+    def on_unreachable(self, reason: str, retry_in_s: float) -> None:
+        """There is no stream; the session tries again by itself."""
+        self._connection = self._connection.lost(reason, retry_in_s, _now_unix_ms())
 
     # --- parts ---------------------------------------------------------------------------------
 
@@ -480,7 +483,7 @@ class Daemon:
         while True:
             status = {
                 "pid": os.getpid(),
-                "updated_unix_ms": time.time_ns() // 1_000_000,
+                "updated_unix_ms": _now_unix_ms(),
                 "name": self._settings.current.name,
                 "overrides": self._settings.overrides,
                 "device": self._hardware.device_name,
@@ -488,7 +491,8 @@ class Daemon:
                 "executor": self._hardware.executor,
                 "peer_id": self._credentials.id,
                 "broker": self._credentials.broker_address,
-                "connected": self._is_connected,
+                "connected": self._connection.is_up,
+                "connection": asdict(self._connection),
                 "tensor_address": self._tensor_address,
                 "reached_by": sorted(self._reached_by),
                 "no_work": self._no_work,
@@ -506,3 +510,7 @@ class Daemon:
             self._around.vitals.sample()
             self._watch_memory()
             await self._owner.news(STATUS_INTERVAL_S)
+
+
+def _now_unix_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -56,8 +56,12 @@ class SessionOwner(Protocol):
         """The broker has said welcome; its message follows by `on_message`."""
         ...
 
-    def on_disconnected(self, reason: str) -> None:
-        """The stream has ended."""
+    def on_disconnected(self) -> None:
+        """The stream has ended, which the broker had welcomed; `on_unreachable` follows."""
+        ...
+
+    def on_unreachable(self, reason: str, retry_in_s: float) -> None:
+        """There is no stream, for a reason in words; the next attempt begins in so long."""
         ...
 
 
@@ -108,9 +112,11 @@ class Session:
             if self._welcomed_at_s is not None:
                 if time.monotonic() - self._welcomed_at_s >= BACKOFF_RESET_S:
                     backoff_s = BACKOFF_FIRST_S
-                self._owner.on_disconnected(reason)
-            log.warning("broker_unreachable", reason=reason, retry_in_s=round(backoff_s, 1))
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))
+                self._owner.on_disconnected()
+            wait_s = backoff_s * random.uniform(0.5, 1.5)
+            log.warning("broker_unreachable", reason=reason, retry_in_s=round(wait_s, 1))
+            self._owner.on_unreachable(reason, wait_s)
+            await asyncio.sleep(wait_s)
             backoff_s = min(BACKOFF_LONGEST_S, backoff_s * 2)
 
     async def _once(self) -> str:

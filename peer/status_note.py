@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from homespun.errors import Code, HomespunError
 from peer.settings import PeerDirectory
 
 if TYPE_CHECKING:
@@ -27,6 +28,11 @@ STATUS_BYTES_MAX = 1 << 20
 SHOWN_READINGS = (
     "idle_s", "is_on_battery", "is_metered", "temperature_c", "power_w", "others_share",
     "free_disk_bytes", "free_memory_bytes")
+TOLD_TO_GO = "it was told to leave or to stop, and has handed over what it held"
+WITHOUT_A_WORD = "it was killed, or the machine stopped, so that it could not say why"
+LOOK_INTO_LOG = "Look into its log and the system's, if that was not you. `peer run` starts it."
+OWNERS_REMEDY = {Code.NOT_ALLOWED: "Ask the operator of the network."}
+"""Where the catalog's says nothing to the owner of a machine."""
 START_SLACK_S = 60.0
 """A process that began so long after the note was written is not the one that wrote it."""
 
@@ -96,6 +102,35 @@ def remove_status(directory: PeerDirectory) -> None:
     """The daemon ends: nobody must take it for running."""
     with contextlib.suppress(OSError):
         directory.status.unlink(missing_ok=True)
+
+
+def note_end(directory: PeerDirectory, error: HomespunError | None, now_unix_ms: int) -> None:
+    """Leave why a daemon has ended, unless another one runs here and is what there is to say.
+
+    Args:
+        directory: its own.
+        error: what ended it; None if it was told to go.
+        now_unix_ms: the moment.
+    """
+    if daemon_of(read_status(directory)) is not None:
+        return
+    ended = {
+        "code": "" if error is None else str(error.code),
+        "text": TOLD_TO_GO if error is None else error.message,
+        "remedy": "" if error is None else OWNERS_REMEDY.get(error.code, error.remedy),
+        "at_unix_ms": now_unix_ms}
+    write_status(directory, json.dumps({"ended": ended}).encode())
+
+
+def ending_of(status: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Why the daemon of a note ended, if none runs; None if there has been none.
+
+    A note that still has a process was left by one that could not say why.
+    """
+    if "pid" not in status:
+        return status.get("ended")
+    return {"code": "", "text": WITHOUT_A_WORD, "remedy": LOOK_INTO_LOG,
+            "at_unix_ms": int(status.get("updated_unix_ms", 0))}
 
 
 def clear_results(directory: PeerDirectory) -> None:

@@ -88,6 +88,24 @@ class Traffic(Part):
     month_bytes: int
 
 
+class Connection(Part):
+    """Whether the broker is there, since when, and if not why and when it is tried again."""
+
+    is_up: bool
+    since_unix_ms: int
+    reason: str
+    retry_unix_ms: int
+
+
+class Ending(Part):
+    """Why the last daemon ended; `code` is empty where it was told to, or could not say."""
+
+    code: str
+    text: str
+    remedy: str
+    at_unix_ms: int
+
+
 class Memory(Part):
     """What the processes that compute take, theirs alone; of the GPU, what all programs use.
 
@@ -122,6 +140,8 @@ class PeerStatus(Document):
     peer_id: str = ""
     broker: str = ""
     connected: bool = False
+    connection: Connection | None = None
+    ended: Ending | None = None
     tensor_address: str = ""
     reached_by: list[str] = []
     no_work: list[NoWork] = []

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from homespun.cli.output import note, run_command
+from homespun.cli.output import as_error, note, run_command
 from peer.cli.place import directory_option, peer_directory
 from peer.executor.installed import NAMES
+
+if TYPE_CHECKING:
+    from homespun.errors import HomespunError
+    from peer.settings import PeerDirectory, PeerSettings
 
 
 @click.command()
@@ -38,10 +44,7 @@ def run(
     Example:
       peer run --memory 4GiB
     """
-    from homespun.service import run_service
-    from homespun.units import format_size, parse_duration_ms, parse_size
-    from peer.daemon import Daemon, DaemonParts
-    from peer.hardware import hardware_report
+    from homespun.units import parse_duration_ms, parse_size
 
     place = peer_directory(directory)
     flags = {
@@ -54,6 +57,33 @@ def run(
     overrides: dict[str, Any] = {
         name: value for name, value in flags.items() if value is not None}
     settings = replace(place.load_settings(), **overrides)
+    with _end_noted(place):
+        _serve(place, settings, overrides)
+
+
+@contextlib.contextmanager
+def _end_noted(place: PeerDirectory) -> Iterator[None]:
+    """Leave for `peer status` why it ended: a ban or an old certificate is not "not running"."""
+    import time
+
+    from peer.status_note import note_end
+
+    error: HomespunError | None = None
+    try:
+        yield
+    except Exception as caught:
+        error = as_error(caught)
+        raise
+    finally:
+        note_end(place, error, time.time_ns() // 1_000_000)
+
+
+def _serve(place: PeerDirectory, settings: PeerSettings, overrides: Mapping[str, Any]) -> None:
+    from homespun.service import run_service
+    from homespun.units import format_size
+    from peer.daemon import Daemon, DaemonParts
+    from peer.hardware import hardware_report
+
     note("Measuring the hardware...")
     hardware = hardware_report(
         settings.device, settings.threads, place.hardware, settings.executor)

@@ -38,6 +38,8 @@ def status(directory: Path | None, as_json: bool) -> None:
         return
     if not said["running"]:
         click.echo(f"{said['name']} is not running. Start it with: peer run")
+        for line in ending_in_words(said):
+            click.echo(line)
         if said["availability"] != "open":
             click.echo(f"It will be {said['availability']} then.")
         return
@@ -53,7 +55,7 @@ def current_status(place: PeerDirectory) -> dict[str, Any]:
     from peer.core.events import Availability
     from peer.memory_use import computing, memory_use
     from peer.owner.wish_file import read_wish
-    from peer.status_note import daemon_of, read_status
+    from peer.status_note import daemon_of, ending_of, read_status
 
     said: dict[str, Any] = {
         "name": place.load_settings().name, "leases": [], "standbys": [],
@@ -62,11 +64,42 @@ def current_status(place: PeerDirectory) -> dict[str, Any]:
     daemon = daemon_of(said)
     said["running"] = daemon is not None
     said["memory"] = asdict(memory_use(computing(daemon).values(), str(said.get("gpu", ""))))
-    if not said["running"]:
+    if daemon is None:
+        said["ended"] = ending_of(said)
         wish = read_wish(place)
         said["availability"] = (
             Availability.OPEN if wish.is_over(time.time()) else wish.availability)
     return said
+
+
+def ending_in_words(said: Mapping[str, Any]) -> list[str]:
+    """When and why the last daemon ended, and what to do; nothing where there has been none."""
+    if not (ended := said.get("ended")):
+        return []
+    code = f" [{ended['code']}]" if ended["code"] else ""
+    lines = [f"It ended {_ago(ended['at_unix_ms'])} ago: {ended['text']}{code}",
+             f"  {ended['remedy']}"]
+    return [printable(line) for line in lines if line.strip()]
+
+
+def cut_in_words(said: Mapping[str, Any]) -> str:
+    """Since when and why the broker is not there, and when it is tried again; "" if it is."""
+    from homespun.units import format_duration
+
+    found = said.get("connection")
+    if said["connected"] or not found:
+        return ""
+    wait_ms = found["retry_unix_ms"] - time.time_ns() // 1_000_000
+    again = f"in {format_duration(wait_ms / 1000)}" if wait_ms > 0 else "now"
+    return printable(
+        f"Without its broker for {_ago(found['since_unix_ms'])}: {found['reason']}. It tries again "
+        f"{again}; what runs goes on.")
+
+
+def _ago(unix_ms: int) -> str:
+    from homespun.units import format_duration
+
+    return format_duration(max(0.0, time.time() - unix_ms / 1000))
 
 
 def _show(said: Mapping[str, Any]) -> None:
@@ -79,6 +112,8 @@ def _show(said: Mapping[str, Any]) -> None:
     age_ms = time.time_ns() // 1_000_000 - said["updated_unix_ms"]
     if age_ms > FRESH_MS:
         click.echo(f"Its daemon has said nothing for {format_duration(age_ms / 1000)}.")
+    if cut := cut_in_words(said):
+        click.echo(cut)
     for reason in said["reasons"]:
         click.echo(f"Because {reason['text']}. What changes it: {reason['change']}")
     if said["without_effect"]:

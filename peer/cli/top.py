@@ -11,7 +11,7 @@ import click
 
 from homespun.cli.output import printable, run_command
 from peer.cli.place import directory_option, peer_directory
-from peer.cli.status import current_status
+from peer.cli.status import current_status, cut_in_words, ending_in_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -56,10 +56,13 @@ def picture(said: Mapping[str, Any], before: Mapping[str, Any] | None) -> Render
     from peer.memory_use import MemoryUse, in_words
 
     if not said["running"]:
-        return Panel(Text(f"{printable(said['name'])} is not running. Start it with: peer run"))
+        first = f"{printable(said['name'])} is not running. Start it with: peer run"
+        return Panel(Text("\n".join((first, *ending_in_words(said)))))
     lines = [Text(
         f"{printable(said['device'])} with {said['executor']}   {said['availability']}   "
         + ("connected" if said["connected"] else "cut off") + f"   {_device(said)}")]
+    if cut := cut_in_words(said):
+        lines.append(Text(f"  {cut}", style="red"))
     lines.append(Text(f"memory: {in_words(MemoryUse(**said['memory']))}"))
     lines += [Text(f"  {reason['text']}. {reason['change']}", style="yellow")
               for reason in said["reasons"]]

@@ -47,7 +47,9 @@ def test_the_status_of_a_daemon(place):
     place.status.write_bytes(msgspec.json.encode({
         "pid": os.getpid(), "updated_unix_ms": time.time_ns() // 1_000_000, "name": "attic",
         "overrides": {"memory_bytes": 5}, "device": "cpu", "executor": "null", "peer_id": "peer_1",
-        "broker": "host:1", "connected": True, "tensor_address": "h:1", "reached_by": ["peer_2"],
+        "broker": "host:1", "connected": True, "gpu": "", "connection": {
+            "is_up": True, "since_unix_ms": 1, "reason": "", "retry_unix_ms": 0},
+        "tensor_address": "h:1", "reached_by": ["peer_2"],
         "wish_id": "a", **what_is_allowed(allowance, machine),
         "traffic": {"sent_bytes": 1, "received_bytes": 2, "far_bytes": 3, "month_bytes": 4},
         "leases": [{"job_id": "job_000001", "segment": 1, "phase": "running", "steps_done": 3,

@@ -73,6 +73,7 @@ def test_a_since_that_is_none(place, since):
 
 def note(**changes):
     return {
+        "memory": {"processes": 1, "process_bytes": 3 << 20, "device_bytes": 5 << 30},
         "running": True, "name": "attic", "peer_id": "peer_1", "device": "RTX", "executor": "torch",
         "availability": "paused", "connected": True, "duty": 0.5, "updated_unix_ms": 1_000_000,
         "readings": {"temperature_c": {"value": 81.0}, "power_w": {"value": None}},
@@ -93,6 +94,7 @@ def drawn(said, before=None):
 def test_the_picture_shows_state_reasons_work_and_traffic():
     text = drawn(note())
     for part in ("attic (peer_1)", "paused", "duty 50%, 81 °C", "it runs on battery. plug it in",
+                 "1 process computes, with 3.00 MiB; all programs use 5.00 GiB of the GPU",
                  JOB, "standby, warm", "sent 1.00 MiB", "month beyond the LAN: 7 B"):
         assert part in text
 

@@ -45,7 +45,8 @@ class Owner:
 
     def __init__(self):
         self.connected = asyncio.Event()
-        self.reasons = []
+        self.ended = 0
+        self.reasons, self.waits = [], []
         self.messages = []
 
     async def register(self):
@@ -60,9 +61,13 @@ class Owner:
     def on_connected(self):
         self.connected.set()
 
-    def on_disconnected(self, reason):
+    def on_disconnected(self):
         self.connected.clear()
+        self.ended += 1
+
+    def on_unreachable(self, reason, retry_in_s):
         self.reasons.append(reason)
+        self.waits.append(retry_in_s)
 
 
 @contextlib.asynccontextmanager
@@ -179,7 +184,9 @@ def test_whatever_ends_a_stream_another_one_follows(peer_network, ending):
         broker = Broker(ending, ending, stays)
         async with session_with(peer_network, broker) as (_, owner, task):
             await until(lambda: broker.streams == 3 and owner.connected.is_set(), task)
-            assert len(owner.reasons) in (0, 2)
+            assert owner.ended in (0, 2)
+            assert len(owner.reasons) == 2
+            assert all(owner.reasons)
 
     asyncio.run(scenario())
 
@@ -269,7 +276,7 @@ def test_an_outbox_that_overflows_ends_the_stream_and_drops_nothing_silently(
             for _ in range(11):
                 session.send(session_pb2.PeerMessage(report=session_pb2.Report()))
             await until(lambda: broker.streams == 2)
-            assert len(owner.reasons) == 1
+            assert owner.ended == 1
 
     asyncio.run(scenario())
 
@@ -289,6 +296,8 @@ def test_a_broker_that_cannot_be_reached_is_tried_again(peer_network):
             await until(lambda: len(attempts) >= 3, task)
             task.cancel()
             await asyncio.wait((task,))
-        assert owner.reasons == []
+        assert owner.ended == 0
+        assert len(owner.reasons) >= 2
+        assert all(0 < wait_s <= 0.15 for wait_s in owner.waits)
 
     asyncio.run(scenario())

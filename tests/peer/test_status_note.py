@@ -2,17 +2,23 @@
 
 import json
 import os
+import re
+import socket
+import subprocess
+import sys
 import time
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
+from homespun.errors import Code, HomespunError
 from peer.cli import cli as peer_command
 from peer.core import events as ev
 from peer.core.machine import Peer
 from peer.settings import PeerDirectory, PeerSettings
 from peer.snapshots.keeper import HeldSnapshot
-from peer.status_note import read_status, what_is_held, write_status
+from peer.status_note import note_end, read_status, what_is_held, write_status
 
 SECOND = 10**9
 JOB = {"job_id": "job_000001", "segment": 1, "token": 1}
@@ -76,6 +82,59 @@ def test_the_command_shows_all_of_it(core, tmp_path):
                  "from peer_0 for 4.0s", "nothing yet, asked for hot",
                  "Keeps 1 snapshot, 2.00 KiB."):
         assert part in shown.stdout
+
+
+def shown(place, *flags):
+    done = CliRunner().invoke(peer_command, ["status", *flags, "--dir", str(place.root)])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_daemon_that_ended_has_said_why(tmp_path):
+    place = PeerDirectory(tmp_path)
+    place.save_settings(PeerSettings(name="attic"))
+    assert shown(place) == "attic is not running. Start it with: peer run\n"
+    minute_ago_ms = time.time_ns() // 1_000_000 - 61_000
+    note_end(place, HomespunError(Code.NOT_ALLOWED, "peer_1 is banned.\x1b"), minute_ago_ms)
+    text = shown(place)
+    assert re.search(
+        r"^It ended 1m \d\ds ago: peer_1 is banned\.\? \[NOT_ALLOWED\]$", text, re.MULTILINE)
+    assert "  Ask the operator of the network." in text
+    ended = json.loads(shown(place, "--json"))["ended"]
+    assert (ended["code"], ended["at_unix_ms"]) == ("NOT_ALLOWED", minute_ago_ms)
+    note_end(place, None, minute_ago_ms)
+    assert "it was told to leave or to stop" in shown(place)
+
+
+def test_a_daemon_that_was_killed_could_not_say_why(tmp_path):
+    place = PeerDirectory(tmp_path)
+    place.save_settings(PeerSettings(name="attic"))
+    write_status(place, b'{"pid": 4000000, "updated_unix_ms": 1000}')
+    assert "it was killed, or the machine stopped" in shown(place)
+    assert json.loads(shown(place, "--json"))["ended"]["at_unix_ms"] == 1000
+
+
+def test_one_that_could_not_start_leaves_the_other_ones_note(tmp_path):
+    place = PeerDirectory(tmp_path)
+    note = {"pid": os.getpid(), "updated_unix_ms": time.time_ns() // 1_000_000}
+    write_status(place, json.dumps(note).encode())
+    note_end(place, HomespunError(Code.BAD_CONFIGURATION, "another one"), 1)
+    assert read_status(place) == note
+
+
+def test_a_run_that_fails_is_noted(place):
+    """A real `peer run`, whose port somebody else has."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = replace(place.load_settings(), listen_host="127.0.0.1",
+                           listen_port=taken.getsockname()[1])
+        place.save_settings(settings)
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "peer", "run", "--dir", str(place.root)],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert done.returncode == HomespunError(Code.BAD_CONFIGURATION, "").exit_code, done.stderr
+    text = shown(place)
+    assert "another program has the port" in text
+    assert "[BAD_CONFIGURATION]" in text
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b'{"pid": 1', b"\xff"])
