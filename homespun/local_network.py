@@ -37,7 +37,7 @@ START_TIMEOUT_S = 90.0
 COMMAND_TIMEOUT_S = 120.0
 POLL_S = 0.1
 LENT_ALWAYS = tuple(
-    word for setting in ("on-battery=yes", "on-metered=yes", "free-disk=off")
+    word for setting in ("on-battery=yes", "on-metered=yes", "free-disk=off", "priority=normal")
     for word in ("--set", setting))
 """Who starts peers of one's own means them to run, on a laptop too."""
 

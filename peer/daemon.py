@@ -349,6 +349,7 @@ class Daemon:
             "executor": parts.settings.executor,
             "device": self._hardware.device,
             "threads": self._hardware.threads,
+            "priority": parts.settings.priority,
             "cache": cache,
             "scratch": parts.directory.results,
             "keeper": keeper,

@@ -20,6 +20,7 @@ from peer.devices import device_memory_bytes
 from peer.executor.messages import Message, Started, decode
 from peer.executor.pipe import PAYLOAD_BYTES_MAX, control_frame, header_bytes
 from peer.frames import FIXED_BYTES, Frame, Kind, decode_header, encode_header
+from peer.priority import Priority
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +77,7 @@ class ExecutorProcess:
         threads: int,
         listener: Listener,
         memory_bytes: int = 0,
+        priority: Priority = Priority.NORMAL,
     ) -> ExecutorProcess:
         """Start a child and its reader and writer.
 
@@ -86,6 +88,7 @@ class ExecutorProcess:
             listener: takes what it says.
             memory_bytes: of a GPU that it may take at most, kept by the framework's allocator; 0
                 for all of it.
+            priority: of the child among the machine's other programs.
 
         Raises:
             HomespunError: EXECUTOR_DIED, the system starts no process.
@@ -94,7 +97,7 @@ class ExecutorProcess:
             # -P: the folder that the daemon was started in must not hide our packages.
             sys.executable, "-P", "-m", "peer.executor.child",
             "--executor", executor, "--device", device, "--threads", str(threads),
-            "--memory-bytes", str(memory_bytes),
+            "--memory-bytes", str(memory_bytes), "--priority", priority,
         ]
         try:
             process = await asyncio.create_subprocess_exec(

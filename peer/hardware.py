@@ -90,10 +90,10 @@ def resolve_device(device: str, executor: str = "torch") -> str:
 
 
 def resolve_threads(threads: int) -> int:
-    """CPU threads that a setting means: 0 is one for each physical core."""
+    """CPU threads that a setting means: 0 is half of the physical cores, and one at least."""
     import psutil
 
-    return threads if threads > 0 else psutil.cpu_count(logical=False) or 1
+    return threads if threads > 0 else max(1, (psutil.cpu_count(logical=False) or 1) // 2)
 
 
 def hardware_report(

@@ -337,7 +337,8 @@ class LeaseWork:
             return prepared.process
         around = self._around
         return await ExecutorProcess.start(
-            around.executor, around.device, around.threads, listener, around.lent_bytes())
+            around.executor, around.device, around.threads, listener, around.lent_bytes(),
+            around.priority)
 
     async def _fetch_state(self) -> tuple[Path, ...]:
         """Have the snapshots that the lease begins with on this disk, one after the other."""

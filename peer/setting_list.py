@@ -11,6 +11,7 @@ from homespun.errors import Code, HomespunError
 from peer import setting_texts as texts
 from peer.executor.installed import NAMES
 from peer.owner.core.limits import IdleRule
+from peer.priority import Priority
 from peer.setting_texts import Kind
 from peer.settings import PeerSettings
 
@@ -68,6 +69,8 @@ class Setting:
 
 IDLE_RULE = Kind(
     lambda text: IdleRule(texts.one_of(*IdleRule).read(text)), str, "|".join(IdleRule))
+PRIORITY = Kind(
+    lambda text: Priority(texts.one_of(*Priority).read(text)), str, "|".join(Priority))
 
 
 def _of_peer(name: str, field: str, kind: Kind, meaning: str, restart: bool = False) -> Setting:
@@ -117,6 +120,8 @@ SETTINGS: tuple[Setting, ...] = (
              restart=True),
     _of_peer("threads", "threads", texts.whole(0, 1_024, "default"), "CPU threads.",
              restart=True),
+    _of_peer("priority", "priority", PRIORITY,
+             "Whether what computes gives way to other programs.", restart=True),
     _of_peer("host", "listen_host", texts.matching(r"[0-9a-z.:\-_]+", "HOST"),
              "Address to listen on.", restart=True),
     _of_peer("port", "listen_port", texts.whole(0, 65_535, "free"), "Port to listen on.",

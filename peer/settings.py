@@ -14,6 +14,7 @@ import msgspec
 from homespun.errors import Code, HomespunError
 from homespun.identity.private_file import read_bounded, write_atomically
 from peer.owner.core.limits import OwnerLimits
+from peer.priority import Priority
 
 SETTINGS_BYTES_MAX = 64 * 1024
 DIRECTORY_VARIABLE = "HOMESPUN_PEER_DIR"
@@ -29,6 +30,7 @@ class PeerSettings:
         memory_bytes: device memory offered; 0 for the default (half of RAM, 90 % of a GPU).
         ram_bytes: of the machine's memory for all of this peer's processes; 0 for no limit.
         threads: CPU threads for computing; 0 for the default.
+        priority: of the processes that compute among the machine's other programs.
         listen_host, listen_port: where other peers reach this one; port 0 takes a free one.
         advertise: host that is told to others, with a port where a router forwards another one; ""
             for the address that reaches the broker.
@@ -47,6 +49,7 @@ class PeerSettings:
     memory_bytes: int = 0
     ram_bytes: int = 0
     threads: int = 0
+    priority: Priority = Priority.LOW
     listen_host: str = "0.0.0.0"
     listen_port: int = 0
     advertise: str = ""

@@ -30,6 +30,7 @@ from peer.executor_process import ExecutorProcess, Listener
 from peer.frames import Frame
 from peer.lease_fetch import fetch, load_request, needed_blobs
 from peer.metering import Route
+from peer.priority import Priority
 from peer.snapshots.keeper import SnapshotKeeper
 
 log = structlog.get_logger(__name__)
@@ -46,6 +47,7 @@ class StandbyParts:
 
     Attributes:
         executor, device, threads: what segments run on.
+        priority: of the processes that compute.
         cache: the local cache of blobs.
         scratch: folder for results on their way out.
         keeper: of snapshots.
@@ -59,6 +61,7 @@ class StandbyParts:
     executor: str
     device: str
     threads: int
+    priority: Priority
     cache: BlobCache
     scratch: Path
     keeper: SnapshotKeeper
@@ -300,7 +303,7 @@ class Standbys:
             self._process = await ExecutorProcess.start(
                 parts.executor, parts.device, parts.threads, Listener(
                     on_frame=_no_frame, on_message=self._on_message, on_exit=self._on_exit),
-                parts.lent_bytes())
+                parts.lent_bytes(), parts.priority)
 
     async def _end_process(self) -> None:
         process, self._process = self._process, None

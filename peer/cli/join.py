@@ -30,7 +30,7 @@ if TYPE_CHECKING:
               help="Most device memory to lend, such as 6GiB. [default: half of RAM, 90 % of a "
               "GPU]")
 @click.option("--threads", type=click.IntRange(1, 1_024),
-              help="CPU threads for computing. [default: one per physical core]")
+              help="CPU threads for computing. [default: half of the physical cores]")
 @click.option("--listen", "listen_port", type=click.IntRange(0, 65_535), default=0,
               metavar="PORT", help="Port where other peers reach this one. [default: a free one]")
 @click.option("--host", default="0.0.0.0", show_default=True, metavar="HOST",
@@ -95,6 +95,9 @@ def join(
          f"over networks paid by the byte: {_word(settings.limits.on_metered)}; only while nobody "
          f"uses it: {settings.limits.only_when_idle}. `peer get` shows all limits, `peer set` "
          "changes one.")
+    if not settings.limits.upload_bytes_per_s:
+        note("Uploads are not limited. On a slow line at home, about 80 % of it keeps calls and "
+             "pages quick: peer set upload 8Mbit/s")
     note("Next: peer run")
 
 

@@ -47,6 +47,7 @@ from peer.executor.registry import create
 from peer.executor.snapshot_writer import SnapshotWriter
 from peer.executor.work import SegmentWork
 from peer.frames import Frame, Kind
+from peer.priority import Priority, give_way
 
 P = ParamSpec("P")
 
@@ -61,7 +62,10 @@ def main() -> None:
     parser.add_argument("--device", required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--memory-bytes", type=int, default=0)
+    parser.add_argument("--priority", type=Priority, default=Priority.NORMAL)
     arguments = parser.parse_args()
+    if arguments.priority is Priority.LOW:
+        give_way()  # before any thread starts: on Linux each has a priority of its own
     _ignore_signals()
     replies = _take_standard_output()
     inbox: queue.Queue[Frame | Message] = queue.Queue()

@@ -28,6 +28,7 @@ from peer.ledger import Ledger
 from peer.owner.core.limits import NO_LIMITS
 from peer.owner.core.wish import Wish
 from peer.owner.wish_file import write_wish
+from peer.priority import Priority
 from peer.settings import PeerDirectory, PeerSettings
 
 DEADLINE_S = 200
@@ -78,7 +79,7 @@ class World:
                 directory.identity, self.network.member("peer", name, self.address))
         settings = PeerSettings(
             name=name, device="cpu", threads=1, listen_host="127.0.0.1", executor="null",
-            limits=NO_LIMITS)
+            priority=Priority.NORMAL, limits=NO_LIMITS)
         parts = DaemonParts(settings=settings, directory=directory, hardware=HARDWARE)
         return Daemon(parts)
 

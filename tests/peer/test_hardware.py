@@ -3,6 +3,7 @@ import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -28,6 +29,13 @@ REPORT = HardwareReport(
 @pytest.fixture(scope="module")
 def measured():
     return measure("cpu", 1)
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(8, 4), (3, 1), (1, 1), (None, 1)])
+def test_half_of_the_cores_stay_their_owners(monkeypatch, cores, threads):
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical: cores)
+    assert hardware.resolve_threads(0) == threads
+    assert hardware.resolve_threads(6) == 6
 
 
 def test_measured_rates_make_sense(measured):

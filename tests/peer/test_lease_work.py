@@ -22,6 +22,7 @@ from peer.frames import Kind, opaque_frame, tensor_frame
 from peer.lease_work import LeaseWork, Surroundings
 from peer.links import dialer
 from peer.metering import Meter
+from peer.priority import Priority
 from peer.snapshots.keeper import SnapshotKeeper
 from peer.standby_work import StandbyParts, Standbys
 from peer.vitals import VitalsLog
@@ -50,7 +51,7 @@ class World:
             return open_aio_channel(credentials, address, peer)
 
         shared = {
-            "executor": "null", "device": "cpu", "threads": 1,
+            "executor": "null", "device": "cpu", "threads": 1, "priority": Priority.NORMAL,
             "cache": BlobCache(store, 1 << 30), "scratch": tmp_path / "results",
             "keeper": SnapshotKeeper(tmp_path / "snapshots", peer_channel),
             "broker_channel": lambda: open_aio_channel(credentials, "127.0.0.1:1"),

@@ -18,6 +18,7 @@ from peer.core import events as ev
 from peer.core.events import StandbyLevel
 from peer.executor_process import ExecutorProcess
 from peer.links.dialer import unmetered
+from peer.priority import Priority
 from peer.snapshots.keeper import SnapshotKeeper
 from peer.standby_work import StandbyParts, Standbys, bytes_max
 
@@ -42,8 +43,8 @@ class World:
         self.cache = BlobCache(store, 1 << 30)
         self.scratch = tmp_path / "results"
         self.standbys = Standbys(StandbyParts(
-            executor="null", device="cpu", threads=1, cache=self.cache, scratch=self.scratch,
-            keeper=self.keeper,
+            executor="null", device="cpu", threads=1, priority=Priority.NORMAL, cache=self.cache,
+            scratch=self.scratch, keeper=self.keeper,
             broker_channel=lambda: open_aio_channel(credentials, "127.0.0.1:1"),
             post=self.events.put_nowait, rates=lambda: RATES,
             lent_bytes=lambda: 0, broker_route=lambda job_id: unmetered()))
