@@ -28,6 +28,7 @@ from broker.core.events import (
     JobSubmitted,
     KeyCreated,
     KeyRevoked,
+    LateRenewalRequested,
     MemberBanned,
     PeerAdmitted,
     PeerLabelled,
@@ -49,7 +50,7 @@ ANSWER_TIMEOUT_S = 30.0
 
 Question = (
     KeyCreated | KeyRevoked | EnrolmentRequested | JobSubmitted | CancelRequested | DrainRequested
-    | PeerAdmitted | MemberBanned | PeerLabelled
+    | PeerAdmitted | MemberBanned | PeerLabelled | LateRenewalRequested
 )
 """Events that carry a `request_id` and are answered."""
 Answer = do.Reply | do.Reject | do.AdmitIdentity

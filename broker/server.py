@@ -161,7 +161,10 @@ class BrokerServer:
             maximum_concurrent_rpcs=FIRST_CONTACTS_MAX,
         )
         enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
-            EnrolmentServicer(self.authority, self.driver.ask), first_contact
+            EnrolmentServicer(
+                self.authority, self.driver.ask,
+                renew_within=timedelta(seconds=self.settings.renew_expired_within_s)),
+            first_contact
         )
         _bind(main, join_address(host, port), certificate.main_credentials())
         _bind(

@@ -15,6 +15,9 @@ SETTINGS_BYTES_MAX = 64 * 1024
 CERTIFICATE_LIFETIME_S = 24 * 3600
 """Long enough for a night without the broker, short enough to stand in for revocation."""
 
+RENEW_EXPIRED_WITHIN_S = 90 * 24 * 3600
+"""A holiday or a term abroad; a machine that was away for longer is looked at by its operator."""
+
 CONSOLE_LISTEN = "127.0.0.1:7702"
 
 
@@ -30,6 +33,8 @@ class BrokerSettings:
         blob_quota_bytes: most bytes of blobs on disk; 0 for no limit but the disk.
         certificate_lifetime_s: how long the certificates of peers, submitters and the broker are
             valid, >= 10; they are renewed at about two thirds of it.
+        renew_expired_within_s: how long after its end a member's certificate can still be
+            renewed, with its key, at the enrolment port; 0: not at all.
         console_listen: `host:port` of the operator's console; "" serves none. Other machines may
             reach it only with TLS.
         console_certificate: PEM file with the certificate chain of the console; "" for no TLS.
@@ -46,6 +51,7 @@ class BrokerSettings:
     announce: bool = True
     blob_quota_bytes: int = 0
     certificate_lifetime_s: Annotated[int, msgspec.Meta(ge=10)] = CERTIFICATE_LIFETIME_S
+    renew_expired_within_s: Annotated[int, msgspec.Meta(ge=0)] = RENEW_EXPIRED_WITHIN_S
     console_listen: str = CONSOLE_LISTEN
     console_certificate: str = ""
     console_key: str = ""

@@ -14,7 +14,7 @@ from homespun.errors import Code, HomespunError
 from homespun.identity.certificates import utc_now
 from homespun.identity.channels import open_channel
 from homespun.identity.directory import Credentials, exists, load
-from homespun.identity.enrol import renew
+from homespun.identity.enrol import load_valid, renew
 from homespun.paths import credentials_directory
 from homespun.rpc_errors import error_of
 from homespun.v1 import blobs_pb2_grpc, jobs_pb2_grpc
@@ -143,7 +143,7 @@ class Renewal:
         """Begin with credentials that were just loaded from `directory`."""
         self._directory = directory
         self._address = address
-        self._renew_at = credentials.renew_at
+        self._renew_at, self._expires_at = credentials.renew_at, credentials.expires_at
         self._try_again_s = 0.0
         self._lock = threading.Lock()
 
@@ -151,14 +151,21 @@ class Renewal:
         """A channel with a newer certificate, when it is time for one; usually None.
 
         A renewal that fails is tried again later: the present certificate has a third of its life.
+        Where that is over, as after days of sleep, everybody waits for the renewal.
+
+        Raises:
+            HomespunError: why a certificate that has expired could not be renewed.
         """
         if utc_now() < self._renew_at:
             return None
-        if not self._lock.acquire(blocking=False):
+        has_expired = utc_now() >= self._expires_at
+        if not self._lock.acquire(blocking=has_expired):
             return None  # another thread is at it; the present certificate will do meanwhile
         try:
             return self._renewed_channel()
         except HomespunError:
+            if has_expired:
+                raise
             return None
         finally:
             self._lock.release()
@@ -172,7 +179,8 @@ class Renewal:
         if held.needs_renewal(utc_now()):
             held = renew(self._directory, address=self._address)
         channel = open_channel(held, self._address)
-        self._renew_at, self._try_again_s = held.renew_at, 0.0
+        self._renew_at, self._expires_at = held.renew_at, held.expires_at
+        self._try_again_s = 0.0
         return channel
 
 
@@ -180,7 +188,7 @@ def open_connection(
     address: str | None, credentials: Path | str | Credentials | None, timeout_s: float, *,
     is_private: bool = False,
 ) -> Connection:
-    """Open a connection with the identity in a directory.
+    """Open a connection with the identity in a directory, renewed first if it has expired.
 
     Args:
         address: `host:port`; None for the address that the identity was joined with.
@@ -189,8 +197,8 @@ def open_connection(
         is_private: as of `Connection`.
 
     Raises:
-        HomespunError: BAD_CONFIGURATION without an identity, CERTIFICATE_EXPIRED,
-            INVALID_ARGUMENT for a malformed address.
+        HomespunError: BAD_CONFIGURATION without an identity, INVALID_ARGUMENT for a malformed
+            address; as `renew` where the certificate has expired.
     """
     if not timeout_s > 0:
         raise HomespunError(
@@ -204,7 +212,7 @@ def open_connection(
                 f"{directory} holds no identity. Join a network first, with a key from its "
                 "operator: homespun join HOST:PORT --key KEY. Without one, homespun.local() in "
                 "Python starts a network of this machine alone.", directory=directory)
-        credentials = load(directory)
+        credentials = load_valid(directory, address=address)
     target = address or credentials.broker_address
     return Connection(
         open_channel(credentials, target),

@@ -127,7 +127,7 @@ CATALOG: Mapping[Code, CodeInfo] = {
         "Ask the operator for a new key: broker keys create."),
     Code.CERTIFICATE_EXPIRED: CodeInfo(
         4, "UNAUTHENTICATED", "This identity's certificate has expired.",
-        "Join again with a new key; check this machine's clock."),
+        "Check this machine's clock; join again with a new key."),
     Code.UNTRUSTED_BROKER: CodeInfo(
         4, "UNAUTHENTICATED", "The broker that answered is not the one the key was made by.",
         "Check the address; if it is right, somebody may be impersonating the broker."),

@@ -19,6 +19,7 @@ from homespun.callbacks.delivery import Reporter, check_callbacks
 from homespun.cli.output import note
 from homespun.client import Client, connect
 from homespun.dataset import Dataset, read_dataset
+from homespun.errors import Code, HomespunError
 from homespun.identity import directory as identity_directory
 from homespun.local_client import local
 from homespun.paths import CREDENTIALS_VARIABLE, credentials_directory
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     import torch
 
     from homespun.job import Job
+
+_NOT_TAKEN_BACK = frozenset(
+    {Code.CERTIFICATE_EXPIRED, Code.NOT_ALLOWED, Code.NOT_AUTHENTICATED})
 
 WEIGHTS_FILE = "model.safetensors"
 """What `transformers` calls a model's weights, too."""
@@ -126,12 +130,23 @@ def connect_or_local(peers: int = 3) -> Client:
     Args:
         peers: of the private network, which ends when the client is closed.
 
+    A broker that this machine joined once and that does not take it back is as good as none; one
+    that cannot be reached is not, as it may only be off for an hour.
+
     Raises:
         HomespunError: as `homespun.connect` or `homespun.local`.
     """
-    if os.environ.get(CREDENTIALS_VARIABLE) or identity_directory.exists(credentials_directory()):
+    if os.environ.get(CREDENTIALS_VARIABLE):
         return connect()
-    note("This machine has joined no broker.")
+    if not identity_directory.exists(credentials_directory()):
+        note("This machine has joined no broker.")
+        return local(peers=peers)
+    try:
+        return connect()
+    except HomespunError as error:
+        if error.code not in _NOT_TAKEN_BACK:
+            raise
+        note(f"The broker that this machine joined does not take it back: {error.message}")
     return local(peers=peers)
 
 

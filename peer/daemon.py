@@ -121,7 +121,8 @@ class Daemon:
         self._events: asyncio.Queue[ev.AnyEvent] = asyncio.Queue()
         self._works: dict[tuple[str, int, int], LeaseWork] = {}
         self._unloading: set[asyncio.Task[None]] = set()
-        self._session = Session(self, self._broker_channel)
+        self._session = Session(self, self._broker_channel, self._renew_expired)
+        self._renewing = asyncio.Lock()
         self._tensor_port = 0
         self._tensor_address = ""
         self._meter = Meter(self._rates)
@@ -150,8 +151,9 @@ class Daemon:
         """Serve until cancelled, or until the owner's wish to leave has come true.
 
         Raises:
-            HomespunError: what trying again does not cure: an expired certificate, a broker of
-                another version; BAD_CONFIGURATION when another daemon has the directory.
+            HomespunError: what trying again does not cure: a certificate that expired too long
+                ago, a broker of another version; BAD_CONFIGURATION when another daemon has the
+                directory.
         """
         with locked(self._parts.directory.root, "peer run"):
             clear_results(self._parts.directory)
@@ -473,11 +475,22 @@ class Daemon:
                 await asyncio.sleep(min(wait_s, RENEW_LOOK_S))
                 continue
             try:
-                self._credentials = await asyncio.to_thread(renew, self._parts.directory.identity)
-                log.info("certificate_renewed", expires_at=str(self._credentials.expires_at))
-            except Exception as error:  # whatever it is, a third of the certificate's life is left
+                await self._renew()
+            except Exception as error:  # tried again; what an expired one means, the session says
                 log.warning("certificate_not_renewed", reason=str(error))
                 await asyncio.sleep(RENEW_RETRY_S)
+
+    async def _renew_expired(self) -> None:
+        """Before the broker is dialled: after days without it, or asleep, that needs a renewal."""
+        if self._credentials.has_expired(utc_now()):
+            await self._renew()
+
+    async def _renew(self) -> None:
+        """Replace the certificate, unless somebody has just done it."""
+        async with self._renewing:
+            if self._credentials.needs_renewal(utc_now()):
+                self._credentials = await asyncio.to_thread(renew, self._parts.directory.identity)
+                log.info("certificate_renewed", expires_at=str(self._credentials.expires_at))
 
     async def _keep_status(self) -> None:
         """Leave a note for `peer status`, which must not need the daemon's attention."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import grpc
@@ -65,16 +65,25 @@ class SessionOwner(Protocol):
         ...
 
 
+async def _nothing() -> None:
+    pass
+
+
 class Session:
     """Keeps one stream to the broker open."""
 
-    def __init__(self, owner: SessionOwner, open_channel: Callable[[], grpc.aio.Channel]) -> None:
+    def __init__(
+        self, owner: SessionOwner, open_channel: Callable[[], grpc.aio.Channel],
+        prepare: Callable[[], Awaitable[None]] = _nothing,
+    ) -> None:
         """Prepare; `run` does the work.
 
         Args:
             owner: the daemon.
             open_channel: opens an mTLS channel to the broker with the newest certificate.
+            prepare: what must be done before that, each time.
         """
+        self._prepare = prepare
         self._owner = owner
         self._open_channel = open_channel
         self._outbox: asyncio.Queue[session_pb2.PeerMessage] = asyncio.Queue()
@@ -127,6 +136,7 @@ class Session:
         """
         self._welcomed_at_s = None
         try:
+            await self._prepare()
             async with self._open_channel() as channel:
                 await self._stream(channel)
             return "the broker ended the session"

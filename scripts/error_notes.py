@@ -85,8 +85,9 @@ Keys expire, after an hour unless made with another `--expires`. The operator ma
 `broker keys create`.""",
     Code.CERTIFICATE_EXPIRED: """\
 Certificates live a day and are renewed by whatever uses them at two thirds of that. One that
-expired belongs to a machine that was off or cut off for longer, or whose clock is wrong: the
-message has both times. Join again with a new key and `--replace`.""",
+expired while its machine was off is renewed when it is next used, for 90 days unless the operator
+set another time (`renew_expired_within_s`). Past that, or where the clock is wrong: the message has
+both times. Then join again with a new key and `--replace`, which makes a new identity.""",
     Code.UNTRUSTED_BROKER: """\
 A key carries the fingerprint of the authority that made it, and the secret in it is sent only to
 a broker that proves to have that authority. This one did not: a wrong address, another network, a

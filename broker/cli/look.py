@@ -10,7 +10,7 @@ import click
 
 from broker.cli.done import say_done
 from broker.cli.operator_call import call_jobs, call_operator
-from broker.cli.place import broker_directory, directory_option, reason_option
+from broker.cli.place import directory_option, operator_identity, reason_option
 from homespun.cli.jobs import print_job, print_jobs
 from homespun.cli.output import (
     json_option,
@@ -76,7 +76,7 @@ def jobs(
     limit: int, text: str, state: str | None, directory: Path | None, as_json: bool
 ) -> None:
     """List all jobs, newest first; with --text or --state some of the newest 1,000."""
-    with connected(None, broker_directory(directory).operator) as client:
+    with connected(None, operator_identity(directory)) as client:
         known = client.jobs(JOBS_MAX if text or state else limit)
     found = [job for job in known
              if state in (None, job.state) and _has(text, job.job_id, job.name)]
@@ -90,7 +90,7 @@ def jobs(
 @run_command
 def job(job_id: str, directory: Path | None, as_json: bool) -> None:
     """Show one job: state, placement, losses, and why peers are idle."""
-    with connected(None, broker_directory(directory).operator) as client:
+    with connected(None, operator_identity(directory)) as client:
         status = client.job(job_id).status()
     if as_json:
         print_json("job", {"job": status.to_dict()})

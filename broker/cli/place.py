@@ -55,6 +55,21 @@ def broker_directory(given: Path | None) -> BrokerDirectory:
     return BrokerDirectory(Path(platformdirs.user_data_dir("homespun", appauthor=False)) / "broker")
 
 
+def operator_identity(given: Path | None) -> Path:
+    """The directory with the operator's identity, whose certificate is renewed when it is due.
+
+    Raises:
+        HomespunError: BAD_CONFIGURATION when the directory is no broker's.
+    """
+    from broker.identity.authority import renew_operator
+    from homespun.identity.certificates import utc_now
+
+    place = broker_directory(given)
+    place.load_settings()
+    renew_operator(place.root, utc_now())
+    return place.operator
+
+
 @contextmanager
 def operator_channel(given: Path | None) -> Iterator[grpc.Channel]:
     """A channel to the running broker, as its operator.
@@ -65,8 +80,6 @@ def operator_channel(given: Path | None) -> Iterator[grpc.Channel]:
     from homespun.identity import directory as identity_directory
     from homespun.identity.channels import open_channel
 
-    place = broker_directory(given)
-    place.load_settings()
-    credentials = identity_directory.load(place.operator)
+    credentials = identity_directory.load(operator_identity(given))
     with open_channel(credentials, credentials.broker_address) as channel:
         yield channel

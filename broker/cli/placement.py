@@ -9,7 +9,7 @@ import click
 
 from broker.cli.look import plain_value
 from broker.cli.operator_call import stream_operator
-from broker.cli.place import broker_directory, directory_option
+from broker.cli.place import directory_option, operator_identity
 from homespun.cli.output import json_option, print_json, print_table, printable, run_command
 from homespun.cli.session import connected
 
@@ -71,7 +71,7 @@ def explain(job: str, segment: int | None, directory: Path | None, as_json: bool
       broker placement explain job_000004
       broker placement explain job_000004 2
     """
-    with connected(None, broker_directory(directory).operator) as client:
+    with connected(None, operator_identity(directory)) as client:
         found = client.job(job).explain(segment)
     if as_json:
         print_json("explanation", {"explanation": found.to_dict()})

@@ -252,6 +252,19 @@ class DrainRequested(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LateRenewalRequested(Event):
+    """Whose certificate has expired asks for another. Answered by `AdmitIdentity` or `Reject`.
+
+    The shell has verified that the network issued the certificate and that its key asks.
+    `expired_at_ns`: when it ended, Unix time.
+    """
+
+    request_id: str
+    identity: str
+    expired_at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerAdmitted(Event):
     """An operator admits a peer that has joined with a key that needs it. Answered by its id."""
 
@@ -475,7 +488,7 @@ AnyEvent = (
     | EvaluationDone | SegmentFailed | SegmentFinished | SegmentReleased | TimerFired
     | SnapshotStored | NeighbourLost | StandbyReady | SegmentPace | AvailabilityChanged
     | DrainRequested | BackupsRanked | ConsoleAccessed | PeerAdmitted | MemberBanned
-    | PeerLabelled | JournalRestored | JobReplanned
+    | PeerLabelled | JournalRestored | JobReplanned | LateRenewalRequested
 )
 
 

@@ -48,6 +48,7 @@ from broker.core.events import (
     JournalRestored,
     KeyCreated,
     KeyRevoked,
+    LateRenewalRequested,
     LinkMeasured,
     MemberBanned,
     NeighbourLost,
@@ -177,6 +178,8 @@ def _dispatch(turn: Turn, event: AnyEvent) -> None:
             keys.revoked(turn, event)
         case EnrolmentRequested():
             keys.enrolment_requested(turn, event)
+        case LateRenewalRequested():
+            standing.late_renewal_requested(turn, event)
         case PeerConnected():
             membership.connected(turn, event)
         case PeerDisconnected():

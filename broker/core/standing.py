@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from broker.core import limits, membership
-from broker.core.commands import Reject, Reply
-from broker.core.events import MemberBanned, PeerAdmitted, PeerLabelled
+from broker.core.commands import AdmitIdentity, Reject, Reply
+from broker.core.events import LateRenewalRequested, MemberBanned, PeerAdmitted, PeerLabelled
 from broker.core.links import probe_newcomer
 from broker.core.state import BanRecord, State, Turn, cluster_changed
 from homespun.errors import Code
@@ -52,6 +52,27 @@ def banned(turn: Turn, event: MemberBanned) -> None:
     what = "may come back" if event.undo else "is banned"
     turn.note(event.member_id, "member_unbanned" if event.undo else "member_banned",
               f"{_named(state, event.member_id)} {what}, says {_who(event)}")
+
+
+def late_renewal_requested(turn: Turn, event: LateRenewalRequested) -> None:
+    """Let a member whose certificate has expired have another, unless it is shut out."""
+    state = turn.state
+    known = state.identities.get(event.identity)
+    if known is None and event.identity not in state.peers:  # the latter after a restore
+        _refuse(turn, event.request_id, Code.NOT_ALLOWED,
+                f"This broker knows no {event.identity[:80]}: join again with a new key.")
+        return
+    if event.identity in state.banned:
+        _refuse(turn, event.request_id, Code.NOT_ALLOWED,
+                f"{event.identity} has been shut out of this network.")
+        return
+    turn.emit(AdmitIdentity(
+        request_id=event.request_id, identity=event.identity,
+        role="peer" if known is None else known.role))
+    hours = (turn.now_ns - event.expired_at_ns) / 3.6e12
+    turn.note(event.identity, "identity_renewed_late",
+              f"{_named(state, event.identity)} renewed a certificate that had ended {hours:.1f} h "
+              "ago.")
 
 
 def labelled(turn: Turn, event: PeerLabelled) -> None:

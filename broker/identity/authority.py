@@ -30,6 +30,7 @@ from homespun.identity import directory as identity_directory
 from homespun.identity.certificates import (
     MAX_PEM_BYTES,
     fingerprint,
+    identity_of,
     load_chain,
     load_private_key,
     network_id_of,
@@ -99,6 +100,26 @@ class Authority:
                 authority has expired and the root key is not there to replace it.
         """
         return _load(directory / "ca", now)
+
+    def member_of(self, certificate_pem: bytes) -> tuple[Identity, x509.Certificate]:
+        """Whom a certificate names that this authority has issued, expired or not.
+
+        Args:
+            certificate_pem: the certificate; what follows it is ignored.
+
+        Raises:
+            HomespunError: NOT_AUTHENTICATED when it is no certificate of a member, or another
+                authority's.
+        """
+        try:
+            certificate = load_chain(certificate_pem)[0]
+            certificate.verify_directly_issued_by(self.issuing)
+            return identity_of(certificate), certificate
+        except (ValueError, TypeError, InvalidSignature) as error:
+            raise HomespunError(
+                Code.NOT_AUTHENTICATED,
+                f"The certificate is not one of network {self.network_id}'s members: "
+                f"{error or 'its signature is wrong'}. Join again with a new key.") from error
 
     def issue(self, csr_pem: bytes, identity: str, role: str, now: datetime) -> Issued:
         """Certify the public key of a signing request under a name that the broker chose.
@@ -175,6 +196,29 @@ def write_operator(
         chain_pem=issued.chain_pem, root_pem=authority.root_pem)
     identity_directory.save(directory / "operator", credentials)
     return credentials
+
+
+def renew_operator(directory: Path, now: datetime) -> None:
+    """Sign the certificate in `DIR/operator` anew, for the same key, when it is time for that.
+
+    The authority lies beside it, so no broker has to run. For the operator's commands: a broker
+    that ran for a year without a start made the identity a year ago.
+
+    Raises:
+        HomespunError: BAD_CONFIGURATION when the identity has expired and the authority, or the
+            identity itself, cannot be read or written.
+    """
+    held = identity_directory.load(directory / "operator")
+    if not held.needs_renewal(now):
+        return
+    try:
+        issued = Authority.load(directory, now).issue(
+            signing_request(load_private_key(held.key_pem)), held.id, held.role, now)
+        identity_directory.save_renewed(
+            directory / "operator", held.renewed(issued.chain_pem))
+    except HomespunError:
+        if held.has_expired(now):
+            raise
 
 
 def _load(ca: Path, now: datetime) -> Authority:

@@ -56,5 +56,7 @@ PERMISSIONS: Permissions = {
 ENROLMENT_PERMISSIONS: Permissions = {
     "/homespun.v1.EnrolmentService/GetRoot": PUBLIC,
     "/homespun.v1.EnrolmentService/Enrol": PUBLIC,
+    "/homespun.v1.EnrolmentService/RenewExpired": PUBLIC,
 }
-"""The enrolment port. A join key is what protects `Enrol`."""
+"""The enrolment port. A join key is what protects `Enrol`, a certificate and its key
+`RenewExpired`."""

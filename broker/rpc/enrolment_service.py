@@ -1,4 +1,4 @@
-"""Enrolment (key for certificate) and renewal (certificate for certificate).
+"""Enrolment (key for certificate) and renewal (certificate for certificate), late or in time.
 
 The core decides who may join; this shell checks the signing request first, so that a key is never
 used up by a request that could not be signed, and signs what the core has admitted.
@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import grpc
 
 from broker.core.commands import AdmitIdentity, Reject
-from broker.core.events import EnrolmentRequested
+from broker.core.events import EnrolmentRequested, LateRenewalRequested
 from broker.identity.authority import Authority, Issued
 from broker.rpc.rate_limit import SourceLimiter, source_of
+from broker.settings import RENEW_EXPIRED_WITHIN_S
 from homespun.errors import Code, HomespunError
 from homespun.identity.caller import identify
 from homespun.identity.certificates import requested_key, utc_now
@@ -26,7 +27,7 @@ from homespun.ids import is_id
 from homespun.v1 import enrolment_pb2, enrolment_pb2_grpc
 from homespun.version import check_version
 
-Ask = Callable[[EnrolmentRequested], Awaitable[AdmitIdentity | Reject]]
+Ask = Callable[[EnrolmentRequested | LateRenewalRequested], Awaitable[AdmitIdentity | Reject]]
 """Stamps the event, puts it through the core and returns the command with its `request_id`.
 
 It may raise the refusal instead of returning it.
@@ -45,7 +46,8 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
     Args:
         authority: signs certificates.
         ask: asks the core.
-        limiter: how often one address may try a key.
+        limiter: how often one address may try a key or a renewal.
+        renew_within: how long after its end a certificate can still be renewed.
         clock: the time, for certificates.
         new_token: makes the random part of ids, `[0-9a-z]{1,40}`.
     """
@@ -56,12 +58,14 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
         ask: Ask,
         *,
         limiter: SourceLimiter | None = None,
+        renew_within: timedelta = timedelta(seconds=RENEW_EXPIRED_WITHIN_S),
         clock: Callable[[], datetime] = utc_now,
         new_token: Callable[[], str] = _new_token,
     ) -> None:
         self._authority = authority
         self._ask = ask
         self._limiter = limiter or SourceLimiter()
+        self._renew_within = renew_within
         self._clock = clock
         self._new_token = new_token
 
@@ -77,9 +81,7 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
         self, request: enrolment_pb2.EnrolRequest, context: _Context,
     ) -> enrolment_pb2.EnrolResponse:
         """Exchange a join key for a certificate."""
-        if not self._limiter.allow(source_of(context.peer())):
-            raise HomespunError(
-                Code.OVERLOADED, "Too many attempts to join from this address. Wait some seconds.")
+        self._check_rate(context)
         check_version(request.protocol_version, "joining machine")
         check_name(request.name)
         requested_key(request.csr_pem)  # refused before the key is used up
@@ -101,6 +103,49 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
             name=request.name,
             new_id=self._new_token(),
             wanted_role=request.wanted_role)
+        return await self._decided(event)
+
+    async def RenewExpired(  # noqa: N802 - name of the RPC
+        self, request: enrolment_pb2.RenewExpiredRequest, context: _Context,
+    ) -> enrolment_pb2.RenewResponse:
+        """Renew a certificate that is too old for the main port.
+
+        TLS refuses it there, so the proof is in the message: a certificate of this network, and a
+        request signed with its key. Whoever sends the same two again gets a certificate for that
+        same key, which is of use to nobody else.
+        """
+        self._check_rate(context)
+        check_version(request.protocol_version, "member that renews its certificate")
+        member, certificate = self._authority.member_of(request.certificate_pem)
+        if requested_key(request.csr_pem) != certificate.public_key():
+            raise HomespunError(
+                Code.NOT_AUTHENTICATED,
+                f"The request is signed with another key than that of {member.id}'s certificate.")
+        expired = certificate.not_valid_after_utc
+        if self._clock() - expired > self._renew_within:
+            raise self._too_late(member.id, expired)
+        admitted = await self._decided(LateRenewalRequested(
+            at_ns=0, request_id=f"renew_{self._new_token()}", identity=member.id,
+            expired_at_ns=int(expired.timestamp()) * 1_000_000_000))
+        issued = self._authority.issue(
+            request.csr_pem, admitted.identity, admitted.role, self._clock())
+        return _renewed(issued)
+
+    def _too_late(self, member_id: str, expired: datetime) -> HomespunError:
+        days = self._renew_within.total_seconds() / 86_400
+        return HomespunError(
+            Code.CERTIFICATE_EXPIRED,
+            f"The certificate of {member_id} expired at {expired:%Y-%m-%d %H:%M} UTC, and this "
+            f"broker renews expired ones for {days:g} days. Join again with a new key and "
+            "--replace.", id=member_id, expired_at=expired.isoformat())
+
+    def _check_rate(self, context: _Context) -> None:
+        if not self._limiter.allow(source_of(context.peer())):
+            raise HomespunError(
+                Code.OVERLOADED,
+                "Too many attempts to join or renew from this address. Wait some seconds.")
+
+    async def _decided(self, event: EnrolmentRequested | LateRenewalRequested) -> AdmitIdentity:
         answer = await self._ask(event)
         if isinstance(answer, Reject):
             raise HomespunError(Code(answer.code), answer.message)
@@ -122,8 +167,12 @@ class RenewalServicer(enrolment_pb2_grpc.RenewalServiceServicer):
         """Issue a new certificate to the caller."""
         caller = identify(context, self._clock())
         issued = self._authority.issue(request.csr_pem, caller.id, caller.role, self._clock())
-        return enrolment_pb2.RenewResponse(
-            certificate_chain_pem=issued.chain_pem, expires_unix_ms=_unix_ms(issued))
+        return _renewed(issued)
+
+
+def _renewed(issued: Issued) -> enrolment_pb2.RenewResponse:
+    return enrolment_pb2.RenewResponse(
+        certificate_chain_pem=issued.chain_pem, expires_unix_ms=_unix_ms(issued))
 
 
 def _unix_ms(issued: Issued) -> int:

@@ -49,6 +49,8 @@ class Credentials:
         key_pem: private key.
         chain_pem: certificate, then the issuing certificate.
         root_pem: the network's root certificate.
+        enrolment_port: of the broker, where an expired certificate is renewed; 0: the port after
+            its main one.
 
     Raises:
         HomespunError: BAD_CONFIGURATION when a part is malformed or belongs to another.
@@ -59,6 +61,7 @@ class Credentials:
     key_pem: bytes = field(repr=False)
     chain_pem: bytes = field(repr=False)
     root_pem: bytes = field(repr=False)
+    enrolment_port: int = 0
 
     def __post_init__(self) -> None:
         try:
@@ -101,6 +104,10 @@ class Credentials:
         """When to renew the certificate (UTC): at two thirds of its life."""
         return renewal_time(self._chain[0])
 
+    def has_expired(self, now: datetime) -> bool:
+        """Tell whether the certificate's life is over."""
+        return now >= self.expires_at
+
     def needs_renewal(self, now: datetime) -> bool:
         """Tell whether two thirds of the certificate's life are over."""
         return now >= self.renew_at
@@ -111,7 +118,7 @@ class Credentials:
         Raises:
             HomespunError: CERTIFICATE_EXPIRED.
         """
-        if now >= self.expires_at:
+        if self.has_expired(now):
             raise HomespunError(
                 Code.CERTIFICATE_EXPIRED,
                 f"The certificate of {self.id} expired at {self.expires_at:%Y-%m-%d %H:%M} UTC; "
@@ -148,6 +155,7 @@ class _Description(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     network_id: str
     broker_address: str
     name: str
+    enrolment_port: int = 0
 
 
 def exists(directory: Path) -> bool:
@@ -156,7 +164,7 @@ def exists(directory: Path) -> bool:
 
 
 def load(directory: Path) -> Credentials:
-    """Read the identity in a directory. An expired one loads: `require_valid` refuses it.
+    """Read the identity in a directory. An expired one loads: `enrol.load_valid` renews it.
 
     Raises:
         HomespunError: BAD_CONFIGURATION when there is none, or a file of it is damaged.
@@ -178,7 +186,8 @@ def load(directory: Path) -> Credentials:
         name=description.name,
         key_pem=read_bounded(directory / "key.pem", MAX_PEM_BYTES),
         chain_pem=read_bounded(directory / "chain.pem", MAX_PEM_BYTES),
-        root_pem=read_bounded(directory / "root.pem", MAX_PEM_BYTES))
+        root_pem=read_bounded(directory / "root.pem", MAX_PEM_BYTES),
+        enrolment_port=description.enrolment_port)
     if (description.id, description.network_id) != (credentials.id, credentials.network_id):
         raise HomespunError(
             Code.BAD_CONFIGURATION,
@@ -200,7 +209,8 @@ def save(directory: Path, credentials: Credentials) -> None:
     write_atomically(directory / "root.pem", credentials.root_pem)
     description = _Description(
         id=credentials.id, role=credentials.role, network_id=credentials.network_id,
-        broker_address=credentials.broker_address, name=credentials.name)
+        broker_address=credentials.broker_address, name=credentials.name,
+        enrolment_port=credentials.enrolment_port)
     text = msgspec.json.format(msgspec.json.encode(description), indent=2)
     write_atomically(directory / "identity.json", text + b"\n")
 

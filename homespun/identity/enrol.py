@@ -8,6 +8,9 @@ The secret of a join key is sent only to the broker that the key was made by:
 3. Connect anew, trusting only that root and the broker's name, and send secret and signing request.
    Whoever merely relayed the true root in step 1 cannot pass this handshake.
 
+A certificate that has expired opens no connection to the main port any more, so it is renewed at
+the enrolment port: by itself and a request signed with its key, which the other side compares.
+
 Calls block; an asyncio program runs them with `asyncio.to_thread`.
 """
 
@@ -70,9 +73,9 @@ def enrol(
 
     Raises:
         HomespunError: WRONG_KEY, KEY_EXPIRED, UNTRUSTED_BROKER, INCOMPATIBLE_VERSION, OVERLOADED,
-            UNREACHABLE, TIMED_OUT; CONFLICT when the directory holds an identity that is still
-            valid; INVALID_ARGUMENT for a malformed address or name; BAD_CONFIGURATION when the
-            directory cannot be written.
+            UNREACHABLE, TIMED_OUT; CONFLICT when the directory holds an identity;
+            INVALID_ARGUMENT for a malformed address or name; BAD_CONFIGURATION when the directory
+            cannot be written.
     """
     deadline = time.monotonic() + timeout_s
     key = parse(key_text)
@@ -94,7 +97,8 @@ def enrol(
             Code.WRONG_KEY, f"The key was made for the role {response.role}, not for {role!r}.")
     credentials = Credentials(
         broker_address=address.strip(), name=name, key_pem=private_key_pem(private_key),
-        chain_pem=response.certificate_chain_pem, root_pem=root_pem)
+        chain_pem=response.certificate_chain_pem, root_pem=root_pem,
+        enrolment_port=key.enrolment_port)
     identity_directory.save(directory, credentials)
     return credentials
 
@@ -105,7 +109,8 @@ def renew(
     """Replace the certificate of the identity in a directory by a new one for the same key.
 
     The key stays, so that the directory changes in one step. Channels that are open keep their old
-    certificate: open new ones for new calls.
+    certificate: open new ones for new calls. A certificate that has expired is renewed as well, for
+    as long afterwards as the broker allows.
 
     Args:
         directory: holds the identity.
@@ -114,19 +119,53 @@ def renew(
 
     Raises:
         HomespunError: CERTIFICATE_EXPIRED when it is too late; NOT_ALLOWED when the identity has
-            been shut out; UNREACHABLE, TIMED_OUT, UNTRUSTED_BROKER; BAD_CONFIGURATION when the
-            directory cannot be used.
+            been shut out, or is not known; UNREACHABLE, TIMED_OUT,
+            UNTRUSTED_BROKER; BAD_CONFIGURATION when the directory cannot be used.
     """
     credentials = identity_directory.load(directory)
-    request = enrolment_pb2.RenewRequest(
-        csr_pem=signing_request(load_private_key(credentials.key_pem)))
     address = address or credentials.broker_address
-    with open_channel(credentials, address) as channel, _errors_of(address):
-        stub = enrolment_pb2_grpc.RenewalServiceStub(channel)
-        response = stub.Renew(request, timeout=timeout_s)
+    ask = _renew_expired if credentials.has_expired(utc_now()) else _renew
+    response = ask(credentials, address, timeout_s)
     renewed = credentials.renewed(response.certificate_chain_pem)
     identity_directory.save_renewed(directory, renewed)
     return renewed
+
+
+def load_valid(directory: Path, *, address: str | None = None) -> Credentials:
+    """The identity in a directory; one that has expired is renewed first.
+
+    Raises:
+        HomespunError: as `directory.load` and `renew`.
+    """
+    held = identity_directory.load(directory)
+    return renew(directory, address=address) if held.has_expired(utc_now()) else held
+
+
+def _renew(
+    credentials: Credentials, address: str, timeout_s: float,
+) -> enrolment_pb2.RenewResponse:
+    request = enrolment_pb2.RenewRequest(csr_pem=_own_request(credentials))
+    with open_channel(credentials, address) as channel, _errors_of(address):
+        stub = enrolment_pb2_grpc.RenewalServiceStub(channel)
+        response: enrolment_pb2.RenewResponse = stub.Renew(request, timeout=timeout_s)
+    return response
+
+
+def _renew_expired(
+    credentials: Credentials, address: str, timeout_s: float,
+) -> enrolment_pb2.RenewResponse:
+    host, port = split_address(address)
+    enrolment = join_address(host, credentials.enrolment_port or port + 1)
+    request = enrolment_pb2.RenewExpiredRequest(
+        certificate_pem=credentials.chain_pem, csr_pem=_own_request(credentials),
+        protocol_version=PROTOCOL_VERSION)
+    with _enrolment_stub(enrolment, credentials.root_pem) as stub, _errors_of(enrolment):
+        response: enrolment_pb2.RenewResponse = stub.RenewExpired(request, timeout=timeout_s)
+    return response
+
+
+def _own_request(credentials: Credentials) -> bytes:
+    return signing_request(load_private_key(credentials.key_pem))
 
 
 def check_name(name: str) -> None:
@@ -146,11 +185,13 @@ def _require_free(directory: Path) -> None:
     if not identity_directory.exists(directory):
         return
     held = identity_directory.load(directory)
-    if utc_now() < held.expires_at:
-        raise HomespunError(
-            Code.CONFLICT,
-            f"{directory} already holds the identity {held.id} of network {held.network_id}. Use "
-            "another directory, or ask for the identity to be replaced.", id=held.id)
+    expired = " Its certificate has expired; it is renewed when it is used." if held.has_expired(
+        utc_now()) else ""
+    raise HomespunError(
+        Code.CONFLICT,
+        f"{directory} already holds the identity {held.id} of network {held.network_id}.{expired} "
+        "Use another directory, or ask for the identity to be replaced: its jobs and its name stay "
+        "with the old one.", id=held.id)
 
 
 def _fetch_root(enrolment: str, key: JoinKey, deadline: float) -> bytes:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bhomespun/v1/enrolment.proto\x12\x0bhomespun.v1\"\x10\n\x0eGetRootRequest\"L\n\x0fGetRootResponse\x12\x10\n\x08root_pem\x18\x01 \x01(\x0c\x12\x13\n\x0bissuing_pem\x18\x02 \x01(\x0c\x12\x12\n\nnetwork_id\x18\x03 \x01(\t\"|\n\x0c\x45nrolRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63sr_pem\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x18\n\x10protocol_version\x18\x05 \x01(\x05\x12\x13\n\x0bwanted_role\x18\x06 \x01(\t\"a\n\rEnrolResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x1d\n\x15\x63\x65rtificate_chain_pem\x18\x03 \x01(\x0c\x12\x17\n\x0f\x65xpires_unix_ms\x18\x04 \x01(\x03\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"G\n\rRenewResponse\x12\x1d\n\x15\x63\x65rtificate_chain_pem\x18\x01 \x01(\x0c\x12\x17\n\x0f\x65xpires_unix_ms\x18\x02 \x01(\x03\x32\x98\x01\n\x10\x45nrolmentService\x12\x44\n\x07GetRoot\x12\x1b.homespun.v1.GetRootRequest\x1a\x1c.homespun.v1.GetRootResponse\x12>\n\x05\x45nrol\x12\x19.homespun.v1.EnrolRequest\x1a\x1a.homespun.v1.EnrolResponse2P\n\x0eRenewalService\x12>\n\x05Renew\x12\x19.homespun.v1.RenewRequest\x1a\x1a.homespun.v1.RenewResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bhomespun/v1/enrolment.proto\x12\x0bhomespun.v1\"\x10\n\x0eGetRootRequest\"L\n\x0fGetRootResponse\x12\x10\n\x08root_pem\x18\x01 \x01(\x0c\x12\x13\n\x0bissuing_pem\x18\x02 \x01(\x0c\x12\x12\n\nnetwork_id\x18\x03 \x01(\t\"|\n\x0c\x45nrolRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63sr_pem\x18\x03 \x01(\x0c\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x18\n\x10protocol_version\x18\x05 \x01(\x05\x12\x13\n\x0bwanted_role\x18\x06 \x01(\t\"a\n\rEnrolResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x1d\n\x15\x63\x65rtificate_chain_pem\x18\x03 \x01(\x0c\x12\x17\n\x0f\x65xpires_unix_ms\x18\x04 \x01(\x03\"Y\n\x13RenewExpiredRequest\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63sr_pem\x18\x02 \x01(\x0c\x12\x18\n\x10protocol_version\x18\x03 \x01(\x05\"\x1f\n\x0cRenewRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"G\n\rRenewResponse\x12\x1d\n\x15\x63\x65rtificate_chain_pem\x18\x01 \x01(\x0c\x12\x17\n\x0f\x65xpires_unix_ms\x18\x02 \x01(\x03\x32\xe6\x01\n\x10\x45nrolmentService\x12\x44\n\x07GetRoot\x12\x1b.homespun.v1.GetRootRequest\x1a\x1c.homespun.v1.GetRootResponse\x12>\n\x05\x45nrol\x12\x19.homespun.v1.EnrolRequest\x1a\x1a.homespun.v1.EnrolResponse\x12L\n\x0cRenewExpired\x12 .homespun.v1.RenewExpiredRequest\x1a\x1a.homespun.v1.RenewResponse2P\n\x0eRenewalService\x12>\n\x05Renew\x12\x19.homespun.v1.RenewRequest\x1a\x1a.homespun.v1.RenewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,12 +39,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLREQUEST']._serialized_end=264
   _globals['_ENROLRESPONSE']._serialized_start=266
   _globals['_ENROLRESPONSE']._serialized_end=363
-  _globals['_RENEWREQUEST']._serialized_start=365
-  _globals['_RENEWREQUEST']._serialized_end=396
-  _globals['_RENEWRESPONSE']._serialized_start=398
-  _globals['_RENEWRESPONSE']._serialized_end=469
-  _globals['_ENROLMENTSERVICE']._serialized_start=472
-  _globals['_ENROLMENTSERVICE']._serialized_end=624
-  _globals['_RENEWALSERVICE']._serialized_start=626
-  _globals['_RENEWALSERVICE']._serialized_end=706
+  _globals['_RENEWEXPIREDREQUEST']._serialized_start=365
+  _globals['_RENEWEXPIREDREQUEST']._serialized_end=454
+  _globals['_RENEWREQUEST']._serialized_start=456
+  _globals['_RENEWREQUEST']._serialized_end=487
+  _globals['_RENEWRESPONSE']._serialized_start=489
+  _globals['_RENEWRESPONSE']._serialized_end=560
+  _globals['_ENROLMENTSERVICE']._serialized_start=563
+  _globals['_ENROLMENTSERVICE']._serialized_end=793
+  _globals['_RENEWALSERVICE']._serialized_start=795
+  _globals['_RENEWALSERVICE']._serialized_end=875
 # @@protoc_insertion_point(module_scope)

@@ -46,6 +46,16 @@ class EnrolResponse(_message.Message):
     expires_unix_ms: int
     def __init__(self, id: _Optional[str] = ..., role: _Optional[str] = ..., certificate_chain_pem: _Optional[bytes] = ..., expires_unix_ms: _Optional[int] = ...) -> None: ...
 
+class RenewExpiredRequest(_message.Message):
+    __slots__ = ("certificate_pem", "csr_pem", "protocol_version")
+    CERTIFICATE_PEM_FIELD_NUMBER: _ClassVar[int]
+    CSR_PEM_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    certificate_pem: bytes
+    csr_pem: bytes
+    protocol_version: int
+    def __init__(self, certificate_pem: _Optional[bytes] = ..., csr_pem: _Optional[bytes] = ..., protocol_version: _Optional[int] = ...) -> None: ...
+
 class RenewRequest(_message.Message):
     __slots__ = ("csr_pem",)
     CSR_PEM_FIELD_NUMBER: _ClassVar[int]

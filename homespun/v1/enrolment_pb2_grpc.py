@@ -46,6 +46,11 @@ class EnrolmentServiceStub:
                 request_serializer=homespun_dot_v1_dot_enrolment__pb2.EnrolRequest.SerializeToString,
                 response_deserializer=homespun_dot_v1_dot_enrolment__pb2.EnrolResponse.FromString,
                 _registered_method=True)
+        self.RenewExpired = channel.unary_unary(
+                '/homespun.v1.EnrolmentService/RenewExpired',
+                request_serializer=homespun_dot_v1_dot_enrolment__pb2.RenewExpiredRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_enrolment__pb2.RenewResponse.FromString,
+                _registered_method=True)
 
 
 class EnrolmentServiceServicer:
@@ -67,6 +72,13 @@ class EnrolmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewExpired(self, request, context):
+        """Exchanges an expired certificate for a new one of the same identity and key. Safe to repeat.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrolmentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -79,6 +91,11 @@ def add_EnrolmentServiceServicer_to_server(servicer, server):
                     servicer.Enrol,
                     request_deserializer=homespun_dot_v1_dot_enrolment__pb2.EnrolRequest.FromString,
                     response_serializer=homespun_dot_v1_dot_enrolment__pb2.EnrolResponse.SerializeToString,
+            ),
+            'RenewExpired': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewExpired,
+                    request_deserializer=homespun_dot_v1_dot_enrolment__pb2.RenewExpiredRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_enrolment__pb2.RenewResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -137,6 +154,33 @@ class EnrolmentService:
             '/homespun.v1.EnrolmentService/Enrol',
             homespun_dot_v1_dot_enrolment__pb2.EnrolRequest.SerializeToString,
             homespun_dot_v1_dot_enrolment__pb2.EnrolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewExpired(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/homespun.v1.EnrolmentService/RenewExpired',
+            homespun_dot_v1_dot_enrolment__pb2.RenewExpiredRequest.SerializeToString,
+            homespun_dot_v1_dot_enrolment__pb2.RenewResponse.FromString,
             options,
             channel_credentials,
             insecure,

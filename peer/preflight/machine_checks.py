@@ -9,12 +9,13 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import psutil
 
 from homespun.identity import directory as identity_directory
 from homespun.identity.certificates import utc_now
+from homespun.identity.enrol import load_valid
 from homespun.identity.private_file import require_writable
 from homespun.units import format_size
 from peer import devices
@@ -30,7 +31,6 @@ from peer.settings import PeerDirectory, PeerSettings
 
 DISK_WANTED_BYTES = 5 << 30
 """For blobs and snapshots of a small job, beside what is to stay free."""
-EXPIRES_SOON = timedelta(days=2)
 PYTHON_WANTED = (3, 11)
 
 
@@ -81,14 +81,12 @@ class MachineChecks:
     def identity(self) -> Iterator[Finding]:
         """The certificate."""
         held = identity_directory.load(self.place.identity)
-        held.require_valid(utc_now())
-        left = held.expires_at - utc_now()
-        is_soon = left < EXPIRES_SOON and not self.is_running
+        is_over = held.has_expired(utc_now())
         yield Finding(
-            id="identity", verdict=Verdict.WARN if is_soon else Verdict.OK,
+            id="identity", verdict=Verdict.WARN if is_over else Verdict.OK,
             actual=f"{held.id}, certificate until {held.expires_at:%Y-%m-%d %H:%M} UTC",
             required="valid; renewed by the running peer",
-            remedy="Run the peer before then, or join again with a new key." if is_soon else "")
+            remedy="`peer run` renews it, for as long as the broker allows." if is_over else "")
 
     def clock(self) -> Iterator[Finding]:
         """Whether the system sets its clock from the network, where it can be asked."""
@@ -107,7 +105,7 @@ class MachineChecks:
 
     def broker(self) -> Iterator[Finding]:
         """Whether the broker answers over the authenticated line."""
-        held = identity_directory.load(self.place.identity)
+        held = load_valid(self.place.identity)  # as the peer would
         problem = speak_to_broker(held)
         yield Finding(
             id="broker", verdict=Verdict.FAIL if problem else Verdict.OK,

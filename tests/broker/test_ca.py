@@ -9,7 +9,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from broker.identity.authority import Authority, create_authority, write_operator
+from broker.identity.authority import (
+    Authority,
+    create_authority,
+    renew_operator,
+    write_operator,
+)
 from broker.identity.profiles import ISSUING_LIFETIME, ROOT_LIFETIME
 from broker.identity.server_certificate import ServerCertificate
 from homespun.errors import Code, HomespunError
@@ -191,6 +196,26 @@ def test_an_operator_gets_a_fresh_identity_at_each_start(network):
     assert loaded == fresh
     assert loaded.broker_address == "nas:7700"
     loaded.require_valid(now)
+
+
+@pytest.mark.parametrize("days", [300, 400])
+def test_an_operators_command_renews_its_identity_when_it_is_due(network, days):
+    before = identity_directory.load(network.directory / "operator")
+    renew_operator(network.directory, utc_now())
+    assert identity_directory.load(network.directory / "operator") == before
+    now = utc_now() + timedelta(days=days)
+    renew_operator(network.directory, now)
+    after = identity_directory.load(network.directory / "operator")
+    assert (after.identity, after.key_pem) == (before.identity, before.key_pem)
+    after.require_valid(now + timedelta(days=300))
+
+
+def test_an_operators_identity_far_from_the_authority_is_used_while_it_lasts(network):
+    (network.directory / "ca" / "issuing.key").unlink()
+    renew_operator(network.directory, utc_now() + timedelta(days=300))
+    with pytest.raises(HomespunError) as caught:
+        renew_operator(network.directory, utc_now() + timedelta(days=400))
+    assert caught.value.code is Code.BAD_CONFIGURATION
 
 
 def test_the_broker_renews_its_own_certificate_at_two_thirds(network, clock):

@@ -178,10 +178,14 @@ def test_a_valid_identity_is_not_overwritten_unless_asked(network, serve, tmp_pa
     assert identity_directory.load(tmp_path) == second != first
 
 
-def test_an_expired_identity_is_replaced(network, serve, tmp_path):
+def test_an_expired_identity_is_not_thrown_away_unasked(network, serve, tmp_path):
     identity_directory.save(tmp_path, network.member("peer", age=timedelta(days=2)))
     server = Enrolment(network, serve)
-    assert enrol("127.0.0.1:1", server.key.text, "a", tmp_path).id != "peer_1"
+    error = refusal("127.0.0.1:1", server.key.text, "a", tmp_path)
+    assert error.code is Code.CONFLICT
+    assert "renewed when it is used" in error.message
+    assert server.core.asked == []
+    assert enrol("127.0.0.1:1", server.key.text, "a", tmp_path, replace=True).id != "peer_1"
 
 
 def test_a_directory_that_cannot_be_written_does_not_use_up_the_key(network, serve, tmp_path):
@@ -291,15 +295,6 @@ def test_renewal_gives_the_same_identity_and_key_a_later_certificate(
     assert fresh.expires_at > old.expires_at
     assert (fresh.identity, fresh.key_pem) == (old.identity, old.key_pem)
     assert identity_directory.load(tmp_path) == fresh
-
-
-def test_an_expired_certificate_cannot_renew_itself(network, serve, tmp_path):
-    address = f"127.0.0.1:{main_port(network, serve)}"
-    identity_directory.save(
-        tmp_path, network.member("peer", address=address, age=timedelta(hours=25)))
-    with pytest.raises(HomespunError) as caught:
-        renew(tmp_path)
-    assert caught.value.code is Code.CERTIFICATE_EXPIRED
 
 
 def test_streams_go_on_through_renewals_on_both_sides(network, serve, tmp_path, clock):

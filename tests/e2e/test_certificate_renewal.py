@@ -1,4 +1,4 @@
-"""Certificates that live for seconds: nothing that runs notices that they are replaced."""
+"""Certificates that live for seconds: replaced unnoticed, and renewed after an absence."""
 
 import pytest
 
@@ -43,3 +43,26 @@ def test_a_job_outlives_the_certificates_that_it_began_with(network, lab, tmp_pa
         assert after.expires_at > before.expires_at
     for number in (0, 1):
         assert network.log(f"peer-{number}").count('"connected"') == 1
+
+
+def test_an_absence_longer_than_the_certificates_costs_nobody_anything(network, lab, tmp_path):
+    places = [network.credentials, *(network.peer_directory(n) / "identity" for n in (0, 1))]
+    with network.client() as client:
+        job = client.train(**lab.arguments(steps=5), peers=1)
+        lab.finished(job)
+    # The broker and one peer are off; the other peer runs on, and nobody renews its certificate.
+    network.stop("peer-1")
+    network.kill("broker")
+    held = [identity_directory.load(place) for place in places]
+    network.wait_until(
+        lambda: all(utc_now() > one.expires_at for one in held), "all certificates have expired")
+    network.start_broker()
+    network.start_peer(1)
+    with network.client() as client:
+        assert job.id in [status.job_id for status in client.jobs()]
+        assert client.job(job.id).result(tmp_path / "again").path.is_file()
+    network.wait_for_peers(2)
+    assert sorted(peer["peer_id"] for peer in network.peers()) == sorted(
+        one.id for one in held[1:])
+    assert [identity_directory.load(place).id for place in places] == [one.id for one in held]
+    assert "identity_renewed_late" in network.log("broker")

@@ -34,6 +34,40 @@ def standing(world, peer):
     return views.peer(world.broker, peer).standing
 
 
+# --- an expired certificate ----------------------------------------------------------------------
+
+
+def renew_late(world, identity):
+    return world.apply(ev.LateRenewalRequested, request_id="late", identity=identity,
+                       expired_at_ns=world.now_ns - 90 * 3_600 * 10**9)
+
+
+@pytest.mark.parametrize(("role", "prefix"), [("peer", "peer"), ("submitter", "client")])
+def test_a_member_gets_its_own_identity_again(world, only, events, role, prefix):
+    member = join(world, "attic", role=role, needs_admission=False)
+    said = renew_late(world, member)
+    assert only(said, do.AdmitIdentity) == [
+        do.AdmitIdentity(request_id="late", identity=f"{prefix}_attic", role=role)]
+    assert events(said) == ["identity_renewed_late"]
+    assert "90.0 h ago" in only(said, do.Note)[0].text
+
+
+def test_a_peer_that_came_back_after_a_restore_is_known(world, only):
+    world.connect("peer_a")
+    assert only(renew_late(world, "peer_a"), do.AdmitIdentity)[0].role == "peer"
+
+
+def test_who_is_banned_or_unknown_or_no_member_stays_out(world, only):
+    member = join(world, "attic")
+    ban(world, member)
+    for identity in (member, "peer_other", "client_other", "operator_local", "broker"):
+        said = renew_late(world, identity)
+        assert only(said, do.Reject)[0].code == Code.NOT_ALLOWED
+        assert not only(said, do.AdmitIdentity)
+    ban(world, member, undo=True)
+    assert only(renew_late(world, member), do.AdmitIdentity)
+
+
 # --- pending -------------------------------------------------------------------------------------
 
 
