@@ -16,6 +16,7 @@ from homespun.identity.channels import open_channel
 from homespun.identity.directory import Credentials, exists, load
 from homespun.identity.enrol import load_valid, renew
 from homespun.paths import credentials_directory
+from homespun.pieces import SLOWEST_LINE_BYTES_PER_S
 from homespun.rpc_errors import error_of
 from homespun.v1 import blobs_pb2_grpc, jobs_pb2_grpc
 
@@ -66,16 +67,18 @@ class Connection:
     def call(self, method: str, request: Any) -> Any:
         """Call a method of `JobService`, again after passing errors until `timeout_s` is over.
 
-        Every method is safe to repeat: `Submit` carries a request id of its own.
+        A large request has, on top, the time that its bytes take on the slowest line. Every method
+        is safe to repeat: `Submit` carries a request id of its own.
 
         Raises:
             HomespunError: what the broker answered; UNREACHABLE or TIMED_OUT when it did not.
         """
-        return self.patiently(lambda left_s: self._once(method, request, left_s))
+        sending_s = request.ByteSize() / SLOWEST_LINE_BYTES_PER_S
+        return self.patiently(lambda left_s: self._once(method, request, left_s), sending_s)
 
-    def patiently(self, action: Callable[[float], T]) -> T:
-        """Run `action(seconds left)` again after passing errors, until `timeout_s` is over."""
-        deadline = time.monotonic() + self.timeout_s
+    def patiently(self, action: Callable[[float], T], more_s: float = 0.0) -> T:
+        """Run `action(seconds left)` again after passing errors, for `timeout_s` and `more_s`."""
+        deadline = time.monotonic() + self.timeout_s + more_s
         backoff_s = FIRST_BACKOFF_S
         while True:
             try:

@@ -9,6 +9,8 @@ on the slowest line that is to work.
 
 from __future__ import annotations
 
+SLOWEST_LINE_BYTES_PER_S = 12_500
+"""0.1 Mbit/s: where a deadline has to be for a whole, it leaves time for its bytes at this rate."""
 PIECE_S = 0.25
 """What sending one message should take."""
 FIRST_BYTES = 64 << 10

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -56,6 +57,8 @@ class SnapshotWork:
         self._newest: Kept | None = None
         self._given: set[tuple[int, ev.Holder, int]] = set()
         self._tasks: dict[ev.Holder, asyncio.Task[None]] = {}
+        self._giving: Counter[int] = Counter()
+        """Positions that are on their way to holders."""
         self._keeping: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         """Set, and made anew, when there is something else to give or somebody else to give to."""
@@ -68,7 +71,7 @@ class SnapshotWork:
     def begin_with(self, kept: Kept) -> None:
         """The lease began with this snapshot: it is the newest that holders can be given."""
         self._newest = kept
-        self._tell(kept, ev.Holder(peer_id=self._own_id, address=""), 1, 0.0)
+        self._tell(kept, ev.Holder(peer_id=self._own_id, address=""), 1)
 
     def written(self, message: SnapshotWritten) -> None:
         """The executor has written one: keep it, then give it away."""
@@ -120,9 +123,10 @@ class SnapshotWork:
             return
         self._newest = kept
         own = ev.Holder(peer_id=self._own_id, address="")
-        self._tell(kept, own, 1, message.copy_s)
+        self._tell(kept, own, 1, seconds=message.copy_s)
         self._give()
-        await self._keeper.thin(self._job_id, self._serial, OWN_POSITIONS_MAX)
+        await self._keeper.thin(
+            self._job_id, self._serial, OWN_POSITIONS_MAX, frozenset(+self._giving))
 
     def _give(self) -> None:
         """Bring every holder the newest snapshot, and nobody else."""
@@ -144,15 +148,18 @@ class SnapshotWork:
         What is on its way is brought to its end though a newer one is there: over a line on which
         giving takes longer than the interval, nothing would ever arrive otherwise.
         """
-        wait_s = RETRY_FIRST_S
+        wait_s, now = RETRY_FIRST_S, asyncio.get_running_loop().time
+        begun = (-1, 0.0)
         while (kept := self._newest) is not None:
             data_shards = self._data_shards
             if (kept.position, holder, data_shards) in self._given:
                 return
+            if begun[0] != kept.position:
+                begun = kept.position, now()
             error = await self._try(kept, holder, data_shards)
             if error is None:
                 self._given.add((kept.position, holder, data_shards))
-                self._tell(kept, holder, data_shards, 0.0)
+                self._tell(kept, holder, data_shards, giving_s=now() - begun[1])
                 wait_s = RETRY_FIRST_S
                 continue
             self._failed(kept.position, error)
@@ -165,17 +172,24 @@ class SnapshotWork:
     async def _try(
         self, kept: Kept, holder: ev.Holder, data_shards: int
     ) -> HomespunError | None:
-        async with contextlib.aclosing(
-                self._keeper.give(kept, (holder,), data_shards)) as ends:
-            async for given in ends:
-                return given.error
-        return None
+        self._giving[kept.position] += 1
+        try:
+            async with contextlib.aclosing(
+                    self._keeper.give(kept, (holder,), data_shards)) as ends:
+                async for given in ends:
+                    return given.error
+            return None
+        finally:
+            self._giving[kept.position] -= 1
 
-    def _tell(self, kept: Kept, holder: ev.Holder, data_shards: int, seconds: float) -> None:
+    def _tell(
+        self, kept: Kept, holder: ev.Holder, data_shards: int, *, seconds: float = 0.0,
+        giving_s: float = 0.0,
+    ) -> None:
         self._post(
             ev.SnapshotHeld, position=kept.position, digest=kept.digest,
             size_bytes=kept.size_bytes, holder=holder.peer_id, shard=holder.shard,
-            data_shards=data_shards, seconds=seconds)
+            data_shards=data_shards, seconds=seconds, giving_s=giving_s)
 
     def _failed(self, position: int, error: HomespunError) -> None:
         log.warning(

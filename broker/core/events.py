@@ -419,6 +419,7 @@ class SnapshotStored(PeerReport):
     shard: int
     data_shards: int
     seconds: float
+    giving_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

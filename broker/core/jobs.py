@@ -13,7 +13,7 @@ from broker.core.admission import problem_with
 from broker.core.commands import Reject, Reply
 from broker.core.events import CancelRequested, JobSubmitted
 from broker.core.invariants import InvariantViolation
-from broker.core.leases import end_all, tell_all
+from broker.core.leases import end_all, preparation_ms, tell_all
 from broker.core.pool import choose_interval, end_all_standbys
 from broker.core.state import (
     TERMINAL,
@@ -201,6 +201,6 @@ def deadline_passed(turn: Turn, job: JobRecord) -> None:
         for lease in job.leases
         if lease.phase is LeasePhase.ASSIGNED
     ]
-    seconds = turn.state.policy.prepare_timeout_ms // 1000
+    seconds = preparation_ms(turn, job) // 1000
     message = f"Not ready after {seconds} s: {', '.join(waiting)}."
     fail(turn, job, Code.TIMED_OUT, message)

@@ -127,6 +127,22 @@ def assignment(
     )
 
 
+def preparation_ms(turn: Turn, job: JobRecord) -> int:
+    """Longest that getting a segment ready may take: the policy's time, and time to fetch.
+
+    All that the job's peers could fetch is counted, as they share the broker's line.
+    Cost: O(parameters).
+    """
+    spec = job.spec
+    fetched_bytes = spec.graph_bytes * len(job.leases)
+    fetched_bytes += sum(ref.blob_bytes for ref in spec.parameters)
+    fetched_bytes += sum(ref.blob_bytes for ref in spec.columns)
+    for known in job.snapshots:
+        fetched_bytes += max((record.size_bytes for record in known.values()), default=0)
+    fetching_ms = 1_000 * fetched_bytes // limits.FETCH_BYTES_PER_S
+    return turn.state.policy.prepare_timeout_ms + fetching_ms
+
+
 def stall_timeout_ms(turn: Turn, job: JobRecord) -> int:
     """Longest wait for one tensor: the policy's, or many predicted steps if a step is long.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from homespun.pieces import SLOWEST_LINE_BYTES_PER_S
+
 MAX_PEERS = 10_000
 """Records of peers, lost ones included: about 6 KB each, most of it what their executors run."""
 MAX_HELD_LEASES = 64
@@ -69,6 +71,9 @@ PLANNING_TIMEOUT_MS = 600_000
 """The planner loads and checks the whole graph; ten minutes is far beyond the largest one."""
 STALL_STEPS = 20
 """Predicted steps that a wait for one tensor may last: predictions may be wrong by some factor."""
+FETCH_BYTES_PER_S = SLOWEST_LINE_BYTES_PER_S
+"""Rate at which segments may fetch what they need before it counts as too slow. Who stands still
+gives up by itself and says so, so this only has to end some time."""
 RELEASE_TIMEOUT_MS = 60_000
 """A revoked segment is gone within seconds; a peer that does not say so is made to reconnect."""
 RESULT_OVERHEAD_BYTES = 1 << 20
@@ -116,6 +121,8 @@ MAX_SHARDS = 32
 """Shards of one snapshot, parity included."""
 MAX_COPY_S = 3_600.0
 """Longest that a segment can say it stood still for a snapshot."""
+MAX_GIVING_S = 1e9
+"""Longest that giving a snapshot to a holder can have taken: decades."""
 MAX_MICROBATCH_S = 86_400.0
 """Slowest microbatch that a peer can report: a day."""
 MAX_MICROBATCHES_PER_REPORT = 1 << 40

@@ -12,7 +12,7 @@ from broker.core import limits
 from broker.core.commands import SolvePlacement
 from broker.core.events import PlacementSolved, PlanningFailed
 from broker.core.jobs import fail, known_code, move
-from broker.core.leases import assignment, grant
+from broker.core.leases import assignment, grant, preparation_ms
 from broker.core.pool import cluster_of
 from broker.core.snapshots import begin
 from broker.core.state import (
@@ -145,10 +145,10 @@ def _accept(turn: Turn, job: JobRecord, answer: Placement) -> None:
     move(job, JobState.PREPARING)
     state.planning_job = ""
     job.placement, job.placed_at_ns = answer, turn.now_ns
-    job.deadline_ns = turn.now_ns + state.policy.prepare_timeout_ms * NS_PER_MS
     for placed in answer.segments:
         grant(turn, job, placed, state.peers[placed.peer_id])
     begin(job)
+    job.deadline_ns = turn.now_ns + preparation_ms(turn, job) * NS_PER_MS
     for lease in job.leases:
         turn.emit(assignment(turn, job, lease))
     where = ", ".join(state.peers[lease.peer_id].label for lease in job.leases)

@@ -27,7 +27,8 @@ class Policy:
             killed process closes its stream at once, a router's hiccup needs a few seconds.
         restart_grace_ms: the same after a start of the broker itself, when everybody must come
             back and the silence is the broker's own doing.
-        prepare_timeout_ms: time a job's segments have to become ready.
+        prepare_timeout_ms: time a job's segments have to become ready, besides what fetching takes
+            at 0.1 Mbit/s.
         stall_timeout_ms: longest a segment may wait for one tensor; longer if steps take minutes.
         growth_settle_ms: time without further newcomers after which a job's plan is looked at again
             for their sake: they come in groups, and their links are measured first.

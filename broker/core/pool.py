@@ -406,7 +406,7 @@ def tell_duty(turn: Turn, job: JobRecord, standby: StandbyRecord) -> None:
     assert job.placement is not None
     if standby.wanted in READY:
         readiness.ask_again(standby, standby.wanted)
-        readiness.watch(turn, standby)
+        readiness.watch(turn, job, standby)
     standby.told_level = standby.wanted
     standby.source = job.leases[standby.index].peer_id
     placed = job.placement.segments[standby.index]
@@ -454,6 +454,8 @@ def choose_interval(turn: Turn, job: JobRecord) -> None:
     if job.interval == 0 or not job.interval / 1.5 <= wanted <= job.interval * 1.5:
         job.interval = wanted
         job.is_review_due = True
+        if why := snapshots.why_seldom(turn, job):
+            turn.note(job.job_id, "snapshots_seldom", why)
 
 
 def prepared(turn: Turn, peer: PeerRecord, event: StandbyReady) -> JobRecord | None:
@@ -467,7 +469,7 @@ def prepared(turn: Turn, peer: PeerRecord, event: StandbyReady) -> JobRecord | N
     job.is_review_due = True
     if event.problem and standby.wanted in READY and standby.level not in READY:
         readiness.rest(turn, job, standby, event.problem)
-    readiness.watch(turn, standby)
+    readiness.watch(turn, job, standby)
     return job
 
 

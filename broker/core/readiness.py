@@ -8,6 +8,7 @@ longer each time, it may be chosen again. So no gap waits for somebody who has g
 from __future__ import annotations
 
 from broker.core import limits
+from broker.core.leases import preparation_ms
 from broker.core.state import NS_PER_MS, STARTED, JobRecord, StandbyRecord, Turn
 
 STORE, WARM, HOT = "store", "warm", "hot"
@@ -17,14 +18,14 @@ READY = frozenset({WARM, HOT})
 """Levels at which a backup could take its segment over at once."""
 
 
-def watch(turn: Turn, standby: StandbyRecord) -> None:
+def watch(turn: Turn, job: JobRecord, standby: StandbyRecord) -> None:
     """Give a backup that is to get ready its time for that, unless it runs already."""
     if standby.wanted not in READY:
         return
     if standby.level in READY:
         standby.deadline_ns, standby.problem = None, ""
     elif standby.deadline_ns is None:
-        standby.deadline_ns = turn.now_ns + turn.state.policy.prepare_timeout_ms * NS_PER_MS
+        standby.deadline_ns = turn.now_ns + preparation_ms(turn, job) * NS_PER_MS
 
 
 def ask_again(standby: StandbyRecord, wanted: str) -> None:
@@ -62,7 +63,7 @@ def time_passed(turn: Turn) -> None:
 
 def _judge(turn: Turn, job: JobRecord, standby: StandbyRecord) -> None:
     if standby.wanted in READY:
-        seconds = turn.state.policy.prepare_timeout_ms // 1_000
+        seconds = preparation_ms(turn, job) // 1_000
         rest(turn, job, standby, f"it was not ready within {seconds} s")
     else:
         standby.deadline_ns = None

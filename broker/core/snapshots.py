@@ -57,6 +57,7 @@ def stored(turn: Turn, job: JobRecord, lease: LeaseRecord, event: SnapshotStored
     else:
         record.data_shards = event.data_shards
         record.holders[event.holder] = event.shard
+    record.giving_s = max(record.giving_s, event.giving_s)
     job.copy_s = max(job.copy_s, event.seconds)
     _complete(turn, job)
 
@@ -74,6 +75,8 @@ def _problem_with(
         return f"shard {event.shard} of {event.data_shards}"
     if not 0 <= event.seconds <= limits.MAX_COPY_S:
         return f"a copy that took {event.seconds} s"
+    if not 0 <= event.giving_s <= limits.MAX_GIVING_S:
+        return f"a snapshot whose giving took {event.giving_s} s"
     if event.position > lease.steps_done:
         return f"a snapshot of position {event.position} after {lease.steps_done} steps"
     return ""
@@ -264,9 +267,10 @@ def interval(turn: Turn, job: JobRecord) -> int:
     """
     policy, step_s = turn.state.policy, max(step_seconds(job), 1e-4)
     best_s = sqrt(2 * job.copy_s * _seconds_between_losses(turn, job))
+    giving_s, _ = _slowest_giver(turn.state, job)
     spacing_s = max(
         limits.SNAPSHOT_SPACING_MS / 1_000, job.copy_s / policy.snapshot_overhead,
-        _sending_seconds(turn.state, job) / policy.snapshot_line_share)
+        giving_s / policy.snapshot_line_share)
     wanted_s = max(spacing_s, min(best_s or inf, policy.replay_budget_ms / 1_000))
     return max(1, int(wanted_s / step_s))
 
@@ -277,17 +281,47 @@ def _seconds_between_losses(turn: Turn, job: JobRecord) -> float:
     return (limits.USUAL_LIFE_S + lived_s) / (1 + job.takeovers)
 
 
-def _sending_seconds(state: State, job: JobRecord) -> float:
-    """Longest that a segment's peer takes to give its newest snapshot to all who keep it."""
-    longest_s = 0.0
-    for lease, known in zip(job.leases, job.snapshots, strict=True):
-        if known:
-            record = known[max(known)]
-            longest_s = max(longest_s, sum(
-                record.size_bytes / record.data_shards / link.link.bandwidth_bytes_per_s
-                for holder in record.holders
-                if (link := state.links.get((lease.peer_id, holder))) is not None))
-    return longest_s
+def why_seldom(turn: Turn, job: JobRecord) -> str:
+    """Which line makes snapshots so seldom that a loss exceeds the replay budget; "" for none."""
+    policy = turn.state.policy
+    giving_s, lease = _slowest_giver(turn.state, job)
+    spacing_s, budget_s = giving_s / policy.snapshot_line_share, policy.replay_budget_ms / 1_000
+    if spacing_s <= budget_s:
+        return ""
+    left = job.spec.training.steps - job.steps_done
+    often = f"every {job.interval} steps" if job.interval < left else "not any more"
+    return (
+        f"Snapshots are taken {often}: giving one of segment {lease.index} takes "
+        f"{turn.state.peers[lease.peer_id].label} {giving_s:.0f} s, and may take "
+        f"{policy.snapshot_line_share:.0%} of its line. A loss repeats up to {spacing_s:.0f} s of "
+        f"work; the budget is {budget_s:g} s.")
+
+
+def _slowest_giver(state: State, job: JobRecord) -> tuple[float, LeaseRecord]:
+    """The segment whose peer takes longest to give its snapshot away, and how long, seconds."""
+    return max(
+        ((_giving_seconds(state, lease, known), lease)
+         for lease, known in zip(job.leases, job.snapshots, strict=True)),
+        key=lambda found: found[0])
+
+
+def _giving_seconds(
+    state: State, lease: LeaseRecord, known: dict[int, SnapshotRecord]
+) -> float:
+    """What giving a segment's snapshot to all who are to keep it takes.
+
+    As it took last; before that, as its size and the measured lines to them say: a line that is too
+    slow is known before the first one has crossed it.
+    """
+    took_s = [known[position].giving_s for position in sorted(known) if known[position].giving_s]
+    if took_s or not known:
+        return took_s[-1] if took_s else 0.0
+    record = known[max(known)]
+    planned = () if lease.plan is None else (holder.peer_id for holder in lease.plan.holders)
+    return sum(
+        record.size_bytes / record.data_shards / link.link.bandwidth_bytes_per_s
+        for keeper in {*record.holders, *planned}
+        if (link := state.links.get((lease.peer_id, keeper))) is not None)
 
 
 def step_seconds(job: JobRecord) -> float:

@@ -141,6 +141,8 @@ class SnapshotRecord:
     at_ns: int
     holders: dict[str, int] = field(default_factory=dict)
     """Peer id -> shard."""
+    giving_s: float = 0.0
+    """Longest that giving it to one of them took; 0: not known."""
     parts: tuple[tuple[int, SnapshotRecord], ...] = ()
     """Of a cut that has none of its own there yet: (serial, snapshot) of segments of the cut
     before it, which have its state together. Then digest and holders are empty."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from broker.core import limits, pool, snapshots
 from broker.core.failures import failure_of
 from broker.core.jobs import move
-from broker.core.leases import assignment, count_steps, grant, revoke, tell_all
+from broker.core.leases import assignment, count_steps, grant, preparation_ms, revoke, tell_all
 from broker.core.state import (
     NS_PER_MS,
     VALID_PHASES,
@@ -149,7 +149,7 @@ def _take_over(turn: Turn, job: JobRecord, index: int, peer: PeerRecord) -> None
     pool.end_standby(turn, job, index, peer)
     lease = grant(turn, job, job.placement.segments[index], peer, job.position)
     lease.reason = _reason(state, last, peer, standby.level if standby else "")
-    lease.deadline_ns = turn.now_ns + state.policy.prepare_timeout_ms * NS_PER_MS
+    lease.deadline_ns = turn.now_ns + preparation_ms(turn, job) * NS_PER_MS
     count_steps(job)  # an earlier holder may have come further than the last one
     _assign(turn, job, lease)
     text = f"Peer {peer.label} takes segment {index} over at position {job.position}."
@@ -219,7 +219,7 @@ def hand_over(turn: Turn, lease: LeaseRecord, why: str, to: PeerRecord | None = 
 def not_ready_in_time(turn: Turn, lease: LeaseRecord) -> None:
     """A peer that was to take a segment over has not loaded it: somebody else is asked."""
     job = turn.state.jobs[lease.job_id]
-    seconds = turn.state.policy.prepare_timeout_ms // 1_000
+    seconds = preparation_ms(turn, job) // 1_000
     why = f"did not load it within {seconds} s"
     failure_of(job, lease).avoided[lease.peer_id] = why
     hand_over(turn, lease, f"{turn.state.peers[lease.peer_id].label} {why}")

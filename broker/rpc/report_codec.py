@@ -9,6 +9,7 @@ from broker.core import events as ev
 from broker.core.limits import (
     MAX_BLOB_BYTES,
     MAX_COPY_S,
+    MAX_GIVING_S,
     MAX_MESSAGE,
     MAX_MICROBATCH_S,
     MAX_MICROBATCHES_PER_REPORT,
@@ -106,6 +107,7 @@ def _snapshot(base: dict[str, Any], taken: session_pb2.SnapshotStored) -> ev.Sna
     check_texts(holder=taken.holder)
     check_snapshot(taken)
     check_number("seconds", taken.seconds, MAX_COPY_S)
+    check_number("giving_s", taken.giving_s, MAX_GIVING_S)
     return ev.SnapshotStored(
         **base,
         position=taken.position,
@@ -115,6 +117,7 @@ def _snapshot(base: dict[str, Any], taken: session_pb2.SnapshotStored) -> ev.Sna
         shard=taken.shard,
         data_shards=taken.data_shards,
         seconds=taken.seconds,
+        giving_s=taken.giving_s,
     )
 
 

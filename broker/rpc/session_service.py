@@ -27,6 +27,7 @@ from broker.sessions import Session, Sessions
 from broker.telemetry import Telemetry
 from homespun.errors import Code, HomespunError
 from homespun.identity.caller import identify
+from homespun.pieces import SLOWEST_LINE_BYTES_PER_S
 from homespun.v1 import session_pb2, session_pb2_grpc
 from homespun.version import PROTOCOL_VERSION, SOFTWARE_VERSION, check_version
 
@@ -206,10 +207,11 @@ async def _write_all(session: Session, context: Context) -> None:
 
 
 async def _write(context: Context, message: session_pb2.BrokerMessage) -> None:
+    timeout_s = WRITE_TIMEOUT_S + message.ByteSize() / SLOWEST_LINE_BYTES_PER_S
     try:
-        async with asyncio.timeout(WRITE_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             await context.write(message)
     except TimeoutError:
         raise HomespunError(
-            Code.TIMED_OUT, f"the peer took no message for {WRITE_TIMEOUT_S:.0f} s"
+            Code.TIMED_OUT, f"the peer took no message for {timeout_s:.0f} s"
         ) from None

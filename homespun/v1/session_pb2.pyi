@@ -278,7 +278,7 @@ class SegmentReady(_message.Message):
     def __init__(self) -> None: ...
 
 class SnapshotStored(_message.Message):
-    __slots__ = ("position", "digest", "size_bytes", "holder", "shard", "data_shards", "seconds")
+    __slots__ = ("position", "digest", "size_bytes", "holder", "shard", "data_shards", "seconds", "giving_s")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -286,6 +286,7 @@ class SnapshotStored(_message.Message):
     SHARD_FIELD_NUMBER: _ClassVar[int]
     DATA_SHARDS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    GIVING_S_FIELD_NUMBER: _ClassVar[int]
     position: int
     digest: str
     size_bytes: int
@@ -293,7 +294,8 @@ class SnapshotStored(_message.Message):
     shard: int
     data_shards: int
     seconds: float
-    def __init__(self, position: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., holder: _Optional[str] = ..., shard: _Optional[int] = ..., data_shards: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+    giving_s: float
+    def __init__(self, position: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., holder: _Optional[str] = ..., shard: _Optional[int] = ..., data_shards: _Optional[int] = ..., seconds: _Optional[float] = ..., giving_s: _Optional[float] = ...) -> None: ...
 
 class NeighbourLost(_message.Message):
     __slots__ = ("neighbour", "peer_id", "code", "message")

@@ -253,7 +253,8 @@ class SnapshotCompleted(SegmentEvent):
 class SnapshotHeld(SegmentEvent):
     """A holder (this peer's own disk included) has a snapshot, or one shard of it.
 
-    `seconds`: that the segment stood still for it; said once, with the own disk.
+    `seconds`: that the segment stood still for it; said once, with the own disk. `giving_s`: that
+    giving it to another holder took, repetitions included.
     """
 
     position: int
@@ -263,6 +264,7 @@ class SnapshotHeld(SegmentEvent):
     shard: int
     data_shards: int
     seconds: float = 0.0
+    giving_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

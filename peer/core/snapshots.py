@@ -53,7 +53,7 @@ def held(state: PeerState, event: ev.SnapshotHeld) -> Commands:
     yield from state.reports.add(lease.job_id, lease.segment, lease.token, do.SnapshotBody(
         position=event.position, digest=event.digest, size_bytes=event.size_bytes,
         holder=event.holder, shard=event.shard, data_shards=event.data_shards,
-        seconds=event.seconds))
+        seconds=event.seconds, giving_s=event.giving_s))
 
 
 def failed(state: PeerState, event: ev.SnapshotFailed) -> Commands:

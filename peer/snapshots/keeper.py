@@ -191,9 +191,11 @@ class SnapshotKeeper:
         await asyncio.to_thread(
             self._store.forget_before, job_id, segment, position, first_serial)
 
-    async def thin(self, job_id: str, segment: int, most: int) -> None:
-        """Keep what is complete, and of the newer positions the newest so many."""
-        await asyncio.to_thread(self._store.thin, job_id, segment, most)
+    async def thin(
+        self, job_id: str, segment: int, most: int, spared: frozenset[int] = frozenset()
+    ) -> None:
+        """Keep what is complete, the spared positions, and of the newer ones the newest so many."""
+        await asyncio.to_thread(self._store.thin, job_id, segment, most, spared)
 
     async def drop(self, job_id: str, segment: int) -> None:
         """Drop everything of a segment."""

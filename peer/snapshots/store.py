@@ -279,11 +279,14 @@ class SnapshotStore:
                     self.remove(record)
                 self._drop_unfinished(job_id, number, position)
 
-    def thin(self, job_id: str, segment: int, most: int) -> None:
-        """Keep what is complete, and of the newer positions the newest so many."""
+    def thin(
+        self, job_id: str, segment: int, most: int, spared: frozenset[int] = frozenset()
+    ) -> None:
+        """Keep what is complete, the spared positions, and of the newer ones the newest so many."""
         with self._lock:
             for record in self._catalogue.surplus(job_id, segment, most):
-                self.remove(record)
+                if record.key.position not in spared:
+                    self.remove(record)
 
     def drop(self, job_id: str, segment: int) -> None:
         """Forget everything of a segment."""

@@ -43,8 +43,8 @@ class Keeper:
         self.transfers.put_nowait((holder, kept.position, end))
         yield Given(holder, await end)
 
-    async def thin(self, job_id, segment, most):
-        self.thinned.append((job_id, segment, most))
+    async def thin(self, job_id, segment, most, spared):
+        self.thinned.append((job_id, segment, most, set(spared)))
 
 
 class Scene:
@@ -70,6 +70,7 @@ class Scene:
     async def told(self):
         kind, fields = await self.events.get()
         assert kind is ev.SnapshotHeld, (kind, fields)
+        self.giving_s = fields["giving_s"]
         return fields["position"], fields["holder"]
 
     async def failed(self):
@@ -170,7 +171,32 @@ def test_positions_that_never_become_complete_do_not_pile_up():
         await scene.write(10)
         await scene.write(20)
         await scene.work.close()
-        assert scene.keeper.thinned == [("job_000001", 0, OWN_POSITIONS_MAX)] * 2
+        assert scene.keeper.thinned == [("job_000001", 0, OWN_POSITIONS_MAX, set())] * 2
+
+    run(scenario)
+
+
+def test_what_is_on_its_way_over_a_slow_line_is_not_thinned_and_its_time_is_told(monkeypatch):
+    async def scenario(scene):
+        loop, passed_s = asyncio.get_running_loop(), 0.0
+        time = loop.time
+        monkeypatch.setattr(loop, "time", lambda: time() + passed_s)
+        scene.holders(FAR)
+        await scene.write(10)
+        assert scene.giving_s == 0.0, "the own disk is given nothing"
+        _, _, end = await scene.keeper.transfers.get()
+        for position in range(20, 20 + 10 * OWN_POSITIONS_MAX, 10):
+            await scene.write(position)
+        passed_s = 40.0
+        end.set_result(None)
+        assert await scene.told() == (10, "peer_far")
+        assert 40.0 <= scene.giving_s < 100.0
+        _, newest, end = await scene.keeper.transfers.get()
+        await scene.write(1_000)
+        await scene.work.close()
+        spared = [each for *_, each in scene.keeper.thinned]
+        assert spared[1:-1] == [{10}] * OWN_POSITIONS_MAX
+        assert spared[-1] == {newest}
 
     run(scenario)
 

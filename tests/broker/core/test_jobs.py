@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from broker.core import commands as do
@@ -125,10 +127,22 @@ def test_a_transition_outside_the_table_is_a_defect(world):
 def test_preparing_has_a_deadline_that_names_who_is_late(world):
     job = world.prepared("peer_a", "peer_b")
     world.report(ev.SegmentReady, job, 0)
-    world.sleep(600_000, "peer_a", "peer_b")
+    world.sleep(601_000, "peer_a", "peer_b")
     view = views.job(world.broker, job)
     assert (view.state, view.error_code) == ("failed", "TIMED_OUT")
     assert view.error_message == "Not ready after 600 s: PEER_B (peer_b) with segment 1."
+
+
+def test_what_has_to_be_fetched_prolongs_preparing(world, make):
+    """A hundred megabytes take 27 minutes at 0.5 Mbit/s: nobody is late before that."""
+    spec = make.spec()
+    large = replace(spec.parameters[0], blob_bytes=10**8)
+    spec = replace(spec, parameters=(large, *spec.parameters[1:]))
+    job = world.prepared("peer_a", "peer_b", spec=spec)
+    world.sleep(600_000 + 10**8 // 62_500 * 1_000, "peer_a", "peer_b")
+    assert world.state_of(job) == "preparing"
+    world.sleep(10**8 // limits.FETCH_BYTES_PER_S * 1_000, "peer_a", "peer_b")
+    assert world.state_of(job) == "failed"
 
 
 def test_planning_has_a_deadline(world):

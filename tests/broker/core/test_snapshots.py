@@ -266,6 +266,52 @@ def test_snapshots_take_no_more_than_their_share_of_a_line(world):
     assert chosen(world, job, snapshot_line_share=0.4) == int(20 / 1.5)
 
 
+def test_a_slow_line_is_known_before_the_first_snapshot_has_crossed_it(world):
+    job = world.training("peer_a")
+    world.connect("peer_b")
+    world.reach_all(job)
+    world.advance(job, 4)
+    world.apply(ev.LinkMeasured, link=Link(
+        source="peer_a", target="peer_b", latency_s=0.001, bandwidth_bytes_per_s=62_500))
+    world.store(job, 0, 4, "peer_a", size_bytes=600_000)
+    assert [holder.peer_id for holder in world.broker.state.jobs[job].leases[0].plan.holders] == [
+        "peer_b"]
+    assert chosen(world, job) == int(9.6 / 0.2 / 1.5)
+
+
+def test_a_line_without_a_measurement_is_known_by_what_giving_took(world):
+    job = world.training("peer_a")
+    world.connect("peer_b")
+    world.advance(job, 8)
+    world.store(job, 0, 4, "peer_b", giving_s=30.0)
+    assert chosen(world, job) == int(150 / 1.5)
+    world.store(job, 0, 8, "peer_a")
+    assert chosen(world, job) == int(150 / 1.5), "the newest has not arrived yet"
+    world.store(job, 0, 8, "peer_b", giving_s=3.0)
+    assert chosen(world, job) == int(15 / 1.5), "the line is well again"
+
+
+def test_operators_hear_which_line_makes_snapshots_seldom(world, only):
+    job = world.training("peer_a", "peer_b")
+    world.connect("peer_c")
+    world.advance(job, 4)
+    assert not only(world.store(job, 0, 4, "peer_c", giving_s=0.5), do.Note)
+    notes = only(world.store(job, 1, 4, "peer_c", giving_s=3.0), do.Note)
+    (text,) = [note.text for note in notes if note.event == "snapshots_seldom"]
+    assert "giving one of segment 1 takes PEER_B (peer_b) 3 s" in text
+    assert "up to 15 s of work; the budget is 5 s" in text
+    assert not only(world.store(job, 1, 4, "peer_c", giving_s=3.0), do.Note), "said once"
+
+
+def test_a_time_that_giving_cannot_have_taken_is_ignored(world):
+    job = world.training("peer_a")
+    world.connect("peer_b")
+    world.advance(job, 4)
+    for giving_s in (-1.0, nan, 1e300):
+        world.store(job, 0, 4, "peer_b", giving_s=giving_s)
+    assert books(world, job, 0) == {}
+
+
 def test_frequent_losses_make_snapshots_denser(world):
     world.start(replay_budget_ms=100_000)
     job = world.training("peer_a", "peer_b")
