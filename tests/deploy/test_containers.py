@@ -156,7 +156,10 @@ def test_a_documented_compose_line_names_services_and_commands(line: str) -> Non
     verb, *rest = words
     assert verb in {"build", "run", "up", "exec"}
     rest = [word for word in rest if word not in {"--rm", "-T", "--detach"}]
-    if rest:
+    if rest[:1] == ["--build-arg"]:
+        name, _, _ = rest[1].partition("=")
+        assert ("ARG", name) in instructions()
+    elif rest:
         assert rest[0] in SERVICES
     if verb in {"run", "exec"}:
         parse(rest[1:])
@@ -164,3 +167,11 @@ def test_a_documented_compose_line_names_services_and_commands(line: str) -> Non
 
 def test_compose_lines_are_found() -> None:
     assert len(COMPOSE_LINES) >= 8
+
+
+def test_what_a_client_types_in_a_container_exists() -> None:
+    lines = [line.text for line in command_lines()
+             if line.page.endswith("/containers.md") and line.text.startswith("client ")]
+    for line in lines:
+        parse(["homespun", *line.split()[1:]])
+    assert len(lines) >= 4
