@@ -59,6 +59,7 @@ def join(
 
     from homespun.identity.address import split_address, with_port
     from homespun.identity.enrol import enrol
+    from homespun.identity.private_file import make_private_directory
     from homespun.units import parse_size
     from peer.hardware import resolve_device
     from peer.setting_list import with_changes
@@ -82,6 +83,7 @@ def join(
     if advertise:
         split_address(with_port(advertise, 1))
     secret = read_secret(key)
+    make_private_directory(place.root)  # what lies in it is of other people's jobs
     held = enrol(address or _heard(), secret, settings.name, place.identity,
                  role="peer", replace=replace)
     place.save_settings(settings)

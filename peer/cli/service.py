@@ -35,11 +35,11 @@ def install(is_system: bool, dry_run: bool, directory: Path | None) -> None:
     \b
     Examples:
       peer service install
-      sudo peer service install --system --dir /var/lib/homespun
+      sudo peer service install --system --dir /var/lib/homespun-peer
     """
     from peer.service import installation
 
-    plan = _plan(directory, is_system)
+    plan = _plan(directory, is_system, peer_directory(directory).load_settings().grace_s)
     if dry_run:
         click.echo(f"# {plan.path}")
         click.echo(plan.text, nl=False)
@@ -87,14 +87,14 @@ def status(is_system: bool, directory: Path | None, as_json: bool) -> None:
     click.echo(f"The service is {state} ({plan.path}).")
 
 
-def _plan(directory: Path | None, is_system: bool) -> Plan:
+def _plan(directory: Path | None, is_system: bool, grace_s: float = 0.0) -> Plan:
+    """What to tell this system. To take a service away, neither peer nor grace has to be known."""
     import os
     import sys
 
     from peer.service import installation
 
-    place = peer_directory(directory)
     definition = installation.definition_for(
-        place.root, is_system, place.load_settings().grace_s)
+        peer_directory(directory).root, is_system, grace_s)
     user_id = os.getuid() if hasattr(os, "getuid") else 0
     return installation.plan_for(definition, sys.platform, Path.home(), user_id)

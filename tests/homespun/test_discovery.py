@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import socket
 import subprocess
@@ -106,6 +107,8 @@ def test_a_peer_joins_without_being_told_an_address(tmp_path):
         assert joined["role"] == "peer"
         identity = json.loads((peer / "identity" / "identity.json").read_text())
         assert identity["broker_address"] == f"127.0.0.1:{port}"
+        if os.name == "posix":
+            assert peer.stat().st_mode & 0o777 == 0o700, "other accounts may read jobs' tensors"
     finally:
         serving.terminate()
         serving.wait(PATIENCE_S)

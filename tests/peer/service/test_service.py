@@ -8,8 +8,10 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
+from click.testing import CliRunner
 
 from homespun.errors import Code, HomespunError
+from peer.cli.service import service
 from peer.service import installation
 from peer.service.definition import LABEL, NAME, Definition, launchd_path, systemd_path
 from peer.service.installation import Ran
@@ -129,3 +131,15 @@ def test_a_system_that_is_not_known_and_commands_that_are_not_there():
         installation.plan_for(linux(), "plan9", Path("/"), 0)
     assert installation.run_command(("homespun-has-no-such-program",)).exit_code == 127
     assert installation.run_command((sys.executable, "-c", "print('hello')")) == Ran(0, "hello")
+
+
+def test_a_service_goes_also_when_its_peer_is_gone_already(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(installation, "task_path", lambda directory: tmp_path / "task.xml")
+    monkeypatch.setattr(installation, "run_command", System().run)
+    plan = installation.plan_for(linux(), sys.platform, tmp_path, 1000)
+    installation.install(plan, System().run)
+    done = CliRunner().invoke(service, ["uninstall", "--dir", str(tmp_path / "gone")])
+    assert (done.exit_code, done.output) == (0, f"Removed {plan.path}.\n")
+    assert not plan.path.exists()
