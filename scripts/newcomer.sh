@@ -4,6 +4,8 @@
 #
 #   scripts/newcomer.sh [DIRECTORY]     works in there; by default in a new one, removed at the end
 #
+# With INSTALLED, it takes the environment that is there instead of making one.
+#
 # Every command of ours below stands in a page: tests/e2e/test_newcomer.py holds that, and runs this.
 # A variable stands for what the page has in its place: its default here, or its name.
 set -euo pipefail
@@ -75,13 +77,17 @@ trap clean_up EXIT
 
 # --- install: docs/how-to/install.md -----------------------------------------------------------------
 
-say "clone"
-git clone --quiet "$SOURCE" "$WORK/homespun"
-cd "$WORK/homespun"
-step "an environment" 600 python3 -m venv .venv
-# shellcheck disable=SC1091
-. .venv/bin/activate
-step "install" 1800 python -m pip install -c constraints.txt .
+if [ -z "${INSTALLED:-}" ]; then
+  say "clone"
+  git clone --quiet "$SOURCE" "$WORK/homespun"
+  cd "$WORK/homespun"
+  step "an environment" 600 python3 -m venv .venv
+  # shellcheck disable=SC1091
+  . .venv/bin/activate
+  step "install" 1800 python -m pip install -c constraints.txt .
+else
+  PATH=$INSTALLED/bin:$PATH
+fi
 step "the first command" 300 homespun --help
 
 # From here on, nothing of this account's own: identities, settings and caches go below $WORK.
