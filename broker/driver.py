@@ -31,6 +31,7 @@ from broker.core.events import (
     LateRenewalRequested,
     MemberBanned,
     PeerAdmitted,
+    PeerForgotten,
     PeerLabelled,
     is_journalled,
 )
@@ -51,6 +52,7 @@ ANSWER_TIMEOUT_S = 30.0
 Question = (
     KeyCreated | KeyRevoked | EnrolmentRequested | JobSubmitted | CancelRequested | DrainRequested
     | PeerAdmitted | MemberBanned | PeerLabelled | LateRenewalRequested
+    | PeerForgotten
 )
 """Events that carry a `request_id` and are answered."""
 Answer = do.Reply | do.Reject | do.AdmitIdentity

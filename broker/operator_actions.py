@@ -93,6 +93,14 @@ class OperatorActions:
             reason=actor.reason, undo=undo))
         return member_id
 
+    async def forget_peer(self, actor: Actor, peer: str) -> str:
+        """Remove a peer that is lost or banned and holds nothing; its id."""
+        peer_id = self.find_member(peer)
+        await self._driver.ask(ev.PeerForgotten(
+            at_ns=0, request_id=_request_id(), peer_id=peer_id, by=actor.by,
+            reason=actor.reason))
+        return peer_id
+
     async def label_peer(self, actor: Actor, peer: str, label: str) -> str:
         """Call a peer something; its id."""
         peer_id = self.find_peer(peer)
@@ -154,7 +162,7 @@ class OperatorActions:
     def find_member(self, text: str) -> str:
         """The one peer or submitter that an operator means, whether or not it ever connected."""
         found = operator_views.matching_members(self._driver.core, text)
-        return only_one(found, text, "member", "broker peers")
+        return only_one(found, text, "member", "broker members")
 
     def find_key(self, text: str) -> str:
         """The one join key whose id begins so."""

@@ -32,6 +32,7 @@ from broker.rpc.operator_service import OperatorService
 from broker.rpc.session_service import SessionService
 from broker.sessions import Sessions
 from broker.settings import BrokerDirectory, BrokerSettings
+from broker.sightings import Sightings
 from broker.telemetry import Telemetry
 from broker.tracing import Tracing, open_tracing
 from homespun.blobs.store import BlobStore
@@ -76,6 +77,7 @@ class BrokerServer:
     actions: OperatorActions
     console: ConsoleServer
     tracing: Tracing | None = None
+    sightings: Sightings = field(default_factory=Sightings)
     work: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
     """Everything that runs while it serves: what fails here ends the broker."""
 
@@ -148,7 +150,8 @@ class BrokerServer:
         certificate = ServerCertificate(self.authority)
         guard = Guard(
             PERMISSIONS, self.authority.network_id,
-            is_denied=lambda identity: operator_views.is_banned(self.driver.core, identity))
+            is_denied=lambda identity: operator_views.is_shut_out(self.driver.core, identity),
+            note_call=self.sightings.called)
         main = grpc.aio.server(
             interceptors=(guard,) if self.tracing is None else (self.tracing, guard),
             options=SERVER_OPTIONS,
@@ -163,7 +166,8 @@ class BrokerServer:
         enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
             EnrolmentServicer(
                 self.authority, self.driver.ask,
-                renew_within=timedelta(seconds=self.settings.renew_expired_within_s)),
+                renew_within=timedelta(seconds=self.settings.renew_expired_within_s),
+                note_issued=self.sightings.issued),
             first_contact
         )
         _bind(main, join_address(host, port), certificate.main_credentials())
@@ -191,11 +195,12 @@ class BrokerServer:
             BlobService(self.blobs, lambda context: identify(context).id, self._may), server
         )
         enrolment_pb2_grpc.add_RenewalServiceServicer_to_server(
-            RenewalServicer(self.authority), server
+            RenewalServicer(self.authority, note_issued=self.sightings.issued), server
         )
         operator_pb2_grpc.add_OperatorServiceServicer_to_server(
             OperatorService(driver, self.actions, self.console.door, Copying(
-                driver, self.directory, self.authority.network_id), self.telemetry), server
+                driver, self.directory, self.authority.network_id), self.telemetry,
+                self.sightings), server
         )
 
     def _may(

@@ -88,6 +88,7 @@ class JobStatus:
         job_id: its id.
         name: its name for people.
         owner_id: who submitted it.
+        owner_name: what its owner calls itself; "" where that is not known.
         state: `submitted`, `planning`, `preparing`, `running`, `recovering` (a segment moves to
             another peer, or waits for one), `succeeded`, `failed`, `cancelled`.
         steps_done: optimizer steps that every segment has applied.
@@ -140,6 +141,12 @@ class JobStatus:
     samples_total: int = 0
     growth: str = ""
     recuts: tuple[Recut, ...] = ()
+    owner_name: str = ""
+
+    @property
+    def owner(self) -> str:
+        """Who submitted it, for people: name and id."""
+        return f"{self.owner_name} ({self.owner_id})" if self.owner_name else self.owner_id
 
     def __repr__(self) -> str:
         from homespun.progress import headline_of

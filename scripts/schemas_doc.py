@@ -50,6 +50,12 @@ KEY = {
     "key_id": STRING, "role": STRING, "reusable": BOOLEAN, "needs_admission": BOOLEAN,
     "expires_unix_ms": INTEGER}
 
+MEMBER = {
+    "member_id": STRING, "name": STRING, "label": STRING, "role": STRING, "state": STRING,
+    "standing": STRING, "ban_reason": STRING, "joined_unix_ms": INTEGER,
+    "last_seen_unix_ms": INTEGER, "certificate_expires_unix_ms": INTEGER,
+    "unfinished_jobs": INTEGER, "key_id": STRING}
+
 
 def schemas() -> dict[str, Schema]:
     """Name of a document -> its schema."""
@@ -79,6 +85,7 @@ def schemas() -> dict[str, Schema]:
                              "kept": STRING},
         "key": {"key": STRING, **KEY},
         "keys": {"keys": array(record({**KEY, "uses": INTEGER, "revoked": BOOLEAN}))},
+        "members": {"members": array(record(MEMBER))},
         "network": {"network_id": STRING, "directory": STRING, "address": STRING,
                     "enrolment_port": INTEGER},
         "peer": {"peer": peer},

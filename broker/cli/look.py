@@ -80,7 +80,7 @@ def jobs(
         known = client.jobs(JOBS_MAX if text or state else limit)
     found = [job for job in known
              if state in (None, job.state) and _has(text, job.job_id, job.name)]
-    print_jobs(found[:limit], as_json=as_json)
+    print_jobs(found[:limit], as_json=as_json, with_owners=True)
 
 
 @click.command()

@@ -1,15 +1,55 @@
-"""`broker admit`, `ban`, `unban`, `label`: what an operator decides about members."""
+"""`broker members`, and what an operator decides about them: `admit`, `ban`, `label`, `forget`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from broker.cli.done import say_done
-from broker.cli.operator_call import call_operator
+from broker.cli.operator_call import call_operator, stream_operator
 from broker.cli.place import directory_option, reason_option
-from homespun.cli.output import json_option, run_command
+from homespun.cli.output import json_option, print_json, print_table, run_command
+
+
+@click.command()
+@directory_option
+@json_option
+@run_command
+def members(directory: Path | None, as_json: bool) -> None:
+    """List everybody who has joined: peers and submitters.
+
+    Of a submitter, "last seen" and the end of its certificate are known since the broker's start.
+
+    \b
+    Example:
+      broker members
+    """
+    from homespun.units import format_time
+    from homespun.v1 import operator_pb2
+
+    parts = stream_operator(directory, "ListMembers", operator_pb2.ListMembersRequest())
+    found = [member for part in parts for member in part.members]
+    if as_json:
+        print_json("members", {"members": [
+            {field.name: getattr(member, field.name) for field in member.DESCRIPTOR.fields}
+            for member in found]})
+        return
+    print_table(
+        ("member", "name", "role", "state", "joined", "with key", "last seen", "certificate until",
+         "unfinished jobs"),
+        [(one.member_id, f"{one.name} ({one.label})" if one.label else one.name, one.role,
+          _state(one), format_time(one.joined_unix_ms), one.key_id or "-",
+          format_time(one.last_seen_unix_ms),
+          format_time(one.certificate_expires_unix_ms), one.unfinished_jobs) for one in found])
+
+
+def _state(one: Any) -> str:
+    """What an operator decided where that goes first, or whether it is there."""
+    if one.standing == "banned" and one.ban_reason:
+        return f"banned: {one.ban_reason}"
+    return str(one.state or "-" if one.standing == "admitted" else one.standing)
 
 
 @click.command()
@@ -88,6 +128,29 @@ def label(
     request = operator_pb2.LabelPeerRequest(peer=peer, label=label, reason=reason)
     peer_id = call_operator(directory, "LabelPeer", request).peer_id
     say_done("label", peer_id, f"Labelled {peer_id}.", as_json=as_json)
+
+
+@click.command()
+@click.argument("peer", metavar="PEER")
+@reason_option
+@directory_option
+@json_option
+@run_command
+def forget(peer: str, reason: str, directory: Path | None, as_json: bool) -> None:
+    """Remove a peer for good that is lost or banned and holds nothing.
+
+    It is in no list any more, and is let in only with a new key. Jobs that it took part in keep its
+    name, the audit log what was done.
+
+    \b
+    Example:
+      broker forget peer_7f -m "joined anew as peer_9c"
+    """
+    from homespun.v1 import operator_pb2
+
+    request = operator_pb2.ForgetPeerRequest(peer=peer, reason=reason)
+    peer_id = call_operator(directory, "ForgetPeer", request).peer_id
+    say_done("forget", peer_id, f"Removed {peer_id}.", as_json=as_json)
 
 
 def _ban(directory: Path | None, member: str, reason: str, *, undo: bool) -> str:

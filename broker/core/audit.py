@@ -21,6 +21,7 @@ from broker.core.events import (
     KeyRevoked,
     MemberBanned,
     PeerAdmitted,
+    PeerForgotten,
     PeerLabelled,
 )
 
@@ -92,6 +93,8 @@ def _action(event: AnyEvent) -> tuple[str, str, str, str] | None:
             return event.by, "admit", event.peer_id, ""
         case MemberBanned():
             return event.by, "unban" if event.undo else "ban", event.member_id, ""
+        case PeerForgotten():
+            return event.by, "forget", event.peer_id, ""
         case PeerLabelled():
             return event.by, "label", event.peer_id, event.label
         case CancelRequested() if event.by.startswith(_OPERATOR):

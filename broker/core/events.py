@@ -286,6 +286,16 @@ class MemberBanned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerForgotten(Event):
+    """An operator removes a peer that is gone from the network. Answered by its id."""
+
+    request_id: str
+    peer_id: str
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerLabelled(Event):
     """An operator says what a peer is to people; "" takes that back. Answered by its id."""
 
@@ -490,6 +500,7 @@ AnyEvent = (
     | SnapshotStored | NeighbourLost | StandbyReady | SegmentPace | AvailabilityChanged
     | DrainRequested | BackupsRanked | ConsoleAccessed | PeerAdmitted | MemberBanned
     | PeerLabelled | JournalRestored | JobReplanned | LateRenewalRequested
+    | PeerForgotten
 )
 
 

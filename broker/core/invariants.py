@@ -183,6 +183,8 @@ def check_peer(state: State, peer: PeerRecord) -> None:
             raise InvariantViolation(f"{peer.label}: stray standby")
     if peer.peer_id in state.banned and peer.state is not PeerState.LOST:
         raise InvariantViolation(f"{peer.label} is banned and {peer.state}")
+    if peer.peer_id in state.forgotten and (peer.leases or peer.state is not PeerState.LOST):
+        raise InvariantViolation(f"{peer.label} is removed and {peer.state}")
     if peer.is_pending and (peer.leases or peer.standbys):
         raise InvariantViolation(f"{peer.label} is pending and was given something")
     if not peer.session_id and peer.state is PeerState.LIVE:

@@ -124,7 +124,7 @@ def _problem_with_enrolment(
     identity = f"{prefix}_{event.new_id}"
     if not is_id(identity, prefix):
         return Code.INVALID_ARGUMENT, f"The identity {identity[:80]!r} is malformed."
-    if identity in state.identities or identity in state.peers:
+    if identity in state.identities or identity in state.peers or identity in state.forgotten:
         return Code.CONFLICT, f"The identity {identity} is taken. Try again."
     if len(state.identities) >= limits.MAX_IDENTITIES:
         return Code.LIMIT_EXCEEDED, (

@@ -55,6 +55,7 @@ from broker.core.events import (
     PeerAdmitted,
     PeerConnected,
     PeerDisconnected,
+    PeerForgotten,
     PeerLabelled,
     PlacementSolved,
     PlanningFailed,
@@ -216,6 +217,8 @@ def _dispatch(turn: Turn, event: AnyEvent) -> None:
             standing.banned(turn, event)
         case PeerLabelled():
             standing.labelled(turn, event)
+        case PeerForgotten():
+            standing.forgotten(turn, event)
         case JournalRestored():
             restoring.restored(turn, event)
         case ConsoleAccessed():

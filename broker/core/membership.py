@@ -144,6 +144,9 @@ def _problem_with(state: State, event: PeerConnected) -> tuple[Code, str] | None
     identity = state.identities.get(event.peer_id)
     if event.peer_id in state.banned:
         return Code.NOT_ALLOWED, shut_out(state.banned[event.peer_id])
+    if event.peer_id in state.forgotten:
+        return Code.NOT_ALLOWED, (
+            f"An operator has removed {event.peer_id} from the network: join again with a new key.")
     if identity is not None and identity.role != "peer":
         return Code.NOT_ALLOWED, f"{event.peer_id} is a {identity.role}, not a peer."
     if event.peer_id not in state.peers and len(state.peers) >= limits.MAX_PEERS:

@@ -55,7 +55,8 @@ class Counts:
 def counts(broker: Broker) -> Counts:
     """Count everything. Cost: linear in peers, jobs and standbys."""
     state = broker.state
-    peers = Counter(_shown_state(broker, peer) for peer in state.peers.values())
+    peers = Counter(_shown_state(broker, peer) for peer in state.peers.values()
+                    if peer.peer_id not in state.forgotten)
     jobs = Counter((job.spec.kind, job.state.value) for job in state.jobs.values())
     standbys = Counter(standby.level or "none" for job in state.unfinished.values()
                        for standby in job.standbys.values())
@@ -88,15 +89,20 @@ def newcomers(broker: Broker) -> tuple[NewcomerView, ...]:
 
 def matching_peers(broker: Broker, text: str) -> tuple[str, ...]:
     """Ids of the peers that a person may mean: that id, else of that name, else that begin so."""
-    return _meant({peer_id: (peer.name, peer.operator_label)
-                   for peer_id, peer in broker.state.peers.items()}, text)
+    return _meant(_names_of_peers(broker), text)
 
 
 def matching_members(broker: Broker, text: str) -> tuple[str, ...]:
     """The same among all peers and submitters that have ever joined."""
-    names = {known.identity: (known.name,) for known in broker.state.identities.values()}
-    return _meant(names | {peer_id: (peer.name, peer.operator_label)
-                           for peer_id, peer in broker.state.peers.items()}, text)
+    names: dict[str, tuple[str, ...]] = {
+        known.identity: (known.name,) for known in broker.state.identities.values()}
+    return _meant(names | _names_of_peers(broker), text)
+
+
+def _names_of_peers(broker: Broker) -> dict[str, tuple[str, ...]]:
+    return {peer_id: (peer.name, peer.operator_label)
+            for peer_id, peer in broker.state.peers.items()
+            if peer_id not in broker.state.forgotten}
 
 
 def matching_keys(broker: Broker, text: str) -> tuple[str, ...]:
@@ -111,9 +117,9 @@ def _meant(names: Mapping[str, tuple[str, ...]], text: str) -> tuple[str, ...]:
     return named or tuple(sorted(each for each in names if each.startswith(text)))
 
 
-def is_banned(broker: Broker, identity: str) -> bool:
-    """Whether an operator has shut a member out."""
-    return identity in broker.state.banned
+def is_shut_out(broker: Broker, identity: str) -> bool:
+    """Whether an operator has banned or removed a member."""
+    return identity in broker.state.banned or identity in broker.state.forgotten
 
 
 def why_idle(broker: Broker, peer_id: str) -> tuple[str, ...]:

@@ -177,6 +177,11 @@ def _source(state: State, record: SnapshotRecord) -> SnapshotSource | None:
             for peer_id in chosen))
 
 
+def every_holder(record: SnapshotRecord) -> frozenset[str]:
+    """Peers that have anything of a snapshot."""
+    return frozenset(holder for kept in record.kept for holder in kept.holders)
+
+
 def holders(record: SnapshotRecord) -> frozenset[str]:
     """Peers that have a snapshot or shards of it; where it is in parts, of every part."""
     return frozenset.intersection(*(frozenset(kept.holders) for kept in record.kept))

@@ -411,6 +411,9 @@ class State:
     identities: dict[str, IdentityRecord] = field(default_factory=dict)
     banned: dict[str, BanRecord] = field(default_factory=dict)
     """By the id of a peer or submitter."""
+    forgotten: dict[str, int] = field(default_factory=dict)
+    """Peers that an operator has removed -> when: in no list, and let in no more. Their records
+    stay for the jobs that they took part in."""
     links: dict[tuple[str, str], LinkRecord] = field(default_factory=dict)
     """(source, target) -> measurement, oldest first."""
     last_token: int = 0

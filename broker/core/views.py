@@ -66,6 +66,7 @@ class JobView:
     job_id: str
     name: str
     owner_id: str
+    owner_name: str
     state: str
     reason: str
     steps_done: int
@@ -310,7 +311,7 @@ def outputs(broker: Broker, job_id: str) -> tuple[ResultTensor, ...]:
 def peer(broker: Broker, peer_id: str) -> PeerView | None:
     """One peer."""
     record = broker.state.peers.get(peer_id)
-    if record is None:
+    if record is None or peer_id in broker.state.forgotten:
         return None
     links = broker.state.links
     return _peer_view(broker, record, tuple(
@@ -319,13 +320,17 @@ def peer(broker: Broker, peer_id: str) -> PeerView | None:
 
 
 def peers(broker: Broker) -> tuple[PeerView, ...]:
-    """All peers that ever connected, by id. Cost: O(peers log peers + links log links)."""
+    """All peers that ever connected and were not removed, by id.
+
+    Cost: O(peers log peers + links log links).
+    """
     outgoing: dict[str, list[Link]] = {}
     for (source, _), known in sorted(broker.state.links.items()):
         outgoing.setdefault(source, []).append(known.link)
     return tuple(
         _peer_view(broker, record, tuple(outgoing.get(peer_id, ())))
-        for peer_id, record in sorted(broker.state.peers.items()))
+        for peer_id, record in sorted(broker.state.peers.items())
+        if peer_id not in broker.state.forgotten)
 
 
 def backup_view(state: State) -> tuple[SegmentCoverage, ...]:
@@ -444,11 +449,13 @@ def may_write_blob(broker: Broker, identity: str, size_bytes: int = 0) -> bool:
 def _job_view(broker: Broker, record: JobRecord) -> JobView:
     losses, checks = record.losses, record.evaluations
     placement, training = record.placement, record.spec.training
+    owner = broker.state.identities.get(record.owner_id)
     sizes = {ref.name: ref.type.size_bytes for ref in record.spec.parameters}
     return JobView(
         job_id=record.job_id,
         name=record.spec.name,
         owner_id=record.owner_id,
+        owner_name=owner.name if owner is not None else "",
         state=record.state.value,
         reason=record.reason,
         steps_done=record.steps_done,

@@ -42,6 +42,8 @@ PERMISSIONS: Permissions = {
     "/homespun.v1.OperatorService/AdmitPeer": _OPERATORS,
     "/homespun.v1.OperatorService/BanMember": _OPERATORS,
     "/homespun.v1.OperatorService/LabelPeer": _OPERATORS,
+    "/homespun.v1.OperatorService/ForgetPeer": _OPERATORS,
+    "/homespun.v1.OperatorService/ListMembers": _OPERATORS,
     "/homespun.v1.OperatorService/GetEvents": _OPERATORS,
     "/homespun.v1.OperatorService/GetAudit": _OPERATORS,
     "/homespun.v1.OperatorService/GetTimeline": _OPERATORS,

@@ -33,7 +33,14 @@ Ask = Callable[[EnrolmentRequested | LateRenewalRequested], Awaitable[AdmitIdent
 It may raise the refusal instead of returning it.
 """
 
+NoteIssued = Callable[[str, datetime], None]
+"""Told whose certificate was made, and when it ends."""
+
 _Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def _unnoted(member_id: str, expires_at: datetime) -> None:
+    pass
 
 
 def _new_token() -> str:
@@ -48,6 +55,7 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
         ask: asks the core.
         limiter: how often one address may try a key or a renewal.
         renew_within: how long after its end a certificate can still be renewed.
+        note_issued: see there.
         clock: the time, for certificates.
         new_token: makes the random part of ids, `[0-9a-z]{1,40}`.
     """
@@ -59,6 +67,7 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
         *,
         limiter: SourceLimiter | None = None,
         renew_within: timedelta = timedelta(seconds=RENEW_EXPIRED_WITHIN_S),
+        note_issued: NoteIssued = _unnoted,
         clock: Callable[[], datetime] = utc_now,
         new_token: Callable[[], str] = _new_token,
     ) -> None:
@@ -66,6 +75,7 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
         self._ask = ask
         self._limiter = limiter or SourceLimiter()
         self._renew_within = renew_within
+        self._note_issued = note_issued
         self._clock = clock
         self._new_token = new_token
 
@@ -86,8 +96,7 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
         check_name(request.name)
         requested_key(request.csr_pem)  # refused before the key is used up
         admitted = await self._admit(request)
-        issued = self._authority.issue(
-            request.csr_pem, admitted.identity, admitted.role, self._clock())
+        issued = self._issue(request.csr_pem, admitted)
         return enrolment_pb2.EnrolResponse(
             id=admitted.identity, role=admitted.role,
             certificate_chain_pem=issued.chain_pem, expires_unix_ms=_unix_ms(issued))
@@ -127,9 +136,13 @@ class EnrolmentServicer(enrolment_pb2_grpc.EnrolmentServiceServicer):
         admitted = await self._decided(LateRenewalRequested(
             at_ns=0, request_id=f"renew_{self._new_token()}", identity=member.id,
             expired_at_ns=int(expired.timestamp()) * 1_000_000_000))
+        return _renewed(self._issue(request.csr_pem, admitted))
+
+    def _issue(self, csr_pem: bytes, admitted: AdmitIdentity) -> Issued:
         issued = self._authority.issue(
-            request.csr_pem, admitted.identity, admitted.role, self._clock())
-        return _renewed(issued)
+            csr_pem, admitted.identity, admitted.role, self._clock())
+        self._note_issued(admitted.identity, issued.expires)
+        return issued
 
     def _too_late(self, member_id: str, expired: datetime) -> HomespunError:
         days = self._renew_within.total_seconds() / 86_400
@@ -157,9 +170,11 @@ class RenewalServicer(enrolment_pb2_grpc.RenewalServiceServicer):
 
     def __init__(
         self, authority: Authority, clock: Callable[[], datetime] = utc_now,
+        note_issued: NoteIssued = _unnoted,
     ) -> None:
         self._authority = authority
         self._clock = clock
+        self._note_issued = note_issued
 
     async def Renew(  # noqa: N802 - name of the RPC
         self, request: enrolment_pb2.RenewRequest, context: _Context,
@@ -167,6 +182,7 @@ class RenewalServicer(enrolment_pb2_grpc.RenewalServiceServicer):
         """Issue a new certificate to the caller."""
         caller = identify(context, self._clock())
         issued = self._authority.issue(request.csr_pem, caller.id, caller.role, self._clock())
+        self._note_issued(caller.id, issued.expires)
         return _renewed(issued)
 
 

@@ -24,6 +24,7 @@ def status_of(job: JobView, telemetry: Telemetry) -> jobs_pb2.JobStatus:
         job_id=job.job_id,
         name=job.name,
         owner_id=job.owner_id,
+        owner_name=job.owner_name,
         state=job.state,
         steps_done=job.steps_done,
         steps_total=job.steps_total,

@@ -18,6 +18,7 @@ from broker.driver import Driver
 from broker.operator_actions import Actor, OperatorActions
 from broker.rpc.blob_service import CHUNK_BYTES, IDLE_TIMEOUT_S
 from broker.rpc.bounds import check_texts, check_whole
+from broker.rpc.member_codec import members_parts
 from broker.rpc.operator_codec import (
     audit_line,
     backups_parts,
@@ -27,6 +28,7 @@ from broker.rpc.operator_codec import (
     timeline_of,
 )
 from broker.rpc.placement_codec import peer_details, placement_parts
+from broker.sightings import Sightings
 from broker.telemetry import Telemetry
 from homespun.identity.caller import identify
 from homespun.v1 import operator_pb2, operator_pb2_grpc
@@ -52,7 +54,7 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
 
     def __init__(
         self, driver: Driver, actions: OperatorActions, door: Callable[[], Door],
-        copying: Copying, telemetry: Telemetry,
+        copying: Copying, telemetry: Telemetry, sightings: Sightings,
     ) -> None:
         """Serve with the broker's parts.
 
@@ -62,9 +64,11 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
             door: the console's; raises `HomespunError` where no console is served.
             copying: makes copies of the journal.
             telemetry: what peers tell besides.
+            sightings: when members were last seen.
         """
         self._copying = copying
         self._telemetry = telemetry
+        self._sightings = sightings
         self._driver = driver
         self._actions = actions
         self._door = door
@@ -78,6 +82,20 @@ class OperatorService(operator_pb2_grpc.OperatorServiceServicer):
         return operator_pb2.ListPeersResponse(
             peers=[peer_status(peer) for peer in peers],
             newcomers=[newcomer(one) for one in newcomers])
+
+    async def ListMembers(  # noqa: N802
+        self, request: operator_pb2.ListMembersRequest, context: Context
+    ) -> AsyncIterator[operator_pb2.MembersPart]:
+        """Everybody who has joined."""
+        for part in members_parts(self._driver.core, self._sightings):
+            yield part
+
+    async def ForgetPeer(  # noqa: N802
+        self, request: operator_pb2.ForgetPeerRequest, context: Context
+    ) -> operator_pb2.ForgetPeerResponse:
+        """Remove a peer that is gone."""
+        peer_id = await self._actions.forget_peer(_actor(context, request.reason), request.peer)
+        return operator_pb2.ForgetPeerResponse(peer_id=peer_id)
 
     async def CreateKey(  # noqa: N802
         self, request: operator_pb2.CreateKeyRequest, context: Context

@@ -132,14 +132,20 @@ def exit_with(status: JobStatus, *, as_json: bool) -> None:
     raise SystemExit(error.exit_code)
 
 
-def print_jobs(found: Sequence[JobStatus], *, as_json: bool) -> None:
-    """Write a list of jobs; `broker jobs` shows the same."""
+def print_jobs(
+    found: Sequence[JobStatus], *, as_json: bool, with_owners: bool = False
+) -> None:
+    """Write a list of jobs; `broker jobs` shows the same with everybody's owners."""
     from homespun.job_list import JOB_COLUMNS, job_rows
 
     if as_json:
         print_json("jobs", {"jobs": [status.to_dict() for status in found]})
         return
-    print_table(JOB_COLUMNS, job_rows(found))
+    if not with_owners:
+        print_table(JOB_COLUMNS, job_rows(found))
+        return
+    rows = zip(found, job_rows(found), strict=True)
+    print_table((*JOB_COLUMNS, "owner"), [(*row, status.owner) for status, row in rows])
 
 
 def print_job(status: JobStatus, recent: Sequence[StepMetric] = ()) -> None:
@@ -157,7 +163,7 @@ def print_job(status: JobStatus, recent: Sequence[StepMetric] = ()) -> None:
     progress.see(JobUpdate(status=status, steps=tuple(recent), evaluations=()))
     click.echo(f"{status.job_id}  {printable(status.name)}".rstrip())
     click.echo(progress.headline())
-    click.echo(f"submitted {format_time(status.submitted_unix_ms)} by {status.owner_id}, "
+    click.echo(f"submitted {format_time(status.submitted_unix_ms)} by {printable(status.owner)}, "
                f"ended {format_time(status.finished_unix_ms)}")
     if status.error_code:
         click.echo(f"{printable(status.error_message)} [{printable(status.error_code)}]")

@@ -16,7 +16,14 @@ from homespun.identity.names import Identity
 def identify(
     context: grpc.aio.ServicerContext[Any, Any], now: datetime | None = None,
 ) -> Identity:
-    """The identity in the caller's certificate.
+    """The identity in the caller's certificate, as `identify_until` finds it."""
+    return identify_until(context, now)[0]
+
+
+def identify_until(
+    context: grpc.aio.ServicerContext[Any, Any], now: datetime | None = None,
+) -> tuple[Identity, datetime]:
+    """The identity in the caller's certificate, and when that ends.
 
     TLS has verified the chain when the connection was made; that the certificate is still valid is
     checked here for each call, because a connection may outlive it.
@@ -44,7 +51,7 @@ def identify(
             Code.CERTIFICATE_EXPIRED,
             f"The certificate of {identity.id} expired at {expires_at:%Y-%m-%d %H:%M} UTC. After "
             "a renewal, open a new channel.", id=identity.id)
-    return identity
+    return identity, expires_at
 
 
 @lru_cache(maxsize=4_096)

@@ -17,7 +17,7 @@ from typing import Any
 import grpc
 
 from homespun.errors import Code, HomespunError
-from homespun.identity.caller import identify
+from homespun.identity.caller import identify_until
 from homespun.identity.certificates import utc_now
 from homespun.identity.names import Role
 from homespun.rpc_errors import abort
@@ -43,6 +43,10 @@ def _nobody(identity_id: str) -> bool:
     return False
 
 
+def _unnoted(identity_id: str, expires_at: datetime) -> None:
+    pass
+
+
 class Guard(grpc.aio.ServerInterceptor):
     """Refuses calls that the table does not permit, and translates errors on the way out.
 
@@ -50,6 +54,7 @@ class Guard(grpc.aio.ServerInterceptor):
         permissions: the table.
         network_id: the network that callers must belong to.
         is_denied: tells whether an identity is shut out (banned, deleted); asked for each call.
+        note_call: told who calls, of those who may, and when its certificate ends.
         clock: the time, for the expiry of certificates.
     """
 
@@ -59,11 +64,13 @@ class Guard(grpc.aio.ServerInterceptor):
         network_id: str,
         *,
         is_denied: Callable[[str], bool] = _nobody,
+        note_call: Callable[[str, datetime], None] = _unnoted,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._permissions = permissions
         self._network_id = network_id
         self._is_denied = is_denied
+        self._note_call = note_call
         self._clock = clock
 
     async def intercept_service(
@@ -89,7 +96,7 @@ class Guard(grpc.aio.ServerInterceptor):
             raise HomespunError(Code.NOT_ALLOWED, f"Nobody may call {method}.", method=method)
         if roles is PUBLIC:
             return
-        caller = identify(context, self._clock())
+        caller, expires_at = identify_until(context, self._clock())
         if caller.network_id != self._network_id:
             raise HomespunError(
                 Code.NOT_AUTHENTICATED,
@@ -103,6 +110,7 @@ class Guard(grpc.aio.ServerInterceptor):
                 Code.NOT_ALLOWED,
                 f"{caller.id} has the role {caller.role}; {method.rpartition('/')[2]} is for: "
                 f"{', '.join(sorted(roles))}.", id=caller.id, role=caller.role)
+        self._note_call(caller.id, expires_at)
 
 
 _Check = Callable[[Any], None]

@@ -80,6 +80,16 @@ class OperatorServiceStub:
                 request_serializer=homespun_dot_v1_dot_operator__pb2.LabelPeerRequest.SerializeToString,
                 response_deserializer=homespun_dot_v1_dot_operator__pb2.LabelPeerResponse.FromString,
                 _registered_method=True)
+        self.ForgetPeer = channel.unary_unary(
+                '/homespun.v1.OperatorService/ForgetPeer',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.ForgetPeerRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.ForgetPeerResponse.FromString,
+                _registered_method=True)
+        self.ListMembers = channel.unary_stream(
+                '/homespun.v1.OperatorService/ListMembers',
+                request_serializer=homespun_dot_v1_dot_operator__pb2.ListMembersRequest.SerializeToString,
+                response_deserializer=homespun_dot_v1_dot_operator__pb2.MembersPart.FromString,
+                _registered_method=True)
         self.GetEvents = channel.unary_stream(
                 '/homespun.v1.OperatorService/GetEvents',
                 request_serializer=homespun_dot_v1_dot_operator__pb2.GetEventsRequest.SerializeToString,
@@ -183,6 +193,18 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetPeer(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMembers(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetEvents(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -279,6 +301,16 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.LabelPeer,
                     request_deserializer=homespun_dot_v1_dot_operator__pb2.LabelPeerRequest.FromString,
                     response_serializer=homespun_dot_v1_dot_operator__pb2.LabelPeerResponse.SerializeToString,
+            ),
+            'ForgetPeer': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetPeer,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.ForgetPeerRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.ForgetPeerResponse.SerializeToString,
+            ),
+            'ListMembers': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListMembers,
+                    request_deserializer=homespun_dot_v1_dot_operator__pb2.ListMembersRequest.FromString,
+                    response_serializer=homespun_dot_v1_dot_operator__pb2.MembersPart.SerializeToString,
             ),
             'GetEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.GetEvents,
@@ -565,6 +597,60 @@ class OperatorService:
             '/homespun.v1.OperatorService/LabelPeer',
             homespun_dot_v1_dot_operator__pb2.LabelPeerRequest.SerializeToString,
             homespun_dot_v1_dot_operator__pb2.LabelPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetPeer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/homespun.v1.OperatorService/ForgetPeer',
+            homespun_dot_v1_dot_operator__pb2.ForgetPeerRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.ForgetPeerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/homespun.v1.OperatorService/ListMembers',
+            homespun_dot_v1_dot_operator__pb2.ListMembersRequest.SerializeToString,
+            homespun_dot_v1_dot_operator__pb2.MembersPart.FromString,
             options,
             channel_credentials,
             insecure,

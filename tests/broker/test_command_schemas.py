@@ -42,8 +42,10 @@ COMMANDS = {
     "db backup": ["db", "backup", "{new}.copy"],
     "db restore": ["db", "restore", "{new}.copy", "--dry-run"],
     "cancel": ["cancel", "{job}"],
-    "ban": ["ban", "client_1"],
+    "ban": ["ban", "peer_b"],
+    "forget": ["forget", "peer_b"],
     "unban": ["unban", "client_1"],
+    "members": ["members"],
     "audit": ["audit"],
 }
 """Every command with `--json` -> how it is called."""

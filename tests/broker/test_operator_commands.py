@@ -11,7 +11,7 @@ from homespun.errors import Code
 from homespun.identity.join_key import parse, secret_hash
 from homespun.v1 import operator_pb2
 from tests.broker.live_broker import failure, make_place, serving, stream, until
-from tests.broker.test_operator_service import called, command, peers
+from tests.broker.test_operator_service import called, command, peers, submit
 
 
 @pytest.fixture
@@ -69,6 +69,50 @@ def test_a_banned_peer_is_sent_away_and_refused_at_every_door(place, network):
             assert "may come back" in await done(place, "unban", "peer_a")
             async with stream(network, broker, "peer_a") as call:
                 assert (await call.read()).WhichOneof("body") == "welcome"
+
+    asyncio.run(scenario())
+
+
+def test_members_are_listed_with_their_jobs_and_certificates(place, network):
+    async def scenario():
+        async with serving(place) as broker, peers(network, broker, "a"):
+            await until(lambda: views.peers(broker.driver.core))
+            job_id = await submit(broker)
+            peer, client = json.loads(await done(place, "members", "--json"))["members"]
+            assert (peer["member_id"], peer["state"]) == ("peer_a", "live")
+            assert peer["last_seen_unix_ms"]
+            assert peer["certificate_expires_unix_ms"] > peer["last_seen_unix_ms"]
+            assert (client["member_id"], client["name"], client["unfinished_jobs"]) == (
+                "client_1", "x", 1)
+            assert client["last_seen_unix_ms"] == 0  # it has not called
+            assert "x (client_1)" in await done(place, "jobs")
+            assert "by x (client_1)" in await done(place, "job", job_id)
+            code, text = await command(place, "ban", "bob")
+            assert code == 3
+            assert "`broker members` lists them" in text
+            assert "client_1" in await done(place, "members")
+
+    asyncio.run(scenario())
+
+
+def test_a_peer_that_is_gone_is_removed_and_refused_at_every_door(place, network):
+    async def scenario():
+        async with serving(place) as broker:
+            async with stream(network, broker, "peer_a") as call:
+                await until(lambda: views.peer(broker.driver.core, "peer_a"))
+                code, text = await command(place, "forget", "peer_a")
+                assert code == 6
+                assert "Only a peer that is lost or banned can be removed" in text
+                await done(place, "ban", "peer_a")
+                while (await call.read()).WhichOneof("body") != "goodbye":
+                    pass
+            assert await done(place, "forget", "peer_a", "-m", "sold") == "Removed peer_a.\n"
+            assert "peer_a" not in await done(place, "peers")
+            assert "peer_a" not in await done(place, "members")
+            async with stream(network, broker, "peer_a") as call:
+                assert (await failure(call)).code is Code.NOT_ALLOWED
+            (newest, *_) = json.loads(await done(place, "audit", "--json"))["entries"]
+            assert (newest["action"], newest["reason"]) == ("forget", "sold")
 
     asyncio.run(scenario())
 

@@ -26,6 +26,7 @@ def test_every_action_is_there_with_its_reason(world):
     world.apply(ev.DrainRequested, request_id="r", peer_id="peer_a", deadline_ms=0, undo=True,
                 by="operator_1")
     world.apply(ev.CancelRequested, request_id="r", job_id=job, **by)
+    world.apply(ev.PeerForgotten, request_id="r", peer_id="peer_a", **by)
     world.apply(ev.ConsoleAccessed, by="operator_2", action="link made", role="viewer")
     assert entries(world) == [
         ("operator_1", "keys create", "key_1", "peer, reusable", "because", False),
@@ -33,6 +34,7 @@ def test_every_action_is_there_with_its_reason(world):
         ("operator_1", "drain", "peer_a", "within 90 s", "because", False),
         ("operator_1", "drain --undo", "peer_a", "", "", False),
         ("operator_1", "cancel", job, "", "because", False),
+        ("operator_1", "forget", "peer_a", "", "because", True),
         ("operator_2", "console link made", "", "viewer", "", False)]
     assert "because" in world.broker.state.jobs[job].error_message
 

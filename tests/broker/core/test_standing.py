@@ -7,6 +7,8 @@ import pytest
 from broker.core import commands as do
 from broker.core import events as ev
 from broker.core import operator_views, views
+from broker.core.member_views import members
+from broker.core.state import SnapshotRecord
 from homespun.errors import Code
 
 
@@ -142,7 +144,7 @@ def test_a_banned_peer_loses_what_it_holds_and_cannot_come_back(world, only):
     assert world.state_of(job) == "recovering"
     view = views.peer(world.broker, "peer_b")
     assert (view.standing, view.ban_reason, view.state) == ("banned", "left", "lost")
-    assert operator_views.is_banned(world.broker, "peer_b")
+    assert operator_views.is_shut_out(world.broker, "peer_b")
 
     (refused,) = only(world.connect("peer_b"), do.DisconnectPeer)
     assert refused.code == Code.NOT_ALLOWED
@@ -180,8 +182,109 @@ def test_a_banned_submitter_keeps_its_jobs(world):
     world.connect("peer_a")
     world.submit(owner=client)
     ban(world, client)
-    assert operator_views.is_banned(world.broker, client)
+    assert operator_views.is_shut_out(world.broker, client)
     assert world.state_of("job_000001") == "planning"
+
+
+# --- removed -------------------------------------------------------------------------------------
+
+
+def forget(world, peer):
+    return world.apply(ev.PeerForgotten, request_id="r", peer_id=peer, by="operator_1",
+                       reason="joined anew")
+
+
+def test_a_removed_peer_is_in_no_list_and_stays_out(world, only, events):
+    peer = join(world, "attic", needs_admission=False)
+    world.connect(peer)
+    world.connect("peer_a")
+    ban(world, peer)
+    assert events(forget(world, peer)) == ["peer_forgotten"]
+    assert [each.peer_id for each in views.peers(world.broker)] == ["peer_a"]
+    assert views.peer(world.broker, peer) is None
+    assert [each.member_id for each in members(world.broker)] == ["peer_a"]
+    assert dict(operator_views.counts(world.broker).peers)["banned",] == 0
+    for find in (operator_views.matching_peers, operator_views.matching_members):
+        assert find(world.broker, "attic") == find(world.broker, peer) == ()
+    assert operator_views.is_shut_out(world.broker, peer)
+    (refused,) = only(world.connect(peer), do.DisconnectPeer)
+    assert refused.code == Code.NOT_ALLOWED
+    assert "join again" in refused.message
+    for said in (renew_late(world, peer), forget(world, peer), ban(world, peer),
+                 ban(world, peer, undo=True), admit(world, peer)):
+        assert only(said, do.Reject)[0].code in (Code.NOT_FOUND, Code.NOT_ALLOWED)
+    assert operator_views.is_shut_out(world.broker, peer)
+    (no,) = only(world.apply(
+        ev.EnrolmentRequested, request_id="r", key_id=_reusable(world), secret_hash="h",
+        name="attic", new_id="attic"), do.Reject)
+    assert no.code == Code.CONFLICT
+
+
+def _reusable(world):
+    world.apply(ev.KeyCreated, request_id="r", key_id="key_many", secret_hash="h", role="peer",
+                reusable=True, expires_at_ns=world.now_ns + 10**15)
+    return "key_many"
+
+
+def test_a_peer_that_never_came_can_be_removed(world, only):
+    peer = join(world, "attic")
+    assert only(forget(world, peer), do.Reply)
+    assert operator_views.newcomers(world.broker) == ()
+    assert members(world.broker) == ()
+
+
+def test_only_who_is_gone_can_be_removed(world, only):
+    client = join(world, "anna", role="submitter", needs_admission=False)
+    world.connect("peer_a")
+    (no,) = only(forget(world, "peer_a"), do.Reject)
+    assert (no.code, "is live" in no.message) == (Code.CONFLICT, True)
+    world.disconnect("peer_a")
+    (no,) = only(forget(world, "peer_a"), do.Reject)
+    assert (no.code, "is suspect" in no.message) == (Code.CONFLICT, True)
+    for nobody in ("peer_x", client, ""):
+        assert only(forget(world, nobody), do.Reject)[0].code == Code.NOT_FOUND
+    assert [each.member_id for each in members(world.broker)] == ["peer_a", client]
+
+
+def test_a_job_keeps_the_name_of_a_peer_that_was_removed(world, only):
+    job = world.training("peer_a", "peer_b")
+    ban(world, "peer_b")
+    assert only(forget(world, "peer_b"), do.Reply)
+    assert not world.broker.state.peers["peer_b"].leases  # nobody is left to let go of it
+    assert views.job(world.broker, job).segments[1].peer_name == "PEER_B"
+    assert world.state_of(job) == "recovering"
+    (taken,) = only(world.connect("peer_c"), do.AssignSegment)
+    assert (taken.peer_id, taken.segment.index) == ("peer_c", 1)
+
+
+def test_a_peer_with_a_snapshot_that_a_job_may_need_stays(world, only):
+    job = world.training("peer_a", "peer_b")
+    taken = world.broker.state.jobs[job].snapshots[0]
+    taken[1] = SnapshotRecord(position=1, digest="d" * 64, size_bytes=1, data_shards=1, at_ns=0,
+                              holders={"peer_b": -1})
+    ban(world, "peer_b")
+    (no,) = only(forget(world, "peer_b"), do.Reject)
+    assert no.code == Code.CONFLICT
+    assert f"a snapshot of {job}" in no.message
+    world.apply(ev.CancelRequested, request_id="r", job_id=job, by="operator_1")
+    assert only(forget(world, "peer_b"), do.Reply)
+
+
+def test_members_with_what_is_known_of_them(world):
+    client = join(world, "anna", role="submitter", needs_admission=False)
+    attic = join(world, "attic")
+    job = world.training("peer_a", "peer_b")
+    world.submit(owner=client)
+    ban(world, client)
+    assert [(one.member_id, one.role, one.state, one.standing, one.unfinished_jobs,
+             bool(one.joined_at_ns), bool(one.last_seen_ns)) for one in members(world.broker)] == [
+        ("peer_a", "peer", "live", "admitted", 1, False, True),
+        ("peer_b", "peer", "live", "admitted", 1, False, True),
+        (attic, "peer", "", "pending", 0, True, False),
+        (client, "submitter", "", "banned", 1, True, False)]
+    assert [one.key_id for one in members(world.broker)] == ["", "", "key_attic", "key_anna"]
+    assert views.job(world.broker, "job_000002").owner_name == "anna"
+    assert views.job(world.broker, job).owner_name == ""
 
 
 # --- labels --------------------------------------------------------------------------------------

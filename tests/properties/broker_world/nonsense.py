@@ -85,6 +85,7 @@ class Nonsense(World):
             ev.PeerLabelled(at_ns=0, request_id="r", peer_id=peer, by="operator_x",
                             label=r.choice(["", "x", "x" * 1_000, "\x1b"])),
             ev.ConsoleAccessed(at_ns=0, by="operator_x", action="signed in", role="viewer"),
+            ev.PeerForgotten(at_ns=0, request_id="r", peer_id="peer_x", by="operator_x"),
             ev.LateRenewalRequested(at_ns=0, request_id="r", identity=peer, expired_at_ns=0),
             ev.EnrolmentRequested(at_ns=0, request_id="r", key_id=f"key_{number}", name="n",
                                   secret_hash=r.choice(["h" * 64, ""]),
