@@ -69,10 +69,15 @@ class PeerDirectory:
     @classmethod
     def default(cls) -> PeerDirectory:
         """`$HOMESPUN_PEER_DIR`, or the platform's place for a user's data."""
+        given = os.environ.get(DIRECTORY_VARIABLE)
+        return cls(Path(given)) if given else cls.of_user()
+
+    @classmethod
+    def of_user(cls) -> PeerDirectory:
+        """The platform's place for a user's data."""
         import platformdirs
 
-        given = os.environ.get(DIRECTORY_VARIABLE)
-        return cls(Path(given) if given else Path(platformdirs.user_data_dir("homespun")) / "peer")
+        return cls(Path(platformdirs.user_data_dir("homespun")) / "peer")
 
     @property
     def identity(self) -> Path:

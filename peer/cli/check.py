@@ -66,8 +66,8 @@ def _report(schema: str, found: list[Finding], as_json: bool) -> None:
     else:
         width = max(len(each.id) for each in found)
         for each in found:
-            click.echo(f"{_MARKS[each.verdict]}  {each.id.ljust(width)}  {each.actual}"
-                       + ("" if each.verdict == "ok" else f" (required: {each.required})"))
+            click.echo(f"{_MARKS[each.verdict]}  {each.id.ljust(width)}  {each.actual} "
+                       f"(required: {each.required})")
             if each.remedy:
                 click.echo(f"{' ' * (width + 8)}{each.remedy}")
     if is_failed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape
 
-from peer.service.definition import BAD_CONFIGURATION, LABEL, Definition
+from peer.service.definition import BAD_CONFIGURATION, Definition
 
 
 def systemd_unit(definition: Definition) -> str:
@@ -52,7 +52,7 @@ def launchd_plist(definition: Definition) -> str:
 <plist version="1.0">
 <dict>
   <key>Label</key>
-  <string>{LABEL}</string>
+  <string>{definition.label}</string>
   <key>ProgramArguments</key>
   <array>{words}
   </array>{user}

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from homespun.errors import Code, HomespunError
+from homespun.identity import directory as identity_directory
 from peer import devices
 from peer.cli import cli as peer
 from peer.owner.core.limits import NO_LIMITS, IdleRule
@@ -98,6 +99,16 @@ def test_an_executor_that_is_not_installed(place):
     assert found[0].verdict is Verdict.OK
 
 
+def test_a_certificate_is_judged_by_its_own_life(place, monkeypatch):
+    """A peer that has just joined is not warned, however short the network's certificates live."""
+    assert only(checks(place).identity).verdict is Verdict.OK
+    held = identity_directory.load(place.identity)
+    monkeypatch.setattr(machine_checks, "utc_now", lambda: held.expires_at)
+    expired = only(checks(place).identity)
+    assert expired.verdict is Verdict.WARN
+    assert "`peer run` renews it" in expired.remedy
+
+
 def test_a_broker_that_is_away(place):
     assert only(checks(place).broker).verdict is Verdict.FAIL
 
@@ -114,6 +125,8 @@ def test_the_command_names_what_fails_and_ends_with_1(place):
     assert all(each["actual"] and each["required"] for each in said["findings"])
     text = CliRunner().invoke(peer, ["check", "--dir", str(place.root)]).stdout
     assert "FAIL  broker" in text
+    for each in said["findings"]:
+        assert f"(required: {each['required']})" in text
 
 
 def test_without_an_identity_each_check_is_made_all_the_same(tmp_path):

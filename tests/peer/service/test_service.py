@@ -1,6 +1,8 @@
 """Services: the text each system is told, what systemd says of it, and that nothing is left."""
 
+import os
 import plistlib
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from homespun.errors import Code, HomespunError
+from peer.cli import cli as peer
 from peer.cli.service import service
 from peer.service import installation
 from peer.service.definition import LABEL, NAME, Definition, launchd_path, systemd_path
@@ -19,6 +22,7 @@ from peer.service.texts import launchd_plist, systemd_unit, windows_task
 
 GOLDEN = Path(__file__).parent / "golden"
 HOME = PurePosixPath("/home/ada")
+HOME_PEER = Path(HOME / "peer")
 
 
 def linux(is_system=False, **changes):
@@ -88,13 +92,95 @@ def test_paths():
         "/home/ada/Library/LaunchAgents/org.homespun.peer.plist")
 
 
+def test_each_directory_has_a_service_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    default, first, other = (tmp_path / name for name in ("peer", "GPU 1", "elsewhere/GPU 1"))
+
+    def plan(directory, system="linux"):
+        definition = installation.definition_for(directory, default, False, 25.0)
+        return installation.plan_for(definition, system, tmp_path, 1000)
+
+    assert plan(default).path.name == "homespun-peer.service"
+    assert re.fullmatch(r"homespun-peer-gpu-1-[0-9a-f]{6}\.service", plan(first).path.name)
+    assert plan(first) == plan(first)
+    for system in ("linux", "darwin", "win32"):
+        plans = [plan(each, system) for each in (default, first, other)]
+        assert len({each.path for each in plans}) == 3
+        assert len({each.look for each in plans}) == 3
+        assert all(each.path != plans[0].path for each in plans[1:])
+    label = installation.definition_for(first, default, False, 25.0).label
+    assert plistlib.loads(plan(first, "darwin").text.encode())["Label"] == label
+    assert label.startswith("org.homespun.peer.gpu-1-")
+
+
+def test_an_installed_service_starts_anew_with_what_has_changed(tmp_path):
+    plan = installation.plan_for(linux(grace_s=300.0), "linux", tmp_path, 1000)
+    assert plan.install[-1] == ("systemctl", "--user", "restart", "homespun-peer.service")
+    assert plan.timeout_s > 300.0, "it hands over first"
+
+
+def test_a_service_of_the_machine_runs_as_who_owns_its_directory(tmp_path):
+    own = tmp_path.owner()
+    definition = installation.definition_for(tmp_path, tmp_path, True, 25.0)
+    assert definition.user == own
+    if own == "root":
+        with pytest.raises(HomespunError, match=f"chown -R ada: {tmp_path}") as caught:
+            installation.require_account(definition, "", "ada")
+        assert caught.value.code is Code.NOT_ALLOWED
+        with pytest.raises(HomespunError, match="chown -R ACCOUNT"):
+            installation.require_account(definition, "", "")
+    installation.require_account(definition, own, "")
+    asked = installation.definition_for(tmp_path, tmp_path, True, 25.0, "nobody-here")
+    assert asked.user == "nobody-here"
+    with pytest.raises(HomespunError, match=f"belongs to {own}, so that a service of nobody-here"):
+        installation.require_account(asked, "nobody-here", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives away")
+def test_a_key_that_was_given_away_says_who_runs_it(place):
+    import pwd  # not on every system
+
+    nobody = pwd.getpwnam("nobody")
+    os.chown(place.identity, nobody.pw_uid, nobody.pw_gid)
+    shown = say(place, "install")
+    assert shown.exit_code == 0, shown.output
+    assert "\nUser=nobody\n" in shown.stdout
+
+
+def say(place, *arguments):
+    return CliRunner().invoke(
+        peer, ["service", *arguments, "--dry-run", "--system", "--dir", str(place.root)])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd's unit is looked at")
+def test_the_command_refuses_or_names_the_account(place):
+    """A real peer's directory, with its key."""
+    own = installation.owner_of_key(place.root)
+    assert own == place.identity.owner()
+    shown = say(place, "install", "--user", own)
+    assert shown.exit_code == 0, shown.output
+    assert f"\nUser={own}\n" in shown.stdout
+    assert re.search(r"# systemctl restart homespun-peer-peer-[0-9a-f]{6}\.service", shown.stdout)
+    other = say(place, "install", "--user", "nobody-here")
+    assert other.exit_code == HomespunError(Code.NOT_ALLOWED, "").exit_code
+    assert f"chown -R nobody-here: {place.root}" in other.stderr
+    without = say(place, "install")
+    assert (without.exit_code == 0) == (own != "root"), without.output
+
+
+def test_the_machines_own_directory_has_the_plain_name():
+    definition = installation.definition_for(
+        Path("/var/lib/homespun-peer"), HOME, True, 25.0, "ada")
+    assert definition.name == NAME
+
+
 class System:
     """Commands that are run, and how they end."""
 
     def __init__(self, failing=""):
         self.commands, self.failing = [], failing
 
-    def run(self, command):
+    def run(self, command, timeout_s=0.0):
         self.commands.append(command)
         return Ran(1, "no") if self.failing and self.failing in command else Ran(0, "")
 
@@ -109,7 +195,9 @@ def test_install_and_uninstall_leave_nothing(tmp_path, monkeypatch, system):
     installation.install(plan, calls.run)
     assert plan.path.read_text(encoding=plan.encoding) == plan.text
     assert calls.commands == list(plan.install)
-    installation.install(plan, calls.run)  # again changes nothing
+    calls.commands.clear()
+    installation.install(plan, calls.run)  # again: an older one ends first
+    assert calls.commands == [*plan.retire, *plan.install]
     assert installation.uninstall(plan, calls.run)
     assert calls.commands[-len(plan.uninstall):] == list(plan.uninstall)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -122,7 +210,7 @@ def test_a_manager_that_refuses_is_quoted_and_nothing_stays(tmp_path, monkeypatc
     with pytest.raises(HomespunError) as caught:
         installation.install(plan, System("enable").run)
     assert caught.value.code is Code.CONFLICT
-    assert "enable --now homespun-peer.service` ended with 1: no" in caught.value.message
+    assert "systemctl --user enable homespun-peer.service` ended with 1: no" in caught.value.message
     assert not plan.path.exists()
 
 
@@ -138,8 +226,10 @@ def test_a_service_goes_also_when_its_peer_is_gone_already(tmp_path, monkeypatch
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(installation, "task_path", lambda directory: tmp_path / "task.xml")
     monkeypatch.setattr(installation, "run_command", System().run)
-    plan = installation.plan_for(linux(), sys.platform, tmp_path, 1000)
+    gone = tmp_path / "gone"
+    plan = installation.plan_for(
+        installation.definition_for(gone, HOME_PEER, False, 25.0), sys.platform, tmp_path, 1000)
     installation.install(plan, System().run)
-    done = CliRunner().invoke(service, ["uninstall", "--dir", str(tmp_path / "gone")])
+    done = CliRunner().invoke(service, ["uninstall", "--dir", str(gone)])
     assert (done.exit_code, done.output) == (0, f"Removed {plan.path}.\n")
     assert not plan.path.exists()
