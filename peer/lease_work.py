@@ -335,10 +335,7 @@ class LeaseWork:
         if prepared is not None:
             prepared.process.listen(listener)
             return prepared.process
-        around = self._around
-        return await ExecutorProcess.start(
-            around.executor, around.device, around.threads, listener, around.lent_bytes(),
-            around.priority)
+        return await self._around.start_process(listener)
 
     async def _fetch_state(self) -> tuple[Path, ...]:
         """Have the snapshots that the lease begins with on this disk, one after the other."""

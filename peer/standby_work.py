@@ -71,6 +71,15 @@ class StandbyParts:
     lent_bytes: Callable[[], int]
     broker_route: Callable[[str], Awaitable[Route]]
 
+    async def start_process(self, listener: Listener) -> ExecutorProcess:
+        """A new process that computes, with what the owner lends now.
+
+        Raises:
+            HomespunError: EXECUTOR_DIED, the system starts no process.
+        """
+        return await ExecutorProcess.start(
+            self.executor, self.device, self.threads, listener, self.lent_bytes(), self.priority)
+
 
 @dataclass(frozen=True, slots=True)
 class Hot:
@@ -299,11 +308,8 @@ class Standbys:
         if not is_wanted:
             await self._end_process()
         elif self._process is None:
-            parts = self._parts
-            self._process = await ExecutorProcess.start(
-                parts.executor, parts.device, parts.threads, Listener(
-                    on_frame=_no_frame, on_message=self._on_message, on_exit=self._on_exit),
-                parts.lent_bytes(), parts.priority)
+            self._process = await self._parts.start_process(Listener(
+                on_frame=_no_frame, on_message=self._on_message, on_exit=self._on_exit))
 
     async def _end_process(self) -> None:
         process, self._process = self._process, None
