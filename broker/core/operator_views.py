@@ -142,7 +142,7 @@ def why_idle(broker: Broker, peer_id: str) -> tuple[str, ...]:
 
 
 def first_reasons(broker: Broker, peer_ids: Iterable[str]) -> dict[str, str]:
-    """The first reason of each peer that runs nothing, by id: for lists.
+    """The first reason of each peer that runs nothing or is not there, by id: for lists.
 
     Cost: linear in the idle peers of unfinished jobs' plans, once for all.
     """
@@ -151,13 +151,11 @@ def first_reasons(broker: Broker, peer_ids: Iterable[str]) -> dict[str, str]:
     found = {}
     for peer_id in peer_ids:
         peer = state.peers[peer_id]
-        if peer.leases:
-            continue
-        if peer.state is not PeerState.LIVE:
+        if peer.state is not PeerState.LIVE:  # though what it held may not be another's yet
             found[peer_id] = f"It is {peer.state}: {peer.trouble}."
-            continue
-        reasons = no_work(state, peer_id, refusals)
-        found[peer_id] = reasons[0].text if reasons else FREE
+        elif not peer.leases:
+            reasons = no_work(state, peer_id, refusals)
+            found[peer_id] = reasons[0].text if reasons else FREE
     return found
 
 

@@ -44,8 +44,10 @@ def _history(world, number, text):
     job = _placed_job(world, text, [peer, other])
     for segment in (0, 1):
         world.report(ev.SegmentReady, job, segment)
-    world.steps(job, 0, 0)
-    world.steps(job, 1, 0)
+    for step in range(3):  # at different times, so that there is a speed to draw
+        world.steps(job, 0, step)
+        world.steps(job, 1, step)
+        world.now_ns += 1_000_000
     world.report(ev.NeighbourLost, job, 0, neighbour=1, blamed_peer=other, code="UNREACHABLE",
                  message=text)
     _connect(world, f"peer_c{number}", text)  # takes over what fails

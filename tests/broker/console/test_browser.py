@@ -88,9 +88,14 @@ def test_hostile_strings_are_text_and_nothing_else(place):
             jobs = [f"/jobs/{job.job_id}" for job in views.jobs(core)]
             queries = [f"/events?kind={quote(text)}&text={quote(text)}" for text in HOSTILE]
             assert len(labelled) == len(jobs) == len(queries)
-            for path in (*PAGES, *labelled, *jobs, *queries):
+            searches = [f"/{where}?text={quote(text)}&state={quote(text)}"
+                        for text in HOSTILE for where in ("peers", "jobs")]
+            for path in (*PAGES, *labelled, *jobs, *queries, *searches):
                 answer = await watched.visit(path)
                 assert answer.status == 200, path
+                if path in jobs:
+                    drawn = watched.page.locator("svg.chart polyline, svg.lanes .bar text")
+                    assert await drawn.count() >= 3, path
             assert not watched.found
             shown = await (await watched.visit("/peers")).text()
             assert "<script>ran()" not in shown
