@@ -4,8 +4,8 @@
 
 A broker and four peers, each a process of its own, train a small language model over three of them;
 one that holds a segment is killed, so that a backup takes it over. Needs Playwright and Chromium
-(`apt-get install chromium`), and Pillow, which reduces the colours. Takes some minutes; a picture has
-at most 120 kB, all together 1 MB.
+(`apt-get install chromium`), and Pillow, which reduces the colours. Takes some minutes; pictures
+have at most 120 kB each, 1 MB together.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STEPS_AFTER_LOSS = 20
 SIZE = {"width": 1_120, "height": 700}
 HEIGHT_MAX = 1_500
 """What is below is cut off."""
-COLOURS = 64
+COLOURS = 128
 PICTURE_BYTES_MAX = 120_000
 BYTES_MAX = 1_000_000
 PATIENCE_S = 600.0
@@ -86,7 +86,7 @@ def _act(network: Any) -> None:
 
 def pages(network: Any, job_id: str) -> Mapping[str, str]:
     """Name of a picture -> address of its page."""
-    holder = next(peer["peer_id"] for peer in network.peers() if peer["leases"])
+    holder = next(peer["peer_id"] for peer in network.peers() if peer["leases"] and peer["state"] == "live")
     return {
         "overview": "/", "peers": "/peers", "peer": f"/peers/{holder}", "placement": "/placement",
         "jobs": "/jobs", "job": f"/jobs/{job_id}", "backups": "/backups", "events": "/events",

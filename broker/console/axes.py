@@ -11,13 +11,30 @@ from homespun.units import format_duration
 
 WIDTH = 800.0
 """Of every chart, in units of its SVG."""
-LEFT, RIGHT, TOP, BOTTOM = 62.0, 14.0, 10.0, 24.0
+LEFT, RIGHT, TOP, BOTTOM = 74.0, 14.0, 10.0, 24.0
 """Room for labels around the field."""
+LABEL_GAP = 6.0
 TIME_STEPS_S = (
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 43_200, 86_400,
     172_800, 604_800)
 Tick = tuple[str, str]
 """Where along an edge, and what is written there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """The edges of a chart's field, and where the labels on its left end."""
+
+    left: float
+    right: float
+    top: float
+    bottom: float
+    labels: float
+
+
+def edges(height: float) -> Edges:
+    """Of a chart that is `height` units high."""
+    return Edges(LEFT, WIDTH - RIGHT, TOP, height - BOTTOM, LEFT - LABEL_GAP)
 
 
 @dataclass(frozen=True, slots=True)

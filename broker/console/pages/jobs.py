@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 
-from broker.console.chart import loss_chart, speed_chart
+from broker.console.axes import edges
+from broker.console.chart import HEIGHT, loss_chart, speed_chart
 from broker.console.lanes import lanes
 from broker.console.page import ConsoleParts, Page, number, options_of, query_of, turned
 from broker.core import operator_views, views
@@ -69,6 +70,7 @@ def job(request: Request, parts: ConsoleParts) -> Page:
             "job": found,
             "speed": _steps_per_s(losses),
             "charts": [chart for chart in charts if chart],
+            "edges": edges(HEIGHT),
             "lanes": lanes(operator_views.timeline(parts.core, job_id), names, recoveries,
                            found.submitted_at_ns, found.finished_at_ns or parts.driver.now_ns()),
             "explained": explain(parts.core, job_id),
