@@ -86,7 +86,8 @@ def _act(network: Any) -> None:
 
 def pages(network: Any, job_id: str) -> Mapping[str, str]:
     """Name of a picture -> address of its page."""
-    holder = next(peer["peer_id"] for peer in network.peers() if peer["leases"] and peer["state"] == "live")
+    holder = next(peer["peer_id"] for peer in network.peers()
+                  if peer["leases"] and peer["state"] == "live")
     return {
         "overview": "/", "peers": "/peers", "peer": f"/peers/{holder}", "placement": "/placement",
         "jobs": "/jobs", "job": f"/jobs/{job_id}", "backups": "/backups", "events": "/events",
