@@ -70,5 +70,6 @@ def _of_jobs(jobs: tuple[JobView, ...]) -> list[Concern]:
 
 def _of_backups(parts: ConsoleParts) -> list[Concern]:
     return [
-        Concern(text=f"Segment {one.segment} of {one.job_id} lacks {one.gap}.", path="/backups")
+        Concern(text=f"Segment {one.segment} of {one.job_id} could not be taken over at once: "
+                f"{one.gap}.", path="/backups")
         for one in views.backup_view(parts.core.state) if one.gap]
