@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from peer.metering import UNMETERED, Meter, Moved, Rates, nearness
+from peer.metering import UNMETERED, Meter, Moved, Rates, Urgency, nearness
 from peer.metering.nearness import Nearness, host_of, is_in, literal, own_networks
 
 HOME = [ipaddress.ip_network("192.168.1.0/24"), ipaddress.ip_network("fd00:1::/64")]
@@ -133,5 +133,26 @@ def test_a_limit_that_is_lifted_holds_within_a_second(monkeypatch):
         await route.sent(1_000_000)
         await route.sent(1_000_000)
         assert 5.0 <= clock.now <= 6.0
+
+    asyncio.run(scenario())
+
+
+def test_a_tensor_goes_before_snapshots_that_have_waited_longer():
+    async def scenario():
+        meter, order = Meter(lambda: Rates(sending=1_000_000), Known()), []
+        bulk = await meter.route("far:1")
+        tensor = await meter.route("far:2", "job_000001", Urgency.TENSOR)
+
+        async def send(name, route):
+            await route.sent(50_000)
+            order.append(name)
+
+        bulks = [asyncio.create_task(send(f"bulk {number}", bulk)) for number in range(4)]
+        await asyncio.sleep(0)
+        given_up = asyncio.create_task(send("given up", tensor))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.gather(send("tensor", tensor), *bulks)
+        assert order == ["bulk 0", "tensor", "bulk 1", "bulk 2", "bulk 3"]
 
     asyncio.run(scenario())
