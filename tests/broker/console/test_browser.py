@@ -23,7 +23,7 @@ from tests.broker.test_operator_service import peers
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 PATIENCE_S = 800
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PAGES = ("/", "/peers", "/placement", "/jobs", "/backups", "/events", "/keys", "/audit",
+PAGES = ("/", "/peers", "/placement", "/jobs", "/backups", "/events", "/members", "/keys", "/audit",
          "/settings")
 WATCH = """
 window.told = [];

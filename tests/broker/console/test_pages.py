@@ -43,6 +43,12 @@ def test_a_job_is_seen_where_it_runs_and_cancelled_with_a_reason(console, networ
             await until(lambda: views.job(broker.driver.core, job_id).steps_done == 40)
             page = await browser.get(f"/jobs/{job_id}")
             assert page.status == 200
+            assert "by x (client_1)" in page.said
+            listed = (await browser.get("/members")).said
+            for known in ("client_1", "submitter", "key_x", "peer_a", "peer_b"):
+                assert known in listed
+            assert "Those before" in (await browser.get("/members?from=500")).said
+            assert (await browser.get("/members?from=x")).status == 400
             assert "40 of 100" in page.said
             assert "1 at step 39, first 40" in page.said
             assert '<polyline class="loss"' in page.text
