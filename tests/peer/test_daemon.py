@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from broker.core import views
+from broker.core.events import MemberBanned
 from broker.server import BrokerServer
 from broker.settings import BrokerDirectory, BrokerSettings
 from dag.cluster import PeerRates
@@ -30,6 +31,7 @@ from peer.owner.core.wish import Wish
 from peer.owner.wish_file import write_wish
 from peer.priority import Priority
 from peer.settings import PeerDirectory, PeerSettings
+from peer.status_note import read_status
 
 DEADLINE_S = 200
 STEPS = 1_500
@@ -279,6 +281,48 @@ def test_a_limit_that_is_set_while_it_runs_pauses_it_and_the_broker_says_so(worl
             assert views.peer(broker.driver.core, "peer_a").availability == "paused"
 
     asyncio.run(scenario())
+
+
+def test_a_daemon_without_its_broker_says_why_and_when_it_tries_again(world):
+    async def scenario():
+        place = PeerDirectory(world.folder / "peer_a")
+        daemon = world.daemon("peer_a")
+
+        def connection():
+            return read_status(place).get("connection", {"is_up": None, "retry_unix_ms": 0})
+
+        async with asyncio.timeout(DEADLINE_S), running(daemon.run()) as ran:
+            await until(lambda: connection()["retry_unix_ms"], ran)
+            before = connection()
+            assert before["is_up"] is False
+            assert before["reason"]
+            broker = BrokerServer.open(world.place)
+            async with running(broker.serve()) as served:
+                await until(lambda: connection()["is_up"], served, ran)
+                assert connection()["reason"] == ""
+                assert connection()["since_unix_ms"] >= before["since_unix_ms"]
+            await until(lambda: connection()["is_up"] is False, ran)
+            assert connection()["reason"]
+
+    asyncio.run(scenario())
+
+
+def test_a_daemon_that_is_banned_ends_with_the_operators_reason(world):
+    async def scenario():
+        broker = BrokerServer.open(world.place)
+        async with asyncio.timeout(DEADLINE_S), running(broker.serve()) as served:
+            ran = asyncio.create_task(world.daemon("peer_a").run())
+            await until(lambda: live(broker), served, ran)
+            await broker.driver.ask(MemberBanned(
+                at_ns=0, request_id="r", member_id="peer_a", by="operator_x", reason="too loud"))
+            await asyncio.wait((ran,))
+            return ran.exception()
+
+    ended = asyncio.run(scenario())
+    assert isinstance(ended, BaseExceptionGroup)
+    error = ended.exceptions[0]
+    assert (error.code, error.message) == (
+        Code.NOT_ALLOWED, "An operator has shut this member out of the network: too loud")
 
 
 def test_two_daemons_in_one_directory_are_one_too_many(world):
