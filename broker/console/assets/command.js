@@ -34,6 +34,7 @@ export function showCommands(root) {
 
 /** Keep them so, whatever is typed and chosen. */
 export function followForms(root) {
+  document.documentElement.dataset.follows = "yes";  // so no line says that it does not
   showCommands(root);
   root.addEventListener("input", () => showCommands(root));
 }

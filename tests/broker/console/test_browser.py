@@ -155,5 +155,13 @@ def test_tables_need_no_javascript(place):
                 await page.goto(there.origin + path)
                 assert await page.locator("tbody tr").count() == rows, path
             assert await page.locator("main button:not([disabled])").count() == 0
+            await page.goto(there.origin + "/peers")
+            await page.get_by_role("searchbox").fill("peer_a0")
+            await page.get_by_role("button", name="Filter").click()
+            await page.wait_for_url("**/peers?text=peer_a0&state=")
+            assert await page.locator("tbody tr").count() == 1
+            await page.goto(there.origin + "/keys")
+            said = page.locator('form[action="/keys"] .came')
+            assert await said.is_visible(), "the line follows no choice, and says so"
 
     asyncio.run(scenario())

@@ -137,6 +137,7 @@ def test_a_command_line_says_what_is_chosen(place):
             plain = (await (await there.signed_in()).get("/keys")).text
             (written,) = re.findall(r"<code data-command[^>]*>([^<]*)</code>", plain)
             assert await shown.text_content() == unescape(written), "by the script as by the page"
+            assert not await page.locator('form[action="/keys"] .came').is_visible()
             await page.locator("select[name=role]").select_option("submitter")
             await page.get_by_label("Valid for").fill("7d")
             await page.get_by_label("any number").check()
