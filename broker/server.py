@@ -259,6 +259,7 @@ class _Outlet:
                 | do.StandBy()
                 | do.PlanSnapshots()
                 | do.CompleteSnapshot()
+                | do.StorePiece()
             ):
                 server.sessions.send(server.driver.session_of(command.peer_id), command)
 

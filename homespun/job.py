@@ -26,6 +26,8 @@ from ir.graph import INFER
 RECONNECT_S = 900.0
 """A running job outlives a broker outage of ten minutes; whoever watches it waits longer."""
 
+PARTIAL_POLL_S = 0.3
+
 Notice = Callable[[str], None]
 
 
@@ -136,7 +138,9 @@ class Job:
         return plot_losses(name, self.curves(), self.timeline().recoveries, axes)
 
     def cancel(self) -> JobStatus:
-        """Ask for the job to end. Its peers release what they hold; there is no result.
+        """Ask for the job to end. Its peers release what they hold at once.
+
+        What it has learned up to its newest complete snapshot stays: `result(partial=True)`.
 
         Raises:
             HomespunError: CONFLICT when the job has ended already.
@@ -216,18 +220,32 @@ class Job:
         with tempfile.TemporaryDirectory() as folder:
             return self.result(Path(folder) / "outputs.safetensors").outputs()
 
-    def result(self, path: Path | str | None = None) -> Result:
+    def result(
+        self, path: Path | str | None = None, *, partial: bool = False,
+        timeout_s: float | None = None,
+    ) -> Result:
         """Fetch the trained parameters, or the predictions, of a job that has succeeded.
 
         Args:
             path: file to write, or a directory to write `<job id>.safetensors` into; None writes
                 it into the current directory.
+            partial: take what is left of a training job that was cancelled or has failed: the
+                parameters of its newest complete snapshot. `Result.step` says of which step. Of a
+                job that has succeeded, the result as ever.
+            timeout_s: of a partial result, how long to wait until peers have sent it; None: until
+                the broker gives up (`JobStatus.partial` says when).
 
         Raises:
             HomespunError: the job's own error when it failed or was cancelled; CONFLICT while it
-                still runs; DISK_FULL (call again: the download goes on where it stopped).
+                still runs; DISK_FULL (call again: the download goes on where it stopped). With
+                `partial`: NOT_FOUND if nothing is left, with the segment that is missing and why;
+                TIMED_OUT after `timeout_s`.
         """
         status = self.status()
+        if partial and status.is_final and status.state != "succeeded":
+            self._wait_partial(status, timeout_s)
+            where = result_path(path, status.job_id)
+            return fetch_result(self._connection, status.job_id, where, partial=True)
         if (error := status.error()) is not None:
             raise error
         if not status.is_final:
@@ -239,6 +257,24 @@ class Job:
                 job=self.id, state=status.state)
         fetch = fetch_outputs if status.kind == INFER else fetch_result
         return fetch(self._connection, status.job_id, result_path(path, status.job_id))
+
+    def _wait_partial(self, status: JobStatus, timeout_s: float | None) -> None:
+        """Wait until nothing more comes of what a job leaves; the broker owns that deadline."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while (left := status.partial) is not None and left.until_unix_ms:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise HomespunError(
+                    Code.TIMED_OUT,
+                    f"{left.stored} of the {left.pieces} pieces of what {self.id} leaves have come "
+                    "in the time given. The peers go on sending: ask again later.", job=self.id)
+            time.sleep(PARTIAL_POLL_S)
+            status = self.status()
+        if left is None:
+            why = ("what it had predicted is not kept" if status.kind == INFER else
+                   "it ended before every segment had a snapshot")
+            raise HomespunError(
+                Code.NOT_FOUND, f"Job {self.id} has ended ({status.state}) and leaves nothing: {why}.",
+                job=self.id)
 
 
 class _Watch:

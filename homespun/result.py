@@ -47,12 +47,14 @@ class Result:
             an inference job, with every output of the model.
         aliases: other name -> first name of the tensor that it shares.
         kind: of the job: `train` or `infer`.
+        step: of a partial result, how many updates its parameters have had; None for a whole one.
     """
 
     job_id: str
     path: Path
     aliases: Mapping[str, str]
     kind: str = TRAIN
+    step: int | None = None
 
     def __repr__(self) -> str:
         return printable(f"Result({self.job_id}: {self._told()})")
@@ -64,6 +66,8 @@ class Result:
 
     def _told(self) -> str:
         what = "outputs" if self.kind == INFER else "trained parameters"
+        if self.step is not None:
+            what = f"parameters of step {self.step}"
         if not self.path.is_file():
             return f"{what} were in {self.path}, which is gone"
         return f"{what} in {self.path}, {format_size(self.path.stat().st_size)}"
@@ -106,13 +110,22 @@ def result_path(path: Path | str | None, job_id: str) -> Path:
     return chosen / f"{job_id}.safetensors" if is_directory else chosen
 
 
-def fetch_result(connection: Connection, job_id: str, path: Path) -> Result:
+def fetch_result(
+    connection: Connection, job_id: str, path: Path, *, partial: bool = False
+) -> Result:
     """Download the parts of a result, check that they are the whole model, and write one file.
+
+    Args:
+        connection: to the broker.
+        job_id: whose result.
+        path: of the file.
+        partial: the job has no result; fetch what it leaves.
 
     Raises:
         HomespunError: as `Job.result`; DIGEST_MISMATCH when the parts do not make up the model.
     """
-    reply = connection.call("GetResult", jobs_pb2.GetResultRequest(job_id=job_id))
+    request = jobs_pb2.GetResultRequest(job_id=job_id, partial=partial)
+    reply = connection.call("GetResult", request)
     references = [from_message(message, ParameterRef) for message in reply.parameters]
     folder = _folder(connection, job_id)
     store = BlobStore(folder)
@@ -128,7 +141,8 @@ def fetch_result(connection: Connection, job_id: str, path: Path) -> Result:
     _write(path, lambda partial: partial.write_bytes(pack(tensors)))
     shutil.rmtree(folder, ignore_errors=True)
     aliases = {alias: reference.name for reference in references for alias in reference.aliases}
-    return Result(job_id=job_id, path=path, aliases=aliases)
+    return Result(
+        job_id=job_id, path=path, aliases=aliases, step=reply.position if partial else None)
 
 
 def fetch_outputs(connection: Connection, job_id: str, path: Path) -> Result:

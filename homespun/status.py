@@ -80,6 +80,25 @@ class Recut:
     unix_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartialResult:
+    """What a training job that was cancelled or has failed leaves: parameters, at a step.
+
+    Attributes:
+        position: the step before which they were so: so many updates had been made.
+        pieces: blobs that make them up, of one segment each.
+        stored: those that the broker has.
+        until_unix_ms: others are waited for until then at most; 0 once nothing more comes.
+        missing: then, a sentence for each that could not be had. Empty: all are here.
+    """
+
+    position: int
+    pieces: int
+    stored: int
+    until_unix_ms: int
+    missing: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class JobStatus:
     """A job at one moment.
@@ -113,6 +132,7 @@ class JobStatus:
         samples_total: samples that the whole job works on; of inference the rows to predict.
         growth: what was decided last about peers that came, and why; "" before the first time.
         recuts: when it was cut into other segments for peers that came, oldest first.
+        partial: what it leaves, if it has ended without a result and leaves something.
     """
 
     job_id: str
@@ -142,6 +162,7 @@ class JobStatus:
     growth: str = ""
     recuts: tuple[Recut, ...] = ()
     owner_name: str = ""
+    partial: PartialResult | None = None
 
     @property
     def owner(self) -> str:
@@ -183,15 +204,22 @@ class JobStatus:
         done, total, unit = self.progress
         if self.state == "cancelled":
             return HomespunError(
-                Code.CANCELLED, f"Job {self.job_id} was cancelled after {done} of {total} {unit}s.",
-                job=self.job_id)
+                Code.CANCELLED, f"Job {self.job_id} was cancelled after {done} of {total} {unit}s."
+                                f"{self._left()}", job=self.job_id)
         if self.state != "failed":
             return None
         known = self.error_code in Code.__members__
         code = Code(self.error_code) if known else Code.INTERNAL
         return JobFailed(
             code, f"Job {self.job_id} failed after {done} of {total} {unit}s: "
-                  f"{self.error_message or self.error_code}", job=self.job_id)
+                  f"{self.error_message or self.error_code}{self._left()}", job=self.job_id)
+
+    def _left(self) -> str:
+        """A sentence about what can still be had of it, if anything can."""
+        if self.partial is None or self.partial.missing:
+            return ""
+        return (f" Its parameters of step {self.partial.position} can be had: "
+                f"homespun download {self.job_id} --partial, or result(partial=True) in Python.")
 
     def to_dict(self) -> dict[str, object]:
         """The same as plain data, for JSON."""

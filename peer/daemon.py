@@ -53,6 +53,7 @@ from peer.metering import Meter, Rates
 from peer.owner.sensors.machine import Machine
 from peer.owner.sensors.zone import SystemZone
 from peer.owner.watch import OwnerLeaves, OwnerWatch
+from peer.piece_work import Pieces
 from peer.probes import Probes
 from peer.session import Session
 from peer.session_codec import (
@@ -158,6 +159,7 @@ class Daemon:
         with locked(self._parts.directory.root, "peer run"):
             clear_results(self._parts.directory)
             self._around = self._surroundings()
+            self._pieces = Pieces(self._around)
             await self._books.begin()
             await self._owner.begin()
             try:
@@ -305,6 +307,9 @@ class Daemon:
         """A message of the broker."""
         if message.WhichOneof("body") == "measure_link":
             self._work.create_task(self._probes.measure(message.measure_link, self._session.send))
+            return
+        if message.WhichOneof("body") == "store_piece":
+            self._work.create_task(self._pieces.store(message.store_piece, self._session.send))
             return
         if message.WhichOneof("body") == "no_work":
             self._no_work = no_work_of(message.no_work)

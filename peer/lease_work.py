@@ -21,10 +21,7 @@ import structlog
 
 from dag.cluster import Correction
 from dag.cost import WorkSeconds
-from homespun.blobs.store import digest_of
-from homespun.blobs.transfer import upload_aio
 from homespun.errors import Code, HomespunError
-from homespun.v1 import blobs_pb2_grpc
 from ir.graph import INFER
 from ir.segment import LEAD
 from peer.boundary_log import BoundaryLog
@@ -52,6 +49,7 @@ from peer.lease_fetch import fetch, load_request, needed_blobs
 from peer.links import Link, Traffic
 from peer.metering import Meter
 from peer.neighbours import Neighbours
+from peer.result_upload import upload_result
 from peer.snapshot_work import SnapshotWork
 from peer.snapshots.keeper import Kept
 from peer.standby_work import Prepared, StandbyParts, Standbys
@@ -62,9 +60,6 @@ log = structlog.get_logger(__name__)
 
 ANSWER_TIMEOUT_S = 3_600.0
 """Longest that an executor may take to load, to run one task or to write its result."""
-UPLOAD_RETRY_S = 5.0
-UPLOAD_WAITS = frozenset({Code.UNREACHABLE, Code.TIMED_OUT, Code.OVERLOADED, Code.DISK_FULL})
-"""What a trained result outlasts: the broker is away or busy, or its operator must make room."""
 NO_TENSORS = frozenset({Kind.ACKNOWLEDGE, Kind.NORMS, Kind.SCALE})
 """Frames that are the core's alone."""
 REST_MAX_S = 10.0
@@ -383,21 +378,9 @@ class LeaseWork:
         await self._ask(Export())
 
     async def _upload_result(self) -> None:
-        """Put the result into the broker's store; hours of training wait for a broker's return."""
-        path = self._result_path
-        digest = await asyncio.to_thread(digest_of, path)
-        route = await self._around.broker_route(self.job_id)
-        while True:
-            try:
-                async with self._around.broker_channel() as channel:
-                    stub = blobs_pb2_grpc.BlobServiceStub(channel)
-                    await upload_aio(stub, digest, path, pace=route.sent)
-                break
-            except HomespunError as error:
-                if error.code not in UPLOAD_WAITS:
-                    raise
-                log.warning("result_upload_waits", job_id=self.job_id, reason=error.message)
-                await asyncio.sleep(UPLOAD_RETRY_S)  # the transfer has already backed off
+        around, path = self._around, self._result_path
+        route = await around.broker_route(self.job_id)
+        digest = await upload_result(path, self.job_id, around.broker_channel, route)
         self._post(
             ev.ResultStored, digest=digest, size_bytes=path.stat().st_size,
             corrections=self._learn())

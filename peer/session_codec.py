@@ -125,7 +125,12 @@ def _holders(holders: Iterable[session_pb2.Holder]) -> tuple[ev.Holder, ...]:
     return found
 
 
-def _source(source: session_pb2.SnapshotSource) -> ev.SnapshotSource:
+def source_of(source: session_pb2.SnapshotSource) -> ev.SnapshotSource:
+    """Where a snapshot can be had.
+
+    Raises:
+        HomespunError: INVALID_ARGUMENT for values out of their range.
+    """
     if source.size_bytes < 0 or not is_digest(source.digest):
         raise HomespunError(
             Code.INVALID_ARGUMENT, f"there is no snapshot {source.digest[:80]!r} of "
@@ -161,9 +166,9 @@ def _assignment(assign: session_pb2.AssignSegment, at_ns: int) -> ev.AssignmentR
         segments=assign.segments,
         stall_timeout_ms=assign.stall_timeout_ms,
         position=assign.position,
-        snapshot=_source(assign.snapshot) if assign.HasField("snapshot") else None,
+        snapshot=source_of(assign.snapshot) if assign.HasField("snapshot") else None,
         parts=tuple(
-            ev.SnapshotPart(serial=_serial(part.serial), source=_source(part.source))
+            ev.SnapshotPart(serial=_serial(part.serial), source=source_of(part.source))
             for part in assign.parts),
         first_serial=_serial(assign.first_serial),
     )

@@ -212,6 +212,22 @@ class RevokeSegment(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StorePiece(Command):
+    """Ask a holder of a snapshot to store the parameters in it where results are stored.
+
+    The job has ended. It answers with `PieceStored`; `timeout_ms` is what is left until it is of no
+    use any more.
+    """
+
+    peer_id: str
+    job_id: str
+    serial: int
+    position: int
+    source: SnapshotSource
+    timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AcknowledgeReports(Command):
     """Reports of a peer through this number are applied; the shell sends it once durable."""
 
@@ -254,7 +270,7 @@ class Note(Command):
 
 
 AnyCommand = (
-    RankBackups | ReplanJob | StandBy | PlanSnapshots | CompleteSnapshot
+    RankBackups | ReplanJob | StorePiece | StandBy | PlanSnapshots | CompleteSnapshot
     | Reply | Reject | AdmitIdentity | SolvePlacement | AssignSegment | StartJob | RevokeSegment
     | AcknowledgeReports | MeasureLink | DisconnectPeer | Note
 )

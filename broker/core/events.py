@@ -479,6 +479,27 @@ class SegmentReleased(PeerReport):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PieceStored(Event):
+    """A peer has stored the parameters in a snapshot of a job that has ended, or cannot.
+
+    Attributes:
+        serial: the segment, counted over all cuts of the job.
+        position: of the snapshot.
+        digest: of the stored blob.
+        size_bytes: its size.
+        problem: why there is none; "" where there is.
+    """
+
+    peer_id: str
+    job_id: str
+    serial: int
+    position: int
+    digest: str = ""
+    size_bytes: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimerFired(Event):
     """The time that `Broker.next_wakeup_ns` named has come. Made by `Broker.timer`.
 
@@ -500,7 +521,7 @@ AnyEvent = (
     | SnapshotStored | NeighbourLost | StandbyReady | SegmentPace | AvailabilityChanged
     | DrainRequested | BackupsRanked | ConsoleAccessed | PeerAdmitted | MemberBanned
     | PeerLabelled | JournalRestored | JobReplanned | LateRenewalRequested
-    | PeerForgotten
+    | PeerForgotten | PieceStored
 )
 
 

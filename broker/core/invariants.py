@@ -54,6 +54,10 @@ def check(state: State) -> None:
     unfinished = [job.job_id for job in state.jobs.values() if job.state not in TERMINAL]
     if list(state.unfinished) != unfinished:
         raise InvariantViolation("the list of unfinished jobs is wrong")
+    collecting = {job.job_id for job in state.jobs.values()
+                  if job.partial is not None and not job.partial.is_settled}
+    if state.collecting.keys() != collecting:
+        raise InvariantViolation("the list of jobs whose partial result is collected is wrong")
     tokens = [lease.token for job in state.jobs.values() for lease in job.leases]
     tokens += [token for job in state.jobs.values() for token in job.standbys]
     if len(set(tokens)) != len(tokens):
@@ -93,6 +97,8 @@ def check_job(state: State, job: JobRecord) -> None:
         raise InvariantViolation(f"{_named(job)} has leases")
     if job.standbys and job.state not in STARTED:
         raise InvariantViolation(f"{_named(job)} has standbys")
+    if job.partial is not None and job.state not in (JobState.FAILED, JobState.CANCELLED):
+        raise InvariantViolation(f"{_named(job)} has a partial result")
     if len(job.losses) != len(job.losses_at_ns):
         raise InvariantViolation(f"{_named(job)}: metrics of unequal length")
     if job.spec.kind == TRAIN and len(job.losses) < job.steps_done:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from broker.core import limits
+from broker.core import limits, partial
 from broker.core.admission import problem_with
 from broker.core.commands import Reject, Reply
 from broker.core.events import CancelRequested, JobSubmitted
@@ -175,6 +175,8 @@ def _end(turn: Turn, job: JobRecord, target: JobState, code: str, message: str) 
     turn.note(job.job_id, f"job_{target}", message or f"All {job.steps_done} steps are done.")
     end_all(turn, job, f"{job.job_id} has ended: {target}")
     end_all_standbys(turn, job)
+    if target is not JobState.SUCCEEDED:
+        partial.begin(turn, job)
     job.snapshots, job.failures = [], {}
     job.growth.plan, job.growth.awaited = None, {}
 

@@ -161,5 +161,10 @@ BRAKE_SHARE = 0.5
 DRAIN_MAX_MS = 7 * 86_400_000
 """Longest deadline for emptying a peer."""
 
+PARTIAL_TIMEOUT_MS = 600_000
+"""What is left of an ended job is waited for so long: time for a holder to come back..."""
+PARTIAL_BYTES_PER_S = 125_000
+"""...and for its bytes to cross a line of 1 Mbit/s. No device waits meanwhile."""
+
 USUAL_LIFE_S = 3_600.0
 """Time that a home peer usually stays, where nothing is known: for the time between snapshots."""

@@ -21,6 +21,7 @@ from broker.core import (
     links,
     losses,
     membership,
+    partial,
     planning,
     pool,
     readiness,
@@ -57,6 +58,7 @@ from broker.core.events import (
     PeerDisconnected,
     PeerForgotten,
     PeerLabelled,
+    PieceStored,
     PlacementSolved,
     PlanningFailed,
     SegmentFailed,
@@ -115,6 +117,7 @@ class Broker:
             _dispatch(turn, event)
             takeover.retry_waiting(turn)
             drain.empty_peers(turn)
+            partial.advance(turn)
             planning.plan_next(turn)
             growth.consider(turn)
             pool.review_all(turn)
@@ -143,9 +146,8 @@ class Broker:
             for at_ns in (job.deadline_ns, job.fallback_ns, losses.next_deadline_ns(job),
                           readiness.next_deadline_ns(job), growth.next_deadline_ns(job))
             if at_ns is not None]
-        of_peers = membership.next_deadline_ns(state)
-        if of_peers is not None:
-            times.append(of_peers)
+        of_others = (membership.next_deadline_ns(state), partial.next_deadline_ns(state))
+        times += [at_ns for at_ns in of_others if at_ns is not None]
         if state.settle_until_ns > state.now_ns and state.unfinished:
             times.append(state.settle_until_ns)
         return min(times, default=None)
@@ -225,6 +227,8 @@ def _dispatch(turn: Turn, event: AnyEvent) -> None:
             pass  # for the audit log only
         case JobReplanned():
             growth.replanned(turn, event)
+        case PieceStored():
+            partial.answered(turn, event)
         case TimerFired():
             _time_passed(turn, event)
         case _:

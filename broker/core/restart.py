@@ -23,6 +23,9 @@ def excuse(state: State, away_ns: int) -> None:
     """
     for job in state.unfinished.values():
         _excuse_job(job, away_ns)
+    for job in state.collecting.values():
+        if job.partial is not None:
+            job.partial.deadline_ns += away_ns
     for peer in state.peers.values():
         _excuse_peer(peer, away_ns)
 

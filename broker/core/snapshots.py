@@ -147,7 +147,7 @@ def was_gone(turn: Turn, job: JobRecord, lease: LeaseRecord) -> bool:
 def source(state: State, job: JobRecord, index: int, position: int) -> SnapshotSource | None:
     """Where a segment's own snapshot can be had now; None if not enough of it is on live peers."""
     record = job.snapshots[index].get(position)
-    return None if record is None or record.parts else _source(state, record)
+    return None if record is None or record.parts else source_of(state, record)
 
 
 def parts(state: State, job: JobRecord, index: int, position: int) -> tuple[SnapshotPart, ...]:
@@ -155,13 +155,14 @@ def parts(state: State, job: JobRecord, index: int, position: int) -> tuple[Snap
     record = job.snapshots[index].get(position)
     if record is None:
         return ()
-    found = [(serial, _source(state, part)) for serial, part in record.parts]
+    found = [(serial, source_of(state, part)) for serial, part in record.parts]
     there = tuple(SnapshotPart(serial=serial, source=source)
                   for serial, source in found if source is not None)
     return there if len(there) == len(found) else ()
 
 
-def _source(state: State, record: SnapshotRecord) -> SnapshotSource | None:
+def source_of(state: State, record: SnapshotRecord) -> SnapshotSource | None:
+    """Where a snapshot can be had now, one that is not in parts; None if on no live peers."""
     live = {peer_id: shard for peer_id, shard in record.holders.items()
             if state.peers[peer_id].state is PeerState.LIVE}
     wholes = [peer_id for peer_id, shard in live.items() if shard == WHOLE]
@@ -191,7 +192,7 @@ def can_restart(state: State, job: JobRecord, index: int, position: int) -> bool
     """Whether a segment can restart at a position: at 0 always, else with its state."""
     record = job.snapshots[index].get(position)
     return position == 0 or (record is not None and all(
-        _source(state, kept) is not None for kept in record.kept))
+        source_of(state, kept) is not None for kept in record.kept))
 
 
 def cut_anew(job: JobRecord, segments: Sequence[Segment]) -> None:

@@ -267,6 +267,40 @@ class FailureRecord:
 
 
 @dataclass(slots=True)
+class PieceRecord:
+    """One snapshot's share of a partial result: the parameters in it."""
+
+    snapshot: SnapshotRecord
+    bytes_max: int
+    """What its blob may have."""
+    asked: str = ""
+    """The holder that is to store it; "" while none is connected..."""
+    session_id: str = ""
+    """...and the session in which it was asked."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Peer id -> why it could not."""
+    digest: str = ""
+    """Of the stored blob; "" while there is none."""
+    size_bytes: int = 0
+    problem: str = ""
+    """Why there is none, once it is settled."""
+
+
+@dataclass(slots=True)
+class PartialRecord:
+    """The parameters that a job had at one position, collected after its end."""
+
+    position: int
+    deadline_ns: int
+    pieces: dict[int, PieceRecord]
+    """By serial number of the segment whose snapshot it is."""
+    is_settled: bool = False
+    """Nothing more comes."""
+    seen_version: int = -1
+    """Cluster version at which it was looked at; -1 when something else has changed."""
+
+
+@dataclass(slots=True)
 class EvaluationRecord:
     """Validation loss after `step` optimizer steps."""
 
@@ -340,6 +374,8 @@ class JobRecord:
     error_code: str = ""
     error_message: str = ""
     finished_at_ns: int = 0
+    partial: PartialRecord | None = None
+    """FAILED, CANCELLED: what is left of it, if there was a snapshot of every segment."""
     endings: int = 0
     """How often a terminal state was entered: never more than once (I1)."""
 
@@ -405,6 +441,8 @@ class State:
     """In the order of submission."""
     unfinished: dict[str, JobRecord] = field(default_factory=dict)
     """The part of `jobs` that is not terminal."""
+    collecting: dict[str, JobRecord] = field(default_factory=dict)
+    """The part of `jobs` whose partial result is being collected."""
     submissions: dict[tuple[str, str], str] = field(default_factory=dict)
     """(owner, submission id) -> job id."""
     keys: dict[str, KeyRecord] = field(default_factory=dict)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from broker.core import pool, snapshots
-from broker.core.events import PeerHardware
+from broker.core import partial, pool, snapshots
+from broker.core.events import PeerHardware, PieceStored
 from broker.core.growth_record import Recut
 from broker.core.left_out import left_out
 from broker.core.machine import Broker
@@ -22,6 +22,7 @@ from broker.core.state import (
     JobState,
     LeasePhase,
     LeaseRecord,
+    PartialRecord,
     PeerRecord,
     State,
 )
@@ -47,6 +48,25 @@ class SegmentView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartialView:
+    """What a job without a result leaves: parameters, at a step.
+
+    Attributes:
+        position: the step before which they were so.
+        pieces: blobs that make them up.
+        stored: those that are stored.
+        until_ns: others are waited for until then at most; 0 once nothing more comes.
+        missing: then, a sentence for each piece that is not here.
+    """
+
+    position: int
+    pieces: int
+    stored: int
+    until_ns: int
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
     """A job as its owner sees it (mirrors `JobStatus` of jobs.proto).
 
@@ -61,6 +81,7 @@ class JobView:
         predicted_step_s: the planner's; 0 before a placement.
         growth: what was decided last about peers that came, and why; "" before the first time.
         recuts: when it was cut anew for them, oldest first.
+        partial: what it leaves, if it has ended without a result and leaves something.
     """
 
     job_id: str
@@ -89,6 +110,7 @@ class JobView:
     predicted_step_s: float
     growth: str
     recuts: tuple[Recut, ...]
+    partial: PartialView | None
 
     @property
     def has_ended(self) -> bool:
@@ -301,6 +323,15 @@ def result(broker: Broker, job_id: str) -> tuple[ResultPart, ...]:
     )
 
 
+def partial_result(broker: Broker, job_id: str) -> tuple[ResultPart, ...]:
+    """The stored pieces of what a job leaves that has ended without a result, by serial number."""
+    record = broker.state.jobs.get(job_id)
+    pieces = {} if record is None or record.partial is None else record.partial.pieces
+    return tuple(
+        ResultPart(segment=serial, digest=piece.digest, blob_bytes=piece.size_bytes)
+        for serial, piece in sorted(pieces.items()) if piece.digest)
+
+
 def outputs(broker: Broker, job_id: str) -> tuple[ResultTensor, ...]:
     """What the parts of an inference job's result hold together, types for one microbatch."""
     record = broker.state.jobs.get(job_id)
@@ -412,7 +443,7 @@ def may_read_blob(broker: Broker, identity: str, digest: str) -> bool:
     """Tell whether somebody may read a blob.
 
     A peer: what the segments need that it holds or stands by for, and nothing else. A submitter:
-    the parts of the results of its own jobs. Cost: O(jobs) for a submitter.
+    the parts of the results, partial ones too, of its own jobs. Cost: O(jobs) for a submitter.
     """
     record = broker.state.peers.get(identity)
     if record is not None:
@@ -424,26 +455,44 @@ def may_read_blob(broker: Broker, identity: str, digest: str) -> bool:
             for standby in record.standbys.values()
         )
     return any(
-        digest == lease.result_digest
-        for own in broker.state.jobs.values()
-        if own.owner_id == identity and own.state is JobState.SUCCEEDED
-        for lease in own.leases
+        digest == part.digest
+        for own in broker.state.jobs.values() if own.owner_id == identity
+        for part in (*result(broker, own.job_id), *partial_result(broker, own.job_id))
     )
 
 
 def may_write_blob(broker: Broker, identity: str, size_bytes: int = 0) -> bool:
     """Tell whether somebody may store a blob of `size_bytes`.
 
-    A peer: only while it runs a segment, and only what fits that segment's result. A submitter:
-    always (its quota is the store's affair), but nobody who was not admitted.
+    A peer: only while it runs a segment, and only what fits that segment's result, or while it is
+    asked for a piece of a partial result, and only what fits that. A submitter: always (its quota
+    is the store's affair), but nobody who was not admitted.
     """
     record = broker.state.peers.get(identity)
     if record is not None:
         return any(
             lease.phase is LeasePhase.RUNNING and size_bytes <= lease.result_bytes_max
             for lease in record.leases.values()
-        )
+        ) or partial.may_store(broker.state, identity, size_bytes)
     return role_of(broker, identity) == "submitter"
+
+
+def may_store_piece(broker: Broker, said: PieceStored) -> bool:
+    """Whether somebody was asked for the piece that it speaks of: else it is not journalled."""
+    return partial.piece_of(broker.state, said) is not None
+
+
+def _partial_view(record: PartialRecord) -> PartialView:
+    missing = () if not record.is_settled else tuple(
+        f"segment {serial}: {piece.problem}"
+        for serial, piece in sorted(record.pieces.items()) if not piece.digest)
+    return PartialView(
+        position=record.position,
+        pieces=len(record.pieces),
+        stored=sum(bool(piece.digest) for piece in record.pieces.values()),
+        until_ns=0 if record.is_settled else record.deadline_ns,
+        missing=missing,
+    )
 
 
 def _job_view(broker: Broker, record: JobRecord) -> JobView:
@@ -478,6 +527,7 @@ def _job_view(broker: Broker, record: JobRecord) -> JobView:
         predicted_step_s=placement.step_s if placement is not None else 0.0,
         growth=record.growth.verdict,
         recuts=tuple(record.growth.recuts),
+        partial=None if record.partial is None else _partial_view(record.partial),
     )
 
 

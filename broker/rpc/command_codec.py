@@ -11,7 +11,7 @@ PROBE_BYTES = 4 * 2**20
 
 PeerCommand = (
     do.AssignSegment | do.StartJob | do.RevokeSegment | do.AcknowledgeReports | do.MeasureLink
-    | do.StandBy | do.PlanSnapshots | do.CompleteSnapshot
+    | do.StandBy | do.PlanSnapshots | do.CompleteSnapshot | do.StorePiece
 )
 """Every command that goes to one peer over its session."""
 
@@ -30,6 +30,12 @@ def message_of(command: PeerCommand) -> session_pb2.BrokerMessage:
                 job_id=command.job_id, segment=command.segment, token=command.token,
                 position=command.position)
             return session_pb2.BrokerMessage(snapshot_complete=complete)
+        case do.StorePiece():
+            piece = session_pb2.StorePiece(
+                job_id=command.job_id, serial=command.serial, position=command.position,
+                source=to_message(command.source, session_pb2.SnapshotSource),
+                timeout_ms=command.timeout_ms)
+            return session_pb2.BrokerMessage(store_piece=piece)
         case do.StartJob():
             start = session_pb2.StartJob(
                 job_id=command.job_id, segment=command.segment, token=command.token,

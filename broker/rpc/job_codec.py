@@ -10,7 +10,7 @@ from broker.clock import unix_ms
 from broker.core import views
 from broker.core.growth_record import Recut
 from broker.core.machine import Broker
-from broker.core.views import JobView, Metric, SegmentView
+from broker.core.views import JobView, Metric, PartialView, SegmentView
 from broker.telemetry import Telemetry
 from homespun.v1 import job_pb2, jobs_pb2
 from homespun.wire import to_message
@@ -48,6 +48,17 @@ def status_of(job: JobView, telemetry: Telemetry) -> jobs_pb2.JobStatus:
         predicted_step_s=job.predicted_step_s,
         growth=job.growth,
         recuts=[_recut(recut) for recut in job.recuts],
+        partial=None if job.partial is None else _partial(job.partial),
+    )
+
+
+def _partial(partial: PartialView) -> jobs_pb2.PartialResult:
+    return jobs_pb2.PartialResult(
+        position=partial.position,
+        pieces=partial.pieces,
+        stored=partial.stored,
+        until_unix_ms=unix_ms(partial.until_ns),
+        missing=partial.missing,
     )
 
 

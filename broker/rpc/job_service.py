@@ -131,21 +131,26 @@ class JobService(jobs_pb2_grpc.JobServiceServicer):
     ) -> jobs_pb2.JobResult:
         """Where the trained parameters, or the predictions, are."""
         job = self._view(self._find(request.job_id, identify(context)))
-        if job.state != JobState.SUCCEEDED:
+        left = job.partial if request.partial else None
+        if job.state != JobState.SUCCEEDED and left is None:
             raise HomespunError(
                 Code.CONFLICT,
-                f"{job.job_id} has no result: it is {job.state}. "
+                f"{job.job_id} has no {'partial ' * request.partial}result: it is {job.state}. "
                 f"{job.error_message or job.reason}".strip(),
             )
+        found = views.result if left is None else views.partial_result
         parts = [
             jobs_pb2.ResultPart(
                 segment=part.segment, digest=part.digest, blob_bytes=part.blob_bytes
             )
-            for part in views.result(self._driver.core, job.job_id)
+            for part in found(self._driver.core, job.job_id)
         ]
+        if left is not None and len(parts) < left.pieces:
+            raise _incomplete(job.job_id, left)
         spec = views.spec(self._driver.core, job.job_id)
         assert spec is not None
-        result = jobs_pb2.JobResult(job_id=job.job_id, parts=parts)
+        position = job.steps_done if left is None else left.position
+        result = jobs_pb2.JobResult(job_id=job.job_id, parts=parts, position=position)
         if spec.kind == INFER:
             outputs = views.outputs(self._driver.core, job.job_id)
             result.outputs.extend(to_message(output, job_pb2.ResultTensor) for output in outputs)
@@ -228,6 +233,19 @@ def _check_counts(spec: job_pb2.JobSpec) -> None:
             raise HomespunError(
                 Code.LIMIT_EXCEEDED, f"the job has {len(entries)} {what}; at most {limit}"
             )
+
+
+def _incomplete(job_id: str, left: views.PartialView) -> HomespunError:
+    """Why a partial result cannot be had."""
+    if left.until_ns:
+        return HomespunError(
+            Code.CONFLICT,
+            f"{left.stored} of the {left.pieces} pieces of what {job_id} leaves are stored. The "
+            "others are still on their way: ask again.", job=job_id)
+    return HomespunError(
+        Code.NOT_FOUND,
+        f"{job_id} had parameters of step {left.position} on {left.pieces} peers, and some of them "
+        f"could not be had: {'; '.join(left.missing)}.", job=job_id)
 
 
 def _owner_filter(caller: Identity) -> str | None:

@@ -10,6 +10,7 @@ from broker.core.limits import (
     MAX_HELD_LEASES,
     MAX_HELD_SNAPSHOTS,
     MAX_HELD_STANDBYS,
+    MAX_MESSAGE,
     MAX_OPERATORS,
     MAX_SEGMENTS,
     MAX_SERIALS,
@@ -89,6 +90,21 @@ def measured(peer_id: str, said: session_pb2.LinkMeasured) -> ev.LinkMeasured:
         bandwidth_bytes_per_s=said.bandwidth_bytes_per_s,
     )
     return ev.LinkMeasured(at_ns=0, link=link)
+
+
+def piece_stored(peer_id: str, said: session_pb2.PieceStored) -> ev.PieceStored:
+    """A piece of a partial result as an event. What it says is checked by the core.
+
+    Raises:
+        HomespunError: INVALID_ARGUMENT for what no honest peer says.
+    """
+    for name in ("serial", "position", "size_bytes"):
+        check_whole(name, getattr(said, name), 0, 2**63 - 1)
+    check_texts(job_id=said.job_id, digest=said.digest)
+    return ev.PieceStored(
+        at_ns=0, peer_id=peer_id, job_id=said.job_id, serial=said.serial,
+        position=said.position, digest=said.digest, size_bytes=said.size_bytes,
+        problem=shown(said.problem, MAX_MESSAGE))
 
 
 def transfers_measured(peer_id: str, said: session_pb2.LinkTraffic) -> ev.TransfersMeasured:

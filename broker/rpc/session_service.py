@@ -21,6 +21,7 @@ from broker.rpc.session_codec import (
     availability_changed,
     connected,
     measured,
+    piece_stored,
     transfers_measured,
 )
 from broker.sessions import Session, Sessions
@@ -132,6 +133,10 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
                     if self._driver.session_of(peer_id) != session.session_id:
                         return
                     await self._take_availability(session, message.availability)
+                case "piece_stored":
+                    said = piece_stored(peer_id, message.piece_stored)
+                    if views.may_store_piece(self._driver.core, said):
+                        await self._driver.post(said)
                 case other:
                     raise HomespunError(
                         Code.INVALID_ARGUMENT, f"a session does not take {other} here"

@@ -96,30 +96,47 @@ def cancel(job_id: str, address: str | None, credentials: Path | None, as_json: 
     if as_json:
         print_json("job", {"job": status.to_dict()})
     else:
-        click.echo(f"{status.job_id} is {status.state}.")
+        click.echo(f"{status.job_id} is {status.state}.{left_behind(status)}")
 
 
 @click.command()
 @job_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="PATH",
               help="File, or directory to write JOB.safetensors into. [default: here]")
+@click.option("--partial", is_flag=True,
+              help="Of a training job that was cancelled or has failed: the parameters of its "
+                   "newest complete snapshot.")
 @broker_options
 @json_option
 @run_command
 def download(
-    job_id: str, output: Path | None, address: str | None, credentials: Path | None, as_json: bool
+    job_id: str, output: Path | None, partial: bool, address: str | None,
+    credentials: Path | None, as_json: bool,
 ) -> None:
     """Fetch the trained parameters of a job, or what it predicted, as one safetensors file."""
     from homespun.units import format_size
 
     with connected(address, credentials) as client:
-        result = client.job(job_id).result(output)
+        result = client.job(job_id).result(output, partial=partial)
     if as_json:
         print_json("result", {"job_id": result.job_id, "path": str(result.path),
-                              "aliases": dict(result.aliases)})
+                              "aliases": dict(result.aliases), "step": result.step})
         return
     click.echo(str(result.path))
-    note(f"{format_size(result.path.stat().st_size)} written.")
+    when = "" if result.step is None else f" These are the parameters of step {result.step}."
+    note(f"{format_size(result.path.stat().st_size)} written.{when}")
+
+
+def left_behind(status: JobStatus) -> str:
+    """What can still be had of a job that has ended without a result, as sentences; or ""."""
+    left = status.partial
+    if left is None:
+        return ""
+    if left.missing:
+        return f" Its parameters of step {left.position} are lost: {'; '.join(left.missing)}."
+    come = f"{left.stored} of {left.pieces} pieces have come" if left.until_unix_ms else "complete"
+    return (f" Its parameters of step {left.position} ({come}): "
+            f"homespun download {status.job_id} --partial")
 
 
 def exit_with(status: JobStatus, *, as_json: bool) -> None:
@@ -166,7 +183,8 @@ def print_job(status: JobStatus, recent: Sequence[StepMetric] = ()) -> None:
     click.echo(f"submitted {format_time(status.submitted_unix_ms)} by {printable(status.owner)}, "
                f"ended {format_time(status.finished_unix_ms)}")
     if status.error_code:
-        click.echo(f"{printable(status.error_message)} [{printable(status.error_code)}]")
+        click.echo(f"{printable(status.error_message)} [{printable(status.error_code)}]"
+                   f"{printable(left_behind(status))}")
     if status.segments:
         click.echo(progress.step_line())
         print_table(SEGMENT_COLUMNS, segment_rows(status))

@@ -52,10 +52,12 @@ class CancelJobRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class GetResultRequest(_message.Message):
-    __slots__ = ("job_id",)
+    __slots__ = ("job_id", "partial")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
     job_id: str
-    def __init__(self, job_id: _Optional[str] = ...) -> None: ...
+    partial: bool
+    def __init__(self, job_id: _Optional[str] = ..., partial: _Optional[bool] = ...) -> None: ...
 
 class GetMetricsRequest(_message.Message):
     __slots__ = ("job_id", "from_step")
@@ -66,7 +68,7 @@ class GetMetricsRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., from_step: _Optional[int] = ...) -> None: ...
 
 class JobStatus(_message.Message):
-    __slots__ = ("job_id", "name", "owner_id", "state", "steps_done", "steps_total", "last_loss", "has_loss", "last_loss_step", "first_loss", "error_code", "error_message", "submitted_unix_ms", "finished_unix_ms", "segments", "idle", "algorithm", "predicted_step_s", "batch_size", "samples_done", "last_validation_loss", "has_validation_loss", "kind", "samples_total", "growth", "recuts", "owner_name")
+    __slots__ = ("job_id", "name", "owner_id", "state", "steps_done", "steps_total", "last_loss", "has_loss", "last_loss_step", "first_loss", "error_code", "error_message", "submitted_unix_ms", "finished_unix_ms", "segments", "idle", "algorithm", "predicted_step_s", "batch_size", "samples_done", "last_validation_loss", "has_validation_loss", "kind", "samples_total", "growth", "recuts", "owner_name", "partial")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     OWNER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +96,7 @@ class JobStatus(_message.Message):
     GROWTH_FIELD_NUMBER: _ClassVar[int]
     RECUTS_FIELD_NUMBER: _ClassVar[int]
     OWNER_NAME_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     name: str
     owner_id: str
@@ -121,7 +124,22 @@ class JobStatus(_message.Message):
     growth: str
     recuts: _containers.RepeatedCompositeFieldContainer[Recut]
     owner_name: str
-    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., owner_id: _Optional[str] = ..., state: _Optional[str] = ..., steps_done: _Optional[int] = ..., steps_total: _Optional[int] = ..., last_loss: _Optional[float] = ..., has_loss: _Optional[bool] = ..., last_loss_step: _Optional[int] = ..., first_loss: _Optional[float] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., submitted_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[SegmentStatus, _Mapping]]] = ..., idle: _Optional[_Iterable[_Union[_job_pb2.Refusal, _Mapping]]] = ..., algorithm: _Optional[str] = ..., predicted_step_s: _Optional[float] = ..., batch_size: _Optional[int] = ..., samples_done: _Optional[int] = ..., last_validation_loss: _Optional[float] = ..., has_validation_loss: _Optional[bool] = ..., kind: _Optional[str] = ..., samples_total: _Optional[int] = ..., growth: _Optional[str] = ..., recuts: _Optional[_Iterable[_Union[Recut, _Mapping]]] = ..., owner_name: _Optional[str] = ...) -> None: ...
+    partial: PartialResult
+    def __init__(self, job_id: _Optional[str] = ..., name: _Optional[str] = ..., owner_id: _Optional[str] = ..., state: _Optional[str] = ..., steps_done: _Optional[int] = ..., steps_total: _Optional[int] = ..., last_loss: _Optional[float] = ..., has_loss: _Optional[bool] = ..., last_loss_step: _Optional[int] = ..., first_loss: _Optional[float] = ..., error_code: _Optional[str] = ..., error_message: _Optional[str] = ..., submitted_unix_ms: _Optional[int] = ..., finished_unix_ms: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[SegmentStatus, _Mapping]]] = ..., idle: _Optional[_Iterable[_Union[_job_pb2.Refusal, _Mapping]]] = ..., algorithm: _Optional[str] = ..., predicted_step_s: _Optional[float] = ..., batch_size: _Optional[int] = ..., samples_done: _Optional[int] = ..., last_validation_loss: _Optional[float] = ..., has_validation_loss: _Optional[bool] = ..., kind: _Optional[str] = ..., samples_total: _Optional[int] = ..., growth: _Optional[str] = ..., recuts: _Optional[_Iterable[_Union[Recut, _Mapping]]] = ..., owner_name: _Optional[str] = ..., partial: _Optional[_Union[PartialResult, _Mapping]] = ...) -> None: ...
+
+class PartialResult(_message.Message):
+    __slots__ = ("position", "pieces", "stored", "until_unix_ms", "missing")
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    PIECES_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    position: int
+    pieces: int
+    stored: int
+    until_unix_ms: int
+    missing: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, position: _Optional[int] = ..., pieces: _Optional[int] = ..., stored: _Optional[int] = ..., until_unix_ms: _Optional[int] = ..., missing: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Recut(_message.Message):
     __slots__ = ("position", "segments_before", "segments_after", "before_s", "after_s", "stop_s", "saved_s", "payback_s", "unix_ms")
@@ -228,16 +246,18 @@ class JobMetrics(_message.Message):
     def __init__(self, steps: _Optional[_Iterable[_Union[StepMetric, _Mapping]]] = ..., evaluations: _Optional[_Iterable[_Union[EvaluationMetric, _Mapping]]] = ...) -> None: ...
 
 class JobResult(_message.Message):
-    __slots__ = ("job_id", "parts", "parameters", "outputs")
+    __slots__ = ("job_id", "parts", "parameters", "outputs", "position")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     parts: _containers.RepeatedCompositeFieldContainer[ResultPart]
     parameters: _containers.RepeatedCompositeFieldContainer[_job_pb2.ParameterRef]
     outputs: _containers.RepeatedCompositeFieldContainer[_job_pb2.ResultTensor]
-    def __init__(self, job_id: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[ResultPart, _Mapping]]] = ..., parameters: _Optional[_Iterable[_Union[_job_pb2.ParameterRef, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_job_pb2.ResultTensor, _Mapping]]] = ...) -> None: ...
+    position: int
+    def __init__(self, job_id: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[ResultPart, _Mapping]]] = ..., parameters: _Optional[_Iterable[_Union[_job_pb2.ParameterRef, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_job_pb2.ResultTensor, _Mapping]]] = ..., position: _Optional[int] = ...) -> None: ...
 
 class ResultPart(_message.Message):
     __slots__ = ("segment", "digest", "blob_bytes")

@@ -8,18 +8,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PeerMessage(_message.Message):
-    __slots__ = ("register", "heartbeat", "report", "link_measured", "availability")
+    __slots__ = ("register", "heartbeat", "report", "link_measured", "availability", "piece_stored")
     REGISTER_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
     REPORT_FIELD_NUMBER: _ClassVar[int]
     LINK_MEASURED_FIELD_NUMBER: _ClassVar[int]
     AVAILABILITY_FIELD_NUMBER: _ClassVar[int]
+    PIECE_STORED_FIELD_NUMBER: _ClassVar[int]
     register: Register
     heartbeat: Heartbeat
     report: Report
     link_measured: LinkMeasured
     availability: Availability
-    def __init__(self, register: _Optional[_Union[Register, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., link_measured: _Optional[_Union[LinkMeasured, _Mapping]] = ..., availability: _Optional[_Union[Availability, _Mapping]] = ...) -> None: ...
+    piece_stored: PieceStored
+    def __init__(self, register: _Optional[_Union[Register, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., report: _Optional[_Union[Report, _Mapping]] = ..., link_measured: _Optional[_Union[LinkMeasured, _Mapping]] = ..., availability: _Optional[_Union[Availability, _Mapping]] = ..., piece_stored: _Optional[_Union[PieceStored, _Mapping]] = ...) -> None: ...
 
 class Register(_message.Message):
     __slots__ = ("protocol_version", "software_version", "name", "tensor_address", "hardware", "leases", "first_report", "standbys", "snapshots", "availability", "joins_parts")
@@ -231,6 +233,22 @@ class LinkTraffic(_message.Message):
     goodput_bytes_per_s: float
     def __init__(self, job_id: _Optional[str] = ..., to_peer: _Optional[str] = ..., sent_bytes: _Optional[int] = ..., received_bytes: _Optional[int] = ..., goodput_bytes_per_s: _Optional[float] = ...) -> None: ...
 
+class PieceStored(_message.Message):
+    __slots__ = ("job_id", "serial", "position", "digest", "size_bytes", "problem")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SERIAL_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    serial: int
+    position: int
+    digest: str
+    size_bytes: int
+    problem: str
+    def __init__(self, job_id: _Optional[str] = ..., serial: _Optional[int] = ..., position: _Optional[int] = ..., digest: _Optional[str] = ..., size_bytes: _Optional[int] = ..., problem: _Optional[str] = ...) -> None: ...
+
 class LinkMeasured(_message.Message):
     __slots__ = ("to_peer", "latency_s", "bandwidth_bytes_per_s")
     TO_PEER_FIELD_NUMBER: _ClassVar[int]
@@ -374,7 +392,7 @@ class SegmentReleased(_message.Message):
     def __init__(self) -> None: ...
 
 class BrokerMessage(_message.Message):
-    __slots__ = ("welcome", "reports_durable", "assign", "start", "revoke", "measure_link", "goodbye", "stand_by", "snapshot_plan", "snapshot_complete", "no_work")
+    __slots__ = ("welcome", "reports_durable", "assign", "start", "revoke", "measure_link", "goodbye", "stand_by", "snapshot_plan", "snapshot_complete", "no_work", "store_piece")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     REPORTS_DURABLE_FIELD_NUMBER: _ClassVar[int]
     ASSIGN_FIELD_NUMBER: _ClassVar[int]
@@ -386,6 +404,7 @@ class BrokerMessage(_message.Message):
     SNAPSHOT_PLAN_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_COMPLETE_FIELD_NUMBER: _ClassVar[int]
     NO_WORK_FIELD_NUMBER: _ClassVar[int]
+    STORE_PIECE_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     reports_durable: ReportsDurable
     assign: AssignSegment
@@ -397,7 +416,8 @@ class BrokerMessage(_message.Message):
     snapshot_plan: SnapshotPlan
     snapshot_complete: SnapshotComplete
     no_work: NoWork
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., reports_durable: _Optional[_Union[ReportsDurable, _Mapping]] = ..., assign: _Optional[_Union[AssignSegment, _Mapping]] = ..., start: _Optional[_Union[StartJob, _Mapping]] = ..., revoke: _Optional[_Union[RevokeSegment, _Mapping]] = ..., measure_link: _Optional[_Union[MeasureLink, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., stand_by: _Optional[_Union[StandBy, _Mapping]] = ..., snapshot_plan: _Optional[_Union[SnapshotPlan, _Mapping]] = ..., snapshot_complete: _Optional[_Union[SnapshotComplete, _Mapping]] = ..., no_work: _Optional[_Union[NoWork, _Mapping]] = ...) -> None: ...
+    store_piece: StorePiece
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., reports_durable: _Optional[_Union[ReportsDurable, _Mapping]] = ..., assign: _Optional[_Union[AssignSegment, _Mapping]] = ..., start: _Optional[_Union[StartJob, _Mapping]] = ..., revoke: _Optional[_Union[RevokeSegment, _Mapping]] = ..., measure_link: _Optional[_Union[MeasureLink, _Mapping]] = ..., goodbye: _Optional[_Union[Goodbye, _Mapping]] = ..., stand_by: _Optional[_Union[StandBy, _Mapping]] = ..., snapshot_plan: _Optional[_Union[SnapshotPlan, _Mapping]] = ..., snapshot_complete: _Optional[_Union[SnapshotComplete, _Mapping]] = ..., no_work: _Optional[_Union[NoWork, _Mapping]] = ..., store_piece: _Optional[_Union[StorePiece, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol_version", "software_version", "heartbeat_interval_ms", "last_report")
@@ -524,6 +544,20 @@ class SnapshotComplete(_message.Message):
     token: int
     position: int
     def __init__(self, job_id: _Optional[str] = ..., segment: _Optional[int] = ..., token: _Optional[int] = ..., position: _Optional[int] = ...) -> None: ...
+
+class StorePiece(_message.Message):
+    __slots__ = ("job_id", "serial", "position", "source", "timeout_ms")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    SERIAL_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    serial: int
+    position: int
+    source: SnapshotSource
+    timeout_ms: int
+    def __init__(self, job_id: _Optional[str] = ..., serial: _Optional[int] = ..., position: _Optional[int] = ..., source: _Optional[_Union[SnapshotSource, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class StartJob(_message.Message):
     __slots__ = ("job_id", "segment", "token", "members")

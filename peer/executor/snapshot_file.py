@@ -19,7 +19,7 @@ from homespun.tensor_file import TensorFileWriter, map_tensors, metadata_in
 from ir.graph import TensorType
 from peer.executor.base import Array
 from peer.executor.messages import Load
-from peer.executor.state import parameter_of
+from peer.executor.state import parameter_key, parameter_of
 
 PARTIAL_SUFFIX = ".part"
 
@@ -129,6 +129,32 @@ def join_snapshots(
                 "segment's state. A parameter belongs to one segment.", tensor=twice[0])
         state |= own
     return state
+
+
+def write_parameters(path: Path, snapshot: Path, position: int) -> None:
+    """Write the parameters in a snapshot to a file, under their own names, as a result has them.
+
+    Args:
+        path: overwritten if it is there.
+        snapshot: of one segment that trains, or has trained.
+        position: of the snapshot.
+
+    Raises:
+        HomespunError: as `join_snapshots`.
+        OSError: what the disk said.
+
+    Cost: copies the parameters once, tensor by tensor.
+    """
+    _check(snapshot, {"position": str(position)})
+    parameters = {parameter_of(name): array for name, array in map_tensors(snapshot).items()
+                  if name == parameter_key(parameter_of(name))}
+    writer = TensorFileWriter(path, {
+        name: TensorType(array.dtype.name, array.shape) for name, array in parameters.items()})
+    try:
+        for name, array in parameters.items():
+            writer.write_whole(name, array)
+    finally:
+        writer.close()
 
 
 def _check(path: Path, wanted: Mapping[str, str]) -> None:

@@ -9,14 +9,20 @@ import numpy as np
 import pytest
 
 from homespun.errors import Code, HomespunError
-from homespun.tensor_file import map_tensors, metadata_in, pack
+from homespun.tensor_file import map_tensors, metadata_in, pack, unpack
 from ir.segment import ResultTensor
 from peer.core.events import Task, TaskKind
 from peer.core.phases import Mode
 from peer.executor import snapshot_writer
 from peer.executor.messages import SnapshotNotWritten, SnapshotWritten, TakeSnapshot
 from peer.executor.registry import create
-from peer.executor.snapshot_file import Owner, join_snapshots, read_snapshot, write_snapshot
+from peer.executor.snapshot_file import (
+    Owner,
+    join_snapshots,
+    read_snapshot,
+    write_parameters,
+    write_snapshot,
+)
 from peer.executor.snapshot_writer import SnapshotWriter
 from peer.executor.work import SegmentWork
 from peer.frames import Kind, tensor_frame
@@ -259,3 +265,17 @@ def test_the_home_of_a_tied_parameter_sends_it_again(tmp_path, load):
     (frame,) = work.restore(tmp_path / "snapshot", 2)
     assert (frame.kind, frame.edge, frame.step, frame.mode) == (Kind.PARAMETER, 9, 2, Mode.TRAIN)
     assert (frame.target, frame.microbatch) == (1, 0)
+
+
+def test_the_parameters_of_a_snapshot_are_written_as_a_result_has_them(tmp_path):
+    state = {
+        "parameter/block.0/weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "parameter/scale": np.array(2.5, dtype=np.float32),
+        "optimizer/block.0/weight/exp_avg": np.zeros((2, 3), dtype=np.float32)}
+    write_snapshot(tmp_path / "snapshot", OWNER, 5, state)
+    write_parameters(tmp_path / "piece", tmp_path / "snapshot", 5)
+    found = unpack((tmp_path / "piece").read_bytes(), "piece")
+    assert found.keys() == {"block.0/weight", "scale"}
+    assert all(np.array_equal(found[name], state[f"parameter/{name}"]) for name in found)
+    with pytest.raises(HomespunError, match="position 5"):
+        write_parameters(tmp_path / "piece", tmp_path / "snapshot", 4)

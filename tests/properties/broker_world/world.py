@@ -81,6 +81,9 @@ class World(Workers):
             case do.ReplanJob():
                 self.pending.append(self.replan(command))
                 return
+            case do.StorePiece():
+                self.pending.append(self.piece(command))
+                return
             case do.AssignSegment():
                 self.seen["replay"] += command.position > 0
                 self.grant(command.token, command.job_id, command.segment.index, command.peer_id)
@@ -174,6 +177,16 @@ class World(Workers):
             answer=None if r.random() < 0.1 else replace(plan, step_s=r.choice([0.01, 0.5, 2.0])),
             stay_s=r.choice([nan, 0.0, -1.0]) if lie else 1.0, move_s=r.choice([0.0, 0.001]),
             problem="none fits")
+
+    def piece(self, command: do.StorePiece) -> ev.PieceStored:
+        """A holder has it, if it can be fetched and the peer's disk and line are well."""
+        node, key = self.nodes[command.peer_id], (command.job_id, command.serial, command.position)
+        assert node.session, "somebody was asked who is not there"
+        is_well = self.random.random() < 0.8 and self.has(node, key, command.source)
+        return ev.PieceStored(
+            at_ns=0, peer_id=command.peer_id, job_id=command.job_id, serial=command.serial,
+            position=command.position, digest=command.source.digest if is_well else "",
+            size_bytes=100 if is_well else 0, problem="" if is_well else "it cannot")
 
     def rank(self, command: do.RankBackups) -> ev.BackupsRanked:
         r = self.random
