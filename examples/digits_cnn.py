@@ -1,7 +1,8 @@
 """Train a convolutional network on scikit-learn's handwritten digits, in one call.
 
 `python -m examples.digits_cnn`, on the broker that this machine has joined, or else on a private
-network. With `--tensorboard runs`, its curves go there: `tensorboard --logdir runs` shows them.
+network. It needs scikit-learn: `pip install '.[examples]'`. With `--tensorboard runs`, its curves
+go there: `tensorboard --logdir runs` shows them.
 """
 
 from __future__ import annotations
@@ -9,12 +10,12 @@ from __future__ import annotations
 import argparse
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import homespun
 from homespun.callbacks import TensorBoardCallback
+from homespun.extras import load_extra
 
 TEST_ROWS = 360
 
@@ -36,7 +37,7 @@ class DigitsCNN(nn.Module):
 
 def digits() -> tuple[TensorDataset, TensorDataset]:
     """Images and labels: rows to train on, and `TEST_ROWS` others."""
-    found = load_digits()
+    found = load_extra("sklearn.datasets", "examples", "This example").load_digits()
     order = torch.randperm(len(found.images), generator=torch.Generator().manual_seed(0))
     images = torch.tensor(found.images / 16, dtype=torch.float32)[order, None]
     labels = torch.tensor(found.target)[order]

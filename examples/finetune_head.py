@@ -1,8 +1,8 @@
 """Fine-tune the head of a Hugging Face model: tell Python code from prose.
 
 `python -m examples.finetune_head`, on the broker that this machine has joined, or else on a private
-network. Nothing is downloaded: the model is a small BERT with random weights. With weights from a
-hub, only the line that makes the model differs.
+network. It needs transformers: `pip install '.[examples]'`. Nothing is downloaded: the model is a
+small BERT with random weights. With weights from a hub, only the line that makes the model differs.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from __future__ import annotations
 import argparse
 import sysconfig
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers import BertConfig, BertForSequenceClassification
 
 import homespun
 from examples.english import english
+from homespun.extras import load_extra
+
+if TYPE_CHECKING:
+    from transformers import BertForSequenceClassification
 
 LENGTH = 48
 CLS = 0
@@ -50,7 +54,8 @@ def texts() -> tuple[Columns, Columns]:
 def new_model() -> BertForSequenceClassification:
     """Everything but the pooler and the classifier is frozen."""
     torch.manual_seed(0)
-    model = BertForSequenceClassification(BertConfig(
+    bert = load_extra("transformers", "examples", "This example")
+    model: BertForSequenceClassification = bert.BertForSequenceClassification(bert.BertConfig(
         vocab_size=256, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
         intermediate_size=128, max_position_embeddings=LENGTH, initializer_range=0.1,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=2))

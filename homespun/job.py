@@ -273,7 +273,8 @@ class Job:
             why = ("what it had predicted is not kept" if status.kind == INFER else
                    "it ended before every segment had a snapshot")
             raise HomespunError(
-                Code.NOT_FOUND, f"Job {self.id} has ended ({status.state}) and leaves nothing: {why}.",
+                Code.NOT_FOUND,
+                f"Job {self.id} has ended ({status.state}) and leaves nothing: {why}.",
                 job=self.id)
 
 

@@ -90,3 +90,17 @@ def test_the_notebook_runs_and_is_committed_without_outputs(tmp_path, monkeypatc
         resources={"metadata": {"path": str(tmp_path)}}).execute()
     printed = "".join(output.get("text", "") for cell in code for output in cell.outputs)
     assert share(printed) > 60
+
+
+@pytest.mark.parametrize(("name", "library"), [
+    ("digits_cnn", "sklearn"), ("finetune_head", "transformers"), ("onnx_inference", "sklearn")])
+def test_a_missing_library_is_named_with_what_installs_it(name, library):
+    """In a Python that lacks it; no network is started for that."""
+    program = (f"import runpy, sys; sys.modules[{library!r}] = None; sys.argv[1:] = []; "
+               f"runpy.run_module('examples.{name}', run_name='__main__')")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True,
+        timeout=TIMEOUT_S, check=False)
+    assert done.returncode != 0
+    assert f"needs {library}" in done.stderr
+    assert "pip install 'homespun[examples]'" in done.stderr
