@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from homespun.connection import Connection, open_connection
 from homespun.dataset import Dataset
+from homespun.errors import HomespunError
 from homespun.fleet import Fleet, fleet_of
 from homespun.job import Job
 from homespun.job_list import JobList
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from ir.frontends.imported import Imported
 
 DEFAULT_TIMEOUT_S = 30.0
+LOOK_TIMEOUT_S = 2.0
+"""Longest that `connect` waits for what only people look at."""
 
 
 def connect(
@@ -44,6 +48,7 @@ def connect(
     """
     client = Client(open_connection(address, credentials, timeout_s))
     client.jobs(limit=1)  # so that a wrong address shows here, not after a long export
+    client.look_around()
     return client
 
 
@@ -59,6 +64,7 @@ class Client(JobRequests[Job]):
         """
         super().__init__(notify)
         self._connection = connection
+        self._seen: Fleet | None = None
 
     @property
     def connection(self) -> Connection:
@@ -66,7 +72,8 @@ class Client(JobRequests[Job]):
         return self._connection
 
     def __repr__(self) -> str:
-        return f"Client({self._connection.address!r}, as {self._connection.owner_id!r})"
+        there = "" if self._seen is None else f", {self._seen.capacity} when last asked"
+        return f"Client({self._connection.address!r}, as {self._connection.owner_id!r}{there})"
 
     def _repr_html_(self) -> str:
         from homespun import markup
@@ -111,7 +118,16 @@ class Client(JobRequests[Job]):
         Raises:
             HomespunError: what the broker answers; UNREACHABLE or TIMED_OUT when it does not.
         """
-        return fleet_of(self._connection)
+        self._seen = fleet_of(self._connection)
+        return self._seen
+
+    def look_around(self) -> None:
+        """Remember the live peers for what a client shows of itself.
+
+        Asks once, for a short time, and says nothing if that fails: nothing depends on it.
+        """
+        with contextlib.suppress(HomespunError):
+            self._seen = fleet_of(self._connection, LOOK_TIMEOUT_S)
 
     def _submit(self, imported: Imported, dataset: Dataset, wish: Wish) -> Job:
         for note in imported.notes:

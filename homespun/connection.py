@@ -89,14 +89,16 @@ class Connection:
             time.sleep(backoff_s)
             backoff_s = min(LONGEST_BACKOFF_S, 2 * backoff_s)
 
-    def stream(self, method: str, request: Any) -> Iterator[Any]:
-        """Responses of a streaming method, for at most `STREAM_TIMEOUT_S`.
+    def stream(
+        self, method: str, request: Any, timeout_s: float = STREAM_TIMEOUT_S
+    ) -> Iterator[Any]:
+        """Responses of a streaming method, for at most `timeout_s`.
 
         Raises:
             HomespunError: what ended the stream; TIMED_OUT when its time was over.
         """
         self._keep_valid()
-        call = getattr(self._jobs, method)(request, timeout=STREAM_TIMEOUT_S)
+        call = getattr(self._jobs, method)(request, timeout=timeout_s)
         try:
             yield from call
         except grpc.RpcError as error:

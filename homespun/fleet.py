@@ -74,12 +74,16 @@ class Fleet:
 
         return markup.card(self._told(), markup.table(FLEET_COLUMNS, fleet_rows(self)))
 
-    def _told(self) -> str:
+    @property
+    def capacity(self) -> str:
+        """How many peers there are, how many of them are free, and their memory, in words."""
         free = sum(peer.is_free for peer in self.peers)
         memory = format_size(sum(peer.resources.memory_bytes for peer in self.peers))
         count = len(self.peers)
-        return (f"{count} peer{'s' * (count != 1)}, {free} of them free, {memory} in all; "
-                f"{len(self.links)} measured links")
+        return f"{count} peer{'s' * (count != 1)}, {free} of them free, {memory} in all"
+
+    def _told(self) -> str:
+        return f"{self.capacity}; {len(self.links)} measured links"
 
     @property
     def cluster(self) -> Cluster:
@@ -96,14 +100,21 @@ def fleet_rows(fleet: Fleet) -> list[tuple[str, ...]]:
         for peer in fleet.peers]
 
 
-def fleet_of(connection: Connection) -> Fleet:
+def fleet_of(connection: Connection, within_s: float | None = None) -> Fleet:
     """The live peers of a broker's network.
+
+    Args:
+        connection: to the broker.
+        within_s: ask once, for so long at most; None: again and again for the connection's time.
 
     Raises:
         HomespunError: what the broker answers; UNREACHABLE or TIMED_OUT when it does not.
     """
-    parts = connection.patiently(
-        lambda _: list(connection.stream("GetFleet", jobs_pb2.GetFleetRequest())))
+    request = jobs_pb2.GetFleetRequest()
+    if within_s is None:
+        parts = connection.patiently(lambda _: list(connection.stream("GetFleet", request)))
+    else:
+        parts = list(connection.stream("GetFleet", request, within_s))
     supports = [from_message(support, ExecutorSupport)
                 for part in parts for support in part.supports]
     return Fleet(

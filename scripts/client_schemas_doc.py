@@ -60,9 +60,12 @@ def client_schemas() -> dict[str, Schema]:
         "identity": {"id": STRING, "role": STRING, "network_id": STRING, "directory": STRING,
                      "expires_at": {"type": "string", "format": "date-time"}},
         "job_update": of_type(JobUpdate)["properties"],
-        "result": {"job_id": STRING, "path": STRING,
+        "result": {"job_id": STRING, "path": STRING, "step": nullable(INTEGER),
                    "aliases": {"type": "object", "additionalProperties": STRING}},
         "submitted": {"job_id": STRING},
+        "errors": {"errors": array(record({
+            "code": STRING, "meaning": STRING, "remedy": STRING, "exit_code": INTEGER,
+            "grpc_status": STRING, "exception": STRING}))},
     }
     whole = {name: document(name, some) for name, some in fields.items()}
     return {**whole, "job_plan": _job_plan(), COST_GRAPH_PLAN: _cost_graph_plan()}

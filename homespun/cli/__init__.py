@@ -21,6 +21,7 @@ _COMMANDS = {
     "timeline": "homespun.cli.placement:timeline",
     "cancel": "homespun.cli.jobs:cancel",
     "download": "homespun.cli.jobs:download",
+    "error": "homespun.cli.error:error",
     "completion": "homespun.cli.completion:completion",
 }
 

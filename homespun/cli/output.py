@@ -96,6 +96,7 @@ def print_error(error: HomespunError, *, as_json: bool = False) -> None:
         return
     click.echo(f"Error: {printable(error.message)} [{error.code}]", err=True)
     click.echo(f"  {error.remedy}", err=True)
+    click.echo(f"  More about it: homespun error {error.code}", err=True)
 
 
 def error_value(error: HomespunError) -> dict[str, object]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
 from homespun.cli.jobs import job_argument
-from homespun.cli.output import json_option, print_json, run_command
+from homespun.cli.output import json_option, note, print_json, run_command
 from homespun.cli.session import broker_options, connected
 
 
@@ -34,15 +35,22 @@ def explain(
 
 @click.command()
 @job_argument
+@click.option("--chrome", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write it for Perfetto (ui.perfetto.dev) or chrome://tracing too.")
 @broker_options
 @json_option
 @run_command
 def timeline(
-    job_id: str, address: str | None, credentials: Path | None, as_json: bool
+    job_id: str, chrome: Path | None, address: str | None, credentials: Path | None, as_json: bool
 ) -> None:
     """Show who had which segment of a job and when (`.` loading, `#` working), and why."""
     with connected(address, credentials) as client:
         found = client.job(job_id).timeline()
+    if chrome is not None:
+        from homespun.chrome_trace import trace_of
+
+        chrome.write_text(json.dumps(trace_of(found)), encoding="utf-8")
+        note(f"{chrome} written: open it in ui.perfetto.dev or chrome://tracing.")
     if as_json:
         print_json("timeline", found.to_dict())
     else:

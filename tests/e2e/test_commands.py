@@ -49,8 +49,10 @@ COMMANDS = {
     "jobs": [["jobs"]],
     "job": [["job", "{job}"], ["job", "{job}", "--metrics"]],
     "explain": [["explain", "{job}"], ["explain", "{job}", "0"]],
-    "timeline": [["timeline", "{job}"]],
-    "download": [["download", "{job}", "-o", "{folder}/weights"]],
+    "timeline": [["timeline", "{job}"], ["timeline", "{job}", "--chrome", "{folder}/trace.json"]],
+    "download": [["download", "{job}", "-o", "{folder}/weights"],
+                 ["download", "{job}", "--partial", "-o", "{folder}/weights"]],
+    "error": [["error"], ["error", "CANNOT_PLACE"]],
     "fleet save": [["fleet", "save", "{folder}/fleet.json"]],
     "plan": [["plan", "{spec}"], ["plan", "{spec}", "--cluster", "{folder}/tiny.json"],
              ["plan", "--graph", "{folder}/graph.json", "--cluster", "{folder}/cluster.json"]],
@@ -110,7 +112,7 @@ def test_what_is_printed_is_what_the_schema_says(network, client, lab, tmp_path)
                 make_tiny(tmp_path / "fleet.json", tmp_path / "tiny.json")
     assert seen == {
         "submitted", "job_update", "jobs", "job", "explanation", "timeline", "result",
-        "fleet_saved", "job_plan", "homespun.plan/1", "identity"}
+        "fleet_saved", "job_plan", "homespun.plan/1", "identity", "errors"}
 
 
 def make_tiny(saved, tiny):

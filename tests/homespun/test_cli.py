@@ -50,6 +50,7 @@ def test_every_error_has_its_exit_code_and_remedy(code: Code) -> None:
     assert done.stdout == ""
     assert f"It broke. [{code}]" in done.stderr
     assert CATALOG[code].remedy in done.stderr
+    assert f"homespun error {code}" in done.stderr
 
 
 def test_errors_as_json_are_one_object() -> None:
@@ -211,3 +212,19 @@ def test_another_kind_of_job_is_refused(tmp_path: Path) -> None:
     done = invoke("submit", str(spec))
     assert done.exit_code == CATALOG[Code.INVALID_ARGUMENT].exit_code
     assert "'train' or 'infer', not 'graph'" in done.stderr
+
+
+@pytest.mark.parametrize("code", list(Code))
+def test_every_code_is_explained_without_a_network(code: Code) -> None:
+    done = CliRunner().invoke(cli, ["error", code.lower()])
+    assert done.exit_code == 0
+    for text in (code, CATALOG[code].meaning, CATALOG[code].remedy, CATALOG[code].grpc_status):
+        assert text in done.stdout
+    listed = json.loads(CliRunner().invoke(cli, ["error", "--json"]).stdout)["errors"]
+    assert [each["code"] for each in listed] == list(Code)
+
+
+def test_a_code_that_does_not_exist_names_those_like_it() -> None:
+    done = CliRunner().invoke(cli, ["error", "cannot-plase"])
+    assert done.exit_code == 3
+    assert "Did you mean CANNOT_PLACE?" in done.stderr

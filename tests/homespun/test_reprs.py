@@ -71,6 +71,10 @@ def test_a_client_says_where_and_as_whom():
     client = Client(connection())
     assert repr(client) == "Client('nas.local:7700', as 'client_1')"
     assert "nas.local:7700" in words_of(client._repr_html_())
+    client._seen = fleet()
+    assert repr(client) == ("Client('nas.local:7700', as 'client_1', 2 peers, 1 of them free, "
+                            "16.0 GiB in all when last asked)")
+    assert "1 of them free" in words_of(client._repr_html_())
 
 
 def test_a_job_shows_what_was_last_heard_and_that_it_may_be_old():
