@@ -16,7 +16,7 @@ IMPURE = ("grpc", "google.protobuf", "torch", "onnx", "onnxscript", "onnx_ir", "
           "structlog", "homespun.v1", "asyncio", "socket", "multiprocessing", "subprocess",
           "safetensors", "rich")
 SHARED = ("homespun.causes", "homespun.errors", "homespun.explanation", "homespun.ids",
-          "homespun.sampling")
+          "homespun.pieces", "homespun.sampling")
 
 
 def core_modules(core: str) -> list[str]:
