@@ -90,8 +90,8 @@ def pages(network: Any, job_id: str) -> Mapping[str, str]:
                   if peer["leases"] and peer["state"] == "live")
     return {
         "overview": "/", "peers": "/peers", "peer": f"/peers/{holder}", "placement": "/placement",
-        "jobs": "/jobs", "job": f"/jobs/{job_id}", "backups": "/backups", "events": "/events",
-        "keys": "/keys", "audit": "/audit", "settings": "/settings"}
+        "jobs": "/jobs", "job": f"/jobs/{job_id}", "backups": "/backups", "members": "/members",
+        "events": "/events", "keys": "/keys", "audit": "/audit", "settings": "/settings"}
 
 
 def take(network: Any, job_id: str, out: Path) -> int:
