@@ -65,7 +65,7 @@ async def ended(call: grpc.aio.Call) -> grpc.aio.AioRpcError:
     """The status of an aio call that has ended, as the exception that stands for it."""
     return grpc.aio.AioRpcError(
         await call.code(), await call.initial_metadata(), await call.trailing_metadata(),
-        await call.details())
+        await call.details(), None)
 
 
 def error_of(call: grpc.RpcError, subject: str, *, expected: str = "broker") -> HomespunError:
