@@ -8,7 +8,8 @@ import pytest
 import homespun
 from homespun.optimizers import Constant
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+"""Two jobs one after the other, on a machine that may be busy."""
 
 PEERS = 2
 
