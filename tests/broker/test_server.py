@@ -132,6 +132,7 @@ def test_streams_that_say_nothing_do_not_pile_up(place, network, monkeypatch):
 def test_a_peer_that_never_reads_is_given_up(place, network, monkeypatch):
     """Its machine still answers pings, so only the write itself can tell."""
     monkeypatch.setattr(session_service, "WRITE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(session_service, "SLOWEST_LINE_BYTES_PER_S", 1e9)
 
     async def scenario():
         async with serving(place) as broker, stream(network, broker) as call:
@@ -140,8 +141,8 @@ def test_a_peer_that_never_reads_is_given_up(place, network, monkeypatch):
             for _ in range(500):
                 broker.sessions.send(session_id, RevokeSegment(
                     peer_id="peer_a", job_id="job_1", segment=0, token=1, reason="x" * 100_000))
-            await until(lambda: views.peer(broker.driver.core, "peer_a").state == "suspect")
-            assert not broker.sessions._streams
+            await until(lambda: not broker.sessions._streams)
+            assert views.peer(broker.driver.core, "peer_a").state == "suspect"
             assert await failure(call) is not None
 
     asyncio.run(scenario())

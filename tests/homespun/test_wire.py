@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
+from types import NoneType, UnionType
 from typing import get_args, get_origin, get_type_hints
 
 import pytest
@@ -39,6 +40,10 @@ def values(hint):
     """Any value of a type that may travel."""
     if get_origin(hint) is tuple:
         return st.lists(values(get_args(hint)[0]), max_size=3).map(tuple)
+    if get_origin(hint) is UnionType:
+        return st.one_of(*(values(each) for each in get_args(hint)))
+    if hint is NoneType:
+        return st.none()
     if is_dataclass(hint):
         hints = get_type_hints(hint)
         return st.builds(hint, **{f.name: values(hints[f.name]) for f in fields(hint)})
