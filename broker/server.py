@@ -14,8 +14,8 @@ import structlog
 from broker.console.address import ConsoleAddress
 from broker.console.server import ConsoleServer
 from broker.copying import Copying
+from broker.core import blob_rights, operator_views, views
 from broker.core import commands as do
-from broker.core import operator_views, views
 from broker.core.events import HeartbeatsSeen
 from broker.disk_reserve import disk_shortage
 from broker.driver import Driver
@@ -209,9 +209,9 @@ class BrokerServer:
         """Who may touch which blob: the core's rules."""
         core = self.driver.core
         if action == "read":
-            allowed = views.may_read_blob(core, identity, digest)
+            allowed = blob_rights.may_read_blob(core, identity, digest)
         else:
-            allowed = views.may_write_blob(core, identity, size_bytes)
+            allowed = blob_rights.may_write_blob(core, identity, size_bytes)
         if allowed and action == "write":
             return disk_shortage(self.directory.blobs, "a blob", size_bytes)
         if allowed:

@@ -1,26 +1,22 @@
 """Read-only answers for the shell: frozen values, made from the state when asked.
 
-Nothing here changes anything, and nothing here is journalled. `may_*` are the broker's rules of
-who may touch which blob; the shell has verified the identity.
+Nothing here changes anything, and nothing here is journalled.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from broker.core import partial, pool, snapshots
-from broker.core.events import PeerHardware, PieceStored
+from broker.core import pool, snapshots
+from broker.core.events import PeerHardware
 from broker.core.growth_record import Recut
 from broker.core.left_out import left_out
 from broker.core.machine import Broker
-from broker.core.readiness import READY
 from broker.core.state import (
-    HELD_PHASES,
     STARTED,
     TERMINAL,
     JobRecord,
     JobState,
-    LeasePhase,
     LeaseRecord,
     PartialRecord,
     PeerRecord,
@@ -437,49 +433,6 @@ def role_of(broker: Broker, identity: str) -> str | None:
 def story(broker: Broker, subject: str) -> tuple[str, ...]:
     """What happened last to a job or peer, oldest first."""
     return broker.stories.of(subject)
-
-
-def may_read_blob(broker: Broker, identity: str, digest: str) -> bool:
-    """Tell whether somebody may read a blob.
-
-    A peer: what the segments need that it holds or stands by for, and nothing else. A submitter:
-    the parts of the results, partial ones too, of its own jobs. Cost: O(jobs) for a submitter.
-    """
-    record = broker.state.peers.get(identity)
-    if record is not None:
-        return any(
-            lease.phase in HELD_PHASES and digest in lease.blobs
-            for lease in record.leases.values()
-        ) or any(
-            standby.wanted in READY and digest in standby.blobs
-            for standby in record.standbys.values()
-        )
-    return any(
-        digest == part.digest
-        for own in broker.state.jobs.values() if own.owner_id == identity
-        for part in (*result(broker, own.job_id), *partial_result(broker, own.job_id))
-    )
-
-
-def may_write_blob(broker: Broker, identity: str, size_bytes: int = 0) -> bool:
-    """Tell whether somebody may store a blob of `size_bytes`.
-
-    A peer: only while it runs a segment, and only what fits that segment's result, or while it is
-    asked for a piece of a partial result, and only what fits that. A submitter: always (its quota
-    is the store's affair), but nobody who was not admitted.
-    """
-    record = broker.state.peers.get(identity)
-    if record is not None:
-        return any(
-            lease.phase is LeasePhase.RUNNING and size_bytes <= lease.result_bytes_max
-            for lease in record.leases.values()
-        ) or partial.may_store(broker.state, identity, size_bytes)
-    return role_of(broker, identity) == "submitter"
-
-
-def may_store_piece(broker: Broker, said: PieceStored) -> bool:
-    """Whether somebody was asked for the piece that it speaks of: else it is not journalled."""
-    return partial.piece_of(broker.state, said) is not None
 
 
 def _partial_view(record: PartialRecord) -> PartialView:

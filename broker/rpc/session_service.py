@@ -10,8 +10,8 @@ from typing import Any
 
 import grpc
 
+from broker.core import blob_rights, views
 from broker.core import events as ev
-from broker.core import views
 from broker.core.limits import MAX_HELD_LEASES
 from broker.driver import Driver
 from broker.rpc.bounds import shown
@@ -135,7 +135,7 @@ class SessionService(session_pb2_grpc.SessionServiceServicer):
                     await self._take_availability(session, message.availability)
                 case "piece_stored":
                     said = piece_stored(peer_id, message.piece_stored)
-                    if views.may_store_piece(self._driver.core, said):
+                    if blob_rights.may_store_piece(self._driver.core, said):
                         await self._driver.post(said)
                 case other:
                     raise HomespunError(

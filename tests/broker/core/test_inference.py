@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from broker.core import blob_rights, limits, views
 from broker.core import commands as do
 from broker.core import events as ev
-from broker.core import limits, views
 from broker.core.admission import problem_with
 from dag.job import ColumnRef, inference_spec
 from homespun.errors import Code
@@ -107,14 +107,14 @@ def test_rows_are_counted_and_results_handed_out(world, make, spec):
     assert [part.digest for part in views.result(world.broker, job)] == [
         f"{segment:064x}" for segment in (0, 1)]
     assert views.outputs(world.broker, job) == (Y,)
-    assert views.may_read_blob(world.broker, "client_a", f"{1:064x}")
+    assert blob_rights.may_read_blob(world.broker, "client_a", f"{1:064x}")
 
 
 def test_a_result_may_be_as_large_as_its_rows_make_it(world, make, spec):
     running(world, make, spec)
     most = 3 * Y.type.size_bytes
-    assert views.may_write_blob(world.broker, "peer_b", most + limits.RESULT_OVERHEAD_BYTES)
-    assert not views.may_write_blob(
+    assert blob_rights.may_write_blob(world.broker, "peer_b", most + limits.RESULT_OVERHEAD_BYTES)
+    assert not blob_rights.may_write_blob(
         world.broker, "peer_b",
         most + limits.RESULT_OVERHEAD_BYTES + limits.RESULT_OVERHEAD_BYTES_PER_TENSOR + 1)
 

@@ -6,9 +6,9 @@ from math import nan
 
 import pytest
 
+from broker.core import blob_rights, limits, views
 from broker.core import commands as do
 from broker.core import events as ev
-from broker.core import limits, views
 from broker.core.machine import Broker
 
 
@@ -49,7 +49,7 @@ def test_holders_are_asked_and_devices_are_free_at_once(world, job, only):
     assert (left(world, job).position, left(world, job).stored) == (8, 0)
     assert left(world, job).until_ns > world.now_ns
     for serial in (0, 1):
-        assert views.may_write_blob(world.broker, "peer_c", 300)
+        assert blob_rights.may_write_blob(world.broker, "peer_c", 300)
         piece(world, job, serial)
     done = left(world, job)
     assert (done.stored, done.pieces, done.until_ns, done.missing) == (2, 2, 0, ())
@@ -59,17 +59,17 @@ def test_holders_are_asked_and_devices_are_free_at_once(world, job, only):
 
 
 def test_who_may_touch_the_pieces(world, job):
-    assert not views.may_write_blob(world.broker, "peer_c", 300)
+    assert not blob_rights.may_write_blob(world.broker, "peer_c", 300)
     cancel(world, job)
     most = world.broker.state.jobs[job].partial.pieces[0].bytes_max
-    assert views.may_write_blob(world.broker, "peer_c", most)
-    assert not views.may_write_blob(world.broker, "peer_c", most + 1)
-    assert not views.may_write_blob(world.broker, "peer_d", 1), "it was not asked"
+    assert blob_rights.may_write_blob(world.broker, "peer_c", most)
+    assert not blob_rights.may_write_blob(world.broker, "peer_c", most + 1)
+    assert not blob_rights.may_write_blob(world.broker, "peer_d", 1), "it was not asked"
     piece(world, job, 0)
-    assert views.may_read_blob(world.broker, "client_a", f"{1:064x}")
-    assert not views.may_read_blob(world.broker, "client_b", f"{1:064x}")
+    assert blob_rights.may_read_blob(world.broker, "client_a", f"{1:064x}")
+    assert not blob_rights.may_read_blob(world.broker, "client_b", f"{1:064x}")
     piece(world, job, 1)
-    assert not views.may_write_blob(world.broker, "peer_c", 1), "all is here"
+    assert not blob_rights.may_write_blob(world.broker, "peer_c", 1), "all is here"
 
 
 def test_the_next_holder_is_asked_when_one_cannot_or_is_gone(world, job):
