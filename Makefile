@@ -24,10 +24,11 @@ check: setup  ## style, types, import directions
 
 # One compute thread per test process: two that share a core slow each other down tenfold.
 test: export OMP_NUM_THREADS ?= 1
-# Two networks of real processes at a time: most of an end-to-end test waits for something.
+# Two networks of real processes at a time: most of an end-to-end test waits for something. In the
+# order of their names: the files with the fewest tests last would leave one long test to itself.
 test: check  ## everything that must hold before a change is merged
 	$(BIN)/python -m pytest -n logical --dist worksteal -m "not e2e and not chaos"
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m e2e
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m e2e
 
 chaos: export OMP_NUM_THREADS ?= 1
 chaos: setup  ## inject faults into real processes, CHAOS_N times each (default: few); chaos-report.json

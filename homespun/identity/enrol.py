@@ -159,8 +159,18 @@ def _renew_expired(
     request = enrolment_pb2.RenewExpiredRequest(
         certificate_pem=credentials.chain_pem, csr_pem=_own_request(credentials),
         protocol_version=PROTOCOL_VERSION)
-    with _enrolment_stub(enrolment, credentials.root_pem) as stub, _errors_of(enrolment):
-        response: enrolment_pb2.RenewResponse = stub.RenewExpired(request, timeout=timeout_s)
+    try:
+        with _enrolment_stub(enrolment, credentials.root_pem) as stub, _errors_of(enrolment):
+            response: enrolment_pb2.RenewResponse = stub.RenewExpired(request, timeout=timeout_s)
+    except HomespunError as error:
+        if error.code not in (Code.UNREACHABLE, Code.TIMED_OUT):
+            raise
+        # The port is another one than people know: they must see why somebody asks there.
+        ended = f"{credentials.expires_at:%Y-%m-%d %H:%M}"
+        raise HomespunError(
+            error.code,
+            f"The certificate of {credentials.id} expired at {ended} UTC, and could not be "
+            f"renewed: {error.message}", **error.details) from error
     return response
 
 

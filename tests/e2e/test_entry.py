@@ -1,6 +1,7 @@
 """Who may come in: keys, certificates and protocol versions, tried on a running network."""
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import grpc
@@ -67,16 +68,27 @@ def expired(network):
         utc_now() - timedelta(days=2))
     return Credentials(
         broker_address=network.address, name="late", key_pem=private_key_pem(key),
-        chain_pem=issued.chain_pem, root_pem=authority.root_pem)
+        chain_pem=issued.chain_pem, root_pem=authority.root_pem,
+        enrolment_port=identity_directory.load(network.credentials).enrolment_port)
 
 
-def test_an_expired_certificate_is_noticed_here(network, expired, tmp_path):
+def test_an_expired_certificate_is_renewed_for_nobody_that_is_unknown(network, expired, tmp_path):
     identity_directory.save(tmp_path / "late", expired)
     with pytest.raises(HomespunError) as caught:
         homespun.connect(credentials=tmp_path / "late")
-    assert caught.value.code is Code.CERTIFICATE_EXPIRED
+    assert caught.value.code is Code.NOT_ALLOWED
+    assert expired.id in caught.value.message
     done = network.run("homespun", "jobs", "--credentials", str(tmp_path / "late"))
-    assert done.returncode == CATALOG[Code.CERTIFICATE_EXPIRED].exit_code == DENIED
+    assert done.returncode == CATALOG[Code.NOT_ALLOWED].exit_code == DENIED
+
+
+def test_an_expired_certificate_that_cannot_be_renewed_now_is_named(expired, tmp_path):
+    identity_directory.save(tmp_path / "late", replace(expired, enrolment_port=1))
+    with pytest.raises(HomespunError) as caught:
+        homespun.connect(credentials=tmp_path / "late")
+    assert caught.value.code is Code.UNREACHABLE
+    assert f"The certificate of {expired.id} expired at " in caught.value.message
+    assert "127.0.0.1:1 " in caught.value.message
 
 
 def test_an_expired_certificate_is_refused_there(network, expired):

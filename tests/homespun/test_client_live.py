@@ -346,4 +346,6 @@ def test_nobody_home(network):
     done = run("homespun", "job", "job_1", "--credentials", str(network.credentials),
                "--address", "127.0.0.1:1", exit_code=5)
     assert done.stderr.startswith("Error: The broker at 127.0.0.1:1")
-    assert len(done.stderr.splitlines()) == 2
+    _, remedy, more = done.stderr.splitlines()
+    assert remedy.startswith("  Check the address")
+    assert more == "  More about it: homespun error UNREACHABLE"
