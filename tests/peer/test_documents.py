@@ -21,6 +21,7 @@ from peer.owner.core.limits import OwnerLimits
 from peer.owner.core.wish import Wish
 from peer.owner.sensors.machine import Machine
 from peer.status_note import what_is_allowed
+from tests.schemas import commands
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -33,12 +34,24 @@ def fits(place, *arguments):
     return said
 
 
-@pytest.mark.parametrize("arguments", [
+WITHOUT_DAEMON = [
     ("status",), ("pause", "30m"), ("resume",), ("finish",), ("leave",), ("get",),
     ("get", "schedule"), ("set", "upload", "10Mbit/s"), ("check",), ("netcheck",), ("earnings",),
-    ("service", "status")])
+    ("rates",), ("service", "status")]
+
+
+@pytest.mark.parametrize("arguments", WITHOUT_DAEMON)
 def test_without_a_daemon(place, arguments):
     fits(place, *arguments)
+
+
+def test_every_command_that_asks_or_acts_has_json_and_is_tried():
+    """`bundle` below; `join` prints what `homespun join` does, where a network is (e2e)."""
+    with_json, without = commands(peer)
+    tried = {name for name in with_json for call in WITHOUT_DAEMON
+             if " ".join(call).startswith(name)}
+    assert with_json - tried == {"bundle", "join"}
+    assert without == {"run", "top", "completion", "service install", "service uninstall"}
 
 
 def test_the_status_of_a_daemon(place):
