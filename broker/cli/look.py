@@ -55,7 +55,7 @@ def peers(text: str, state: str | None, directory: Path | None, as_json: bool) -
     print_table(
         ("peer", "name", "state", "availability", "executor", "device", "memory", "GFLOP/s",
          "runs", "stands by for", "last seen"),
-        [(peer.peer_id, _called(peer), state_of(peer), availability_of(peer),
+        [(peer.peer_id, called(peer), state_of(peer), availability_of(peer),
           executor_of(peer.hardware), peer.hardware.device, format_size(peer.hardware.memory_bytes),
           f"{peer.hardware.matmul_flops_per_s / 1e9:.0f}", _segments(peer.leases),
           _segments(peer.standbys), format_time(peer.last_seen_unix_ms)) for peer in found])
@@ -117,7 +117,8 @@ def _has(text: str, *names: str) -> bool:
     return any(text.casefold() in name.casefold() for name in names)
 
 
-def _called(peer: Any) -> str:
+def called(peer: Any) -> str:
+    """Its name, with what operators call it."""
     return f"{peer.name} ({peer.label})" if peer.label else str(peer.name)
 
 

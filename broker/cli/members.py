@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from broker.cli.done import say_done
+from broker.cli.look import called, state_of
 from broker.cli.operator_call import call_operator, stream_operator
 from broker.cli.place import directory_option, reason_option
 from homespun.cli.output import json_option, print_json, print_table, run_command
@@ -39,17 +39,10 @@ def members(directory: Path | None, as_json: bool) -> None:
     print_table(
         ("member", "name", "role", "state", "joined", "with key", "last seen", "certificate until",
          "unfinished jobs"),
-        [(one.member_id, f"{one.name} ({one.label})" if one.label else one.name, one.role,
-          _state(one), format_time(one.joined_unix_ms), one.key_id or "-",
+        [(one.member_id, called(one), one.role,
+          state_of(one) or "-", format_time(one.joined_unix_ms), one.key_id or "-",
           format_time(one.last_seen_unix_ms),
           format_time(one.certificate_expires_unix_ms), one.unfinished_jobs) for one in found])
-
-
-def _state(one: Any) -> str:
-    """What an operator decided where that goes first, or whether it is there."""
-    if one.standing == "banned" and one.ban_reason:
-        return f"banned: {one.ban_reason}"
-    return str(one.state or "-" if one.standing == "admitted" else one.standing)
 
 
 @click.command()

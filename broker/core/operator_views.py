@@ -19,6 +19,7 @@ from ir.graph import INFER, TRAIN
 
 FREE = "It is free, and no plan has needed it."
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewcomerView:
     """A peer that has joined and waits to be admitted, and has never connected."""
